@@ -1,0 +1,138 @@
+//! Options of the `kafka` connector. Positions live in Millrace's checkpoint; the group's committed offset is only informational.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::format::SinkFormat;
+use crate::reference::SecretRef;
+
+/// How to reach a Kafka cluster and as whom.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaAccess {
+    /// Brokers to start from, `host:port`, comma-separated.
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(validation = Rule::new("self.matches('^[^,:/@ ]+:[0-9]{1,5}(,[^,:/@ ]+:[0-9]{1,5})*$')").message("bootstrapServers must be host:port, more of them separated by commas without spaces"))]
+    pub bootstrap_servers: String,
+    /// TLS to the brokers. Default: plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// SASL authentication. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
+}
+
+/// TLS to the brokers; the host name is always verified.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTls {
+    /// Secret with the key `ca.crt` (PEM, one or more certificates) and, for mutual TLS, `tls.crt` and `tls.key`. Default: the system's roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// SASL authentication.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSasl {
+    /// Mechanism.
+    pub mechanism: SaslMechanism,
+    /// Secret with the keys `username` and `password`.
+    pub secret_ref: SecretRef,
+}
+
+/// SASL mechanism.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum SaslMechanism {
+    /// User name and password in clear; use it with TLS.
+    Plain,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+/// Reads topics. Each partition is a split.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSource {
+    /// Brokers and identity.
+    #[serde(flatten)]
+    pub access: KafkaAccess,
+    /// Topics to read.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub topics: Vec<String>,
+    /// Consumer group under which progress is published for other tools to see. Default: none is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub group_id: Option<String>,
+    /// Where to start a partition that has no position in the checkpoint. Default `Earliest`.
+    #[serde(default)]
+    pub start_from: KafkaStart,
+    /// Whether records of open and aborted transactions are seen. Default `ReadCommitted`.
+    #[serde(default)]
+    pub isolation_level: IsolationLevel,
+    /// What to do when the position in the checkpoint is gone (retention, re-created topic). Default `Fail`.
+    #[serde(default)]
+    pub on_position_lost: OnPositionLost,
+}
+
+/// Where to start without a position.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum KafkaStart {
+    /// The oldest record there is.
+    #[default]
+    Earliest,
+    /// Records that arrive from now on. Partitions added later start at their oldest record all the same.
+    Latest,
+}
+
+/// Which records of transactions are read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum IsolationLevel {
+    /// Only of committed transactions.
+    #[default]
+    ReadCommitted,
+    /// All.
+    ReadUncommitted,
+}
+
+/// What to do when the records at the position are gone.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum OnPositionLost {
+    /// Stop the Pipeline and say which range was lost.
+    #[default]
+    Fail,
+    /// Go on at the oldest record there is; the lost range is reported.
+    Earliest,
+    /// Go on at the newest; the lost range is reported.
+    Latest,
+}
+
+/// Writes to a topic with the idempotent producer: at least once, in order of each key.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.format.json)").message("the kafka sink writes json: set format to {json: {}}"),
+    validation = Rule::new("!has(self.format.json) || !has(self.format.json.compression)").message("format.json.compression is for files and objects: remove it"),
+)]
+pub struct KafkaSink {
+    /// Brokers and identity.
+    #[serde(flatten)]
+    pub access: KafkaAccess,
+    /// Topic; it must exist.
+    #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
+    pub topic: String,
+    /// Columns whose values make the record's key, joined by `|`. Default: no key, records are spread over partitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[x_kube(validation = Rule::new("self.all(k, self.exists_one(other, other == k))").message("name each column once"))]
+    pub key_from: Vec<String>,
+    /// What is in a record's value: one row. Only `json` can be written to a topic.
+    pub format: SinkFormat,
+}

@@ -1,0 +1,95 @@
+//! `Job`: the document a worker runs. The operator writes it into a ConfigMap; `millrace run` makes it in memory. It never holds a secret.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, Step};
+use crate::{SinkSpec, SourceSpec};
+
+/// Version of the document that this code writes; a worker refuses a newer one.
+pub const JOB_VERSION: u32 = 1;
+
+/// Everything a worker needs to know to run one Pipeline: the Pipeline with its references resolved.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Version of this document, [`JOB_VERSION`].
+    pub version: u32,
+    /// Which Pipeline this is.
+    pub pipeline: PipelineIdentity,
+    /// Inputs by table name, in the order of the manifest.
+    pub inputs: Vec<JobInput>,
+    /// SQL steps.
+    pub steps: Vec<Step>,
+    /// Outputs.
+    pub outputs: Vec<JobOutput>,
+    /// Every Sink that an output or a dead letter names, by object name.
+    pub sinks: BTreeMap<String, SinkSpec>,
+    /// Where checkpoints are kept.
+    pub state: State,
+    /// How often an epoch is closed.
+    pub checkpoint: Checkpoint,
+    /// What happens to bad records.
+    pub error_policy: ErrorPolicy,
+    /// Bounds of memory.
+    pub limits: Limits,
+}
+
+/// Which Pipeline a Job belongs to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineIdentity {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the object: checkpoints are kept under it. Locally `local-<namespace>-<name>`.
+    pub uid: String,
+}
+
+/// One input with its Source.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobInput {
+    /// Table name in SQL.
+    pub name: String,
+    /// Name of the Source object.
+    pub source_name: String,
+    /// Its spec.
+    pub source: SourceSpec,
+}
+
+/// One output.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobOutput {
+    /// Name of the output.
+    pub name: String,
+    /// The step or input it writes.
+    pub from: String,
+    /// Name of the Sink, a key of [`Job::sinks`].
+    pub sink: String,
+    /// Name of the dead-letter Sink, a key of [`Job::sinks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
+}
+
+impl Job {
+    /// Name of this revision: 16 hex digits of the SHA-256 of the canonical JSON. Equal Jobs have equal revisions.
+    #[must_use]
+    pub fn revision(&self) -> String {
+        let digest = Sha256::digest(self.canonical_json());
+        let first = digest
+            .iter()
+            .take(8)
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{first:016x}")
+    }
+
+    /// Fields in the order of the types, maps by key.
+    fn canonical_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a Job has only string keys")
+    }
+}

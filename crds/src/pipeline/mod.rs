@@ -1,0 +1,284 @@
+//! `Pipeline`: inputs, SQL steps, outputs, and the policy they run under. What a query means is not known here.
+
+#![expect(clippy::struct_field_names, reason = "field names are the API's words")]
+
+mod status;
+mod workload;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use status::{
+    CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus,
+};
+pub use workload::{VolumeMount, Workload};
+
+use crate::reference::ObjectRef;
+
+/// A running query: records of Sources through SQL steps into Sinks.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "millrace.dev",
+    version = "v1alpha1",
+    kind = "Pipeline",
+    plural = "pipelines",
+    shortname = "stp",
+    category = "streams",
+    namespaced,
+    status = "PipelineStatus",
+    derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.scale.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')").message("metadata.name names Deployment, Service and labels: 52 lower-case letters, digits and - at most, starting with a letter"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether records flow, or it is stopped on purpose."),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is, or is not, ready."),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas", description = "Worker pods."),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.records", description = "Records (for a queue, announcements) not yet taken in, rounded up."),
+    printcolumn(name = "Checkpoint", type_ = "date", json_path = ".status.checkpoint.lastCompletedTime", description = "Time since the task that is furthest behind closed its last epoch."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since it was created."),
+    printcolumn(name = "Lag Seconds", type_ = "integer", json_path = ".status.lag.seconds", priority = 1, description = "Age of the oldest record not yet taken in, rounded up."),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision.current", priority = 1, description = "The revision that runs."),
+    printcolumn(name = "DLQ", type_ = "integer", json_path = ".status.deadLettered", priority = 1, description = "Records dead-lettered, rounded up."),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "What was seen.")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.steps) || self.steps.all(s, !self.inputs.exists(i, i.name == s.name))").message("a step has the name of an input: steps and inputs are tables of one query, rename one of them"),
+    validation = Rule::new("self.outputs.all(o, self.inputs.exists(i, i.name == o.from) || (has(self.steps) && self.steps.exists(s, s.name == o.from)))").message("outputs[].from must name an input or a step"),
+    validation = Rule::new("!has(self.errorPolicy) || !has(self.errorPolicy.onPoison) || self.errorPolicy.onPoison != 'DeadLetter' || self.outputs.exists(o, has(o.deadLetter))").message("errorPolicy.onPoison DeadLetter needs a deadLetter.sinkRef on at least one output"),
+    validation = Rule::new("has(self.state) == has(oldSelf.state) && (!has(self.state) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
+    validation = Rule::new("!has(self.state) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
+)]
+pub struct PipelineSpec {
+    /// What is read. Steps and outputs name an input as a table.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub inputs: Vec<Input>,
+    /// Queries, in any order; each reads inputs and other steps as tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<Step>,
+    /// What is written.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub outputs: Vec<Output>,
+    /// Where checkpoints are kept. Default: the operator's default location; with `millrace run`, a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// How often an epoch is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+    /// How many workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// `Running` (default), `Paused` (a last checkpoint, then no workers) or `Drained` (what is in flight is finished, then no workers).
+    #[serde(default)]
+    pub desired_state: DesiredState,
+    /// What happens to records that cannot be decoded or that a sink refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_policy: Option<ErrorPolicy>,
+    /// Bounds of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Service account of the workers, for example one with a cloud identity. Default: one is made for this Pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub service_account_name: Option<String>,
+    /// How worker pods are scheduled and what they get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+    /// Logs of the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observability: Option<Observability>,
+}
+
+/// One input: a Source under a table name.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Input {
+    /// Table name in SQL.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// The Source.
+    pub source_ref: ObjectRef,
+}
+
+/// One query under a table name.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Table name in SQL.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// A SELECT.
+    #[schemars(length(min = 1, max = 16384))]
+    pub sql: String,
+}
+
+/// One output: the rows of a step or input into a Sink.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.deadLetter) || self.deadLetter.sinkRef.name != self.sinkRef.name").message("deadLetter.sinkRef must name another Sink than sinkRef: what it refuses cannot go back to it"))]
+pub struct Output {
+    /// Name of the output, in status, metrics and manifests.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z]([-a-z0-9_]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// A step or an input.
+    #[schemars(length(min = 1, max = 63))]
+    pub from: String,
+    /// The Sink.
+    pub sink_ref: ObjectRef,
+    /// Where records go that could not be decoded on their way to this output, or that its sink refused for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A dead-letter sink.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// The Sink that takes the envelopes; it must accept any schema (files, s3, kafka, opensearch, stdout do).
+    pub sink_ref: ObjectRef,
+}
+
+/// Where checkpoints are kept.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.aws) || self.location.startsWith('s3://')").message("aws belongs to an s3:// location: remove it"))]
+pub struct State {
+    /// `s3://bucket/prefix`, or a directory as `file:///path` (on a cluster, of a volume that all workers share). Immutable.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = "^(s3://[^/]+|file:///).*$")
+    )]
+    pub location: String,
+    /// Endpoint, region and identity for `s3://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<crate::connectors::aws::AwsAccess>,
+}
+
+/// How often an epoch is closed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// Seconds between epochs. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub interval_seconds: Option<u32>,
+    /// An epoch that is not durable after this many seconds makes `CheckpointHealthy` False. Default 120.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: Option<u32>,
+    /// Epochs kept for each task. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 1000))]
+    pub retained_count: Option<u32>,
+}
+
+/// How many workers.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scale {
+    /// Workers; also set by `kubectl scale` and by autoscalers through `/scale`. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<i32>,
+}
+
+/// What a Pipeline should be doing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DesiredState {
+    /// Records flow.
+    #[default]
+    Running,
+    /// A last checkpoint, then no workers. Running again goes on from it.
+    Paused,
+    /// No more is taken in, what is in flight is finished, then no workers.
+    Drained,
+}
+
+/// What happens to records that cannot be decoded or that a sink refuses for good.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorPolicy {
+    /// `DeadLetter` writes them to the dead-letter sinks, `Drop` counts them, `Fail` stops the Pipeline.
+    /// Default: `DeadLetter` where a dead-letter sink is set, else `Fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_poison: Option<OnPoison>,
+}
+
+/// What happens to a bad record.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum OnPoison {
+    /// Written to the dead-letter sink, in its envelope.
+    DeadLetter,
+    /// Counted and dropped.
+    Drop,
+    /// The Pipeline stops before it.
+    Fail,
+}
+
+/// Bounds of memory, for each worker.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.maxRecordBytes) || self.maxRecordBytes <= (has(self.maxInFlightBytes) ? self.maxInFlightBytes : 33554432)").message("maxRecordBytes may not be larger than maxInFlightBytes, else no record of that size could pass"))]
+pub struct Limits {
+    /// Bytes between sources and sinks of one task. Default 33,554,432 (32 MiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576, max = 17_179_869_184i64))]
+    pub max_in_flight_bytes: Option<i64>,
+    /// Bytes of one record; a longer one is a bad record. Default 1,048,576 (1 MiB), at most 10 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 10_485_760))]
+    pub max_record_bytes: Option<i64>,
+    /// Bytes out for each byte in, when decompressing; beyond it the rest of the object is a bad record. Default 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 100_000))]
+    pub max_decompression_ratio: Option<i64>,
+    /// Decompressed bytes of one object. Default 4,294,967,296 (4 GiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
+    pub max_object_bytes: Option<i64>,
+}
+
+/// Logs of the workers.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observability {
+    /// Log level. Default `Info`.
+    #[serde(default)]
+    pub log_level: LogLevel,
+}
+
+/// Log level.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// Errors and warnings.
+    Warn,
+    /// What an operator wants to see.
+    #[default]
+    Info,
+    /// What a developer wants to see.
+    Debug,
+    /// Everything.
+    Trace,
+}

@@ -1,0 +1,110 @@
+//! Documents that operator and worker exchange keep their form: what an older version wrote must still be read, and comes out the same.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use millrace_crds::job::{JOB_VERSION, Job};
+use millrace_crds::report::{Assignment, CheckOutcome, REPORT_VERSION, Report};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn golden(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Reads a golden document, and checks that writing it gives the same.
+fn round_trip<T: DeserializeOwned + PartialEq + Serialize + std::fmt::Debug>(name: &str) -> T {
+    let written = golden(name);
+    let read: T = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), written, "{name}");
+    read
+}
+
+#[test]
+fn jobs_round_trip() {
+    let job: Job = round_trip("job-v1.json");
+    assert_eq!(job.version, JOB_VERSION);
+    let again: Job = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
+    assert_eq!((again.revision(), &again), (job.revision(), &job));
+}
+
+#[test]
+fn a_revision_is_that_of_the_content() {
+    let job: Job = serde_json::from_value(golden("job-v1.json")).unwrap();
+    assert_eq!(
+        job.revision(),
+        "7d932870677e0f2a",
+        "revisions of running Pipelines would change: every worker would restart"
+    );
+    let mut other = job.clone();
+    other.steps[0].sql.push(' ');
+    assert_ne!(other.revision(), job.revision());
+}
+
+#[test]
+fn reports_round_trip() {
+    let report: Report = round_trip("report-v1.json");
+    assert_eq!(report.version, REPORT_VERSION);
+    let _: Assignment = round_trip("assignment-v1.json");
+    let _: CheckOutcome = round_trip("check-outcome-v1.json");
+}
+
+#[test]
+fn the_least_a_document_may_hold_is_enough() {
+    let report: Report = serde_json::from_value(golden("report-least-v1.json")).unwrap();
+    assert!(report.tasks[0].troubles.is_empty() && report.tasks[0].lag_records.is_none());
+    let job: Job = serde_json::from_value(golden("job-least-v1.json")).unwrap();
+    assert!(job.outputs[0].dead_letter.is_none());
+}
+
+#[test]
+fn fields_of_newer_versions_are_passed_over() {
+    let mut report = golden("report-v1.json");
+    report["later"] = Value::Bool(true);
+    report["tasks"][0]["later"] = Value::Bool(true);
+    let _: Report = serde_json::from_value(report).unwrap();
+    let mut assignment = golden("assignment-v1.json");
+    assignment["later"] = Value::Bool(true);
+    let _: Assignment = serde_json::from_value(assignment).unwrap();
+}
+
+#[test]
+fn a_job_names_every_secret_it_needs() {
+    // Whatever is called `secretRef` in the document must be found; a new connector's would show here.
+    fn references(value: &Value, names: &mut std::collections::BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                names.extend(
+                    object
+                        .get("secretRef")
+                        .and_then(|r| r["name"].as_str())
+                        .map(str::to_owned),
+                );
+                object.values().for_each(|inner| references(inner, names));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| references(inner, names)),
+            _ => {}
+        }
+    }
+    let document = golden("job-v1.json");
+    let mut expected = std::collections::BTreeSet::new();
+    references(&document, &mut expected);
+    let job: Job = serde_json::from_value(document).unwrap();
+    let secrets = job.secrets();
+    assert_eq!(
+        secrets
+            .keys()
+            .map(|name| (*name).to_owned())
+            .collect::<std::collections::BTreeSet<_>>(),
+        expected
+    );
+    assert!(
+        secrets["aws"].contains("AWS_SECRET_ACCESS_KEY") && secrets["search"].contains("password")
+    );
+}
