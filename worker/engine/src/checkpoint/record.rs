@@ -1,0 +1,169 @@
+//! The epoch record: what one epoch of one task consists of, and its bytes.
+//! A record whose bytes differ in any bit from what was written never decodes.
+//!
+//! ```text
+//! millrace-epoch 1 <sha256 of the payload, 64 hex> <length of the payload, 20 digits>\n
+//! {"formatVersion":1,"minReaderVersion":1, ...}                                          payload
+//! ```
+//! The header is a function of the payload, so decoding recomputes it and compares all of it.
+//! The header's form is frozen; what changes between versions is inside the payload, under the checksum.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::identity::sha256_hex;
+use super::{Epoch, Error, Generation, PipelineUid, TaskId};
+
+/// The version this code writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// The newest `minReaderVersion` this code can read.
+pub const READER_VERSION: u32 = 1;
+
+const MAGIC: &str = "millrace-epoch 1 ";
+const HEADER: usize = MAGIC.len() + 64 + 1 + 20 + 1;
+
+/// One epoch of one task. Immutable once stored; the stored one is *the* epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochRecord {
+    /// Version of the writer.
+    pub format_version: u32,
+    /// Readers older than this must not interpret the record.
+    pub min_reader_version: u32,
+    /// The pipeline.
+    pub pipeline_uid: PipelineUid,
+    /// The task.
+    pub task: TaskId,
+    /// The epoch's number.
+    pub epoch: Epoch,
+    /// The owner's generation.
+    pub generation: Generation,
+    /// The owner's random nonce: tells our own record, whose reply was lost, from a rival's.
+    pub owner: String,
+    /// Hash of the plan that `operators` belongs to.
+    pub plan_hash: String,
+    /// When it was written, milliseconds since 1970 UTC; for people, never compared.
+    pub created_at_millis: i64,
+    /// Set on a claim that had to skip this damaged epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regressed_from: Option<Epoch>,
+    /// Next position to read, by [`position_key`](super::position_key); the source defines the value.
+    #[serde(default)]
+    pub positions: BTreeMap<String, Value>,
+    /// State files by operator id.
+    #[serde(default)]
+    pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// Committables by output name: all that another worker needs to commit this epoch.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, Vec<Value>>,
+    /// Records of this epoch alone, by what became of them (in, out, filtered, dead-lettered).
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A state file that an epoch consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateRef {
+    /// Path relative to the task's folder: `state/<generation>/<epoch>/<file>`.
+    pub path: String,
+    /// Length in bytes.
+    pub length: u64,
+    /// SHA-256, lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// What a task puts into an epoch; the log adds who, when and which number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EpochContent {
+    /// See [`EpochRecord::positions`].
+    pub positions: BTreeMap<String, Value>,
+    /// See [`EpochRecord::operators`].
+    pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// See [`EpochRecord::sinks`].
+    pub sinks: BTreeMap<String, Vec<Value>>,
+    /// See [`EpochRecord::counters`].
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not what was written: damaged, cut short, or not ours.
+    #[error("damaged: {0}")]
+    Corrupt(String),
+    /// Intact, but for newer readers.
+    #[error("needs a reader of format {needed}, this one reads up to {READER_VERSION}")]
+    Newer {
+        /// The lowest reader version it accepts.
+        needed: u32,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versions {
+    min_reader_version: u32,
+}
+
+impl EpochContent {
+    /// Whether writing this after `last` would say nothing new: an idle task skips the epoch.
+    #[must_use]
+    pub fn is_same_progress(&self, last: &EpochRecord) -> bool {
+        self.positions == last.positions
+            && self.operators == last.operators
+            && self.sinks.values().all(Vec::is_empty)
+            && self.counters.values().all(|count| *count == 0)
+    }
+}
+
+impl EpochRecord {
+    /// Whether a sink has something to commit. An epoch without needs no `committed` object.
+    #[must_use]
+    pub fn has_committables(&self) -> bool {
+        self.sinks.values().any(|committables| !committables.is_empty())
+    }
+
+    /// The bytes to store.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the content could not be read back, such as JSON nested too deeply.
+    pub fn encode(&self) -> Result<Bytes, Error> {
+        let refuse = |detail: String| Error::Encode { task: self.task.clone(), epoch: self.epoch, detail };
+        let payload = serde_json::to_vec(self).map_err(|error| refuse(error.to_string()))?;
+        let mut bytes = header(&payload).into_bytes();
+        bytes.extend_from_slice(&payload);
+        Self::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+        Ok(bytes.into())
+    }
+
+    /// Reads what [`EpochRecord::encode`] wrote, in this or a compatible version.
+    ///
+    /// # Errors
+    /// [`DecodeError::Corrupt`] for anything but the very bytes that were written;
+    /// [`DecodeError::Newer`] for an intact record of an incompatible newer version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let corrupt = |detail: String| DecodeError::Corrupt(detail);
+        let (head, payload) =
+            bytes.split_at_checked(HEADER).ok_or_else(|| corrupt(format!("{} bytes, shorter than a header", bytes.len())))?;
+        if head != header(payload).as_bytes() {
+            return Err(corrupt(format!("the checksum does not match the {} bytes of the payload", payload.len())));
+        }
+        let versions: Versions = serde_json::from_slice(payload).map_err(|error| corrupt(error.to_string()))?;
+        if versions.min_reader_version > READER_VERSION {
+            return Err(DecodeError::Newer { needed: versions.min_reader_version });
+        }
+        serde_json::from_slice(payload).map_err(|error| corrupt(error.to_string()))
+    }
+}
+
+fn header(payload: &[u8]) -> String {
+    format!("{MAGIC}{} {:020}\n", sha256_hex(payload), payload.len())
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,26 @@
+//! The stream engine: SQL over streams of Arrow batches, in epochs. It knows no external system and never opens a connection except to the checkpoint store it is handed.
+//!
+//! ```text
+//!              one task
+//!   SplitReader ──Batch──▶ Executor (operators of the plan) ──Batch──▶ SinkWriter, one for each output
+//!        │ position              │ (state, later)                          │ prepare(epoch) → committables
+//!        └───────────────────────┴──────────── epoch record ───────────────┘
+//!                                        │ created if absent in the object store: the epoch is durable
+//!                                        ▼
+//!                              Committer.commit → SplitReader.acknowledge
+//! ```
+//!
+//! * [`plan`]: SQL steps to a graph of operators; refuses what it cannot run, by name and place.
+//! * [`operators`]: pure and synchronous; no I/O, no clock, no randomness.
+//! * [`checkpoint`]: the epoch protocol; start there to understand exactly-once.
+//! * [`runtime`]: drives one task; the only place where the parts above meet.
+//! * [`source`], [`sink`]: the contracts that connectors fulfil.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod connector;
+pub mod operators;
+pub mod plan;
+pub mod runtime;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,199 @@
+//! Closing one epoch: prepared → dead letters → record → commit → mark. It runs beside reading and never touches the reader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::future::try_join_all;
+use millrace_crds::report::ErrorReason;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::config::{OnPoison, TaskConfig};
+use super::dead_letters::DeadLetters;
+use super::driver::Failure;
+use super::observed::{Observed, Part};
+use super::output::Output;
+use crate::checkpoint::{self, CommitPermit, EpochContent, Owner};
+use crate::connector::{ConnectorError, Health};
+use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
+
+/// Epochs between two garbage collections.
+const EPOCHS_BETWEEN_COLLECTIONS: u64 = 16;
+
+/// What closing an epoch needs for itself; comes back when it is done, so that only one epoch closes at a time.
+pub(super) struct Closer {
+    pub(super) config: Arc<TaskConfig>,
+    pub(super) observed: Arc<Observed>,
+    pub(super) owner: Owner,
+    /// Writers of the dead-letter sinks that this task uses, by index into [`TaskConfig::dead_letters`].
+    pub(super) dead: BTreeMap<usize, Output>,
+}
+
+/// One output that was asked to prepare.
+pub(super) struct Preparing {
+    /// Index into [`TaskConfig::outputs`].
+    pub(super) index: usize,
+    pub(super) answer: oneshot::Receiver<Result<Prepared, ConnectorError>>,
+    pub(super) writer: Writer,
+}
+
+/// Who commits, with what.
+#[derive(Clone)]
+pub(super) struct Writer {
+    pub(super) identity: WriterIdentity,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) sink_name: String,
+    pub(super) health: Health,
+}
+
+impl Writer {
+    pub(super) fn of(output: &Output) -> Self {
+        Self {
+            identity: output.identity.clone(),
+            sink: Arc::clone(&output.sink),
+            sink_name: output.sink_name.clone(),
+            health: output.health.clone(),
+        }
+    }
+
+    async fn commit(&self, epoch: u64, committables: &[Value]) -> Result<(), Failure> {
+        let commit = Commit { writer: &self.identity, epoch, committables, health: &self.health };
+        self.sink.commit(commit).await.map_err(|error| self.failure(error))
+    }
+
+    fn failure(&self, error: ConnectorError) -> Failure {
+        Failure::new(Part::Sink(self.sink_name.clone()), error)
+    }
+}
+
+impl Closer {
+    /// Closes the epoch that ends with `positions`. On success it is durable and committed, and may be acknowledged.
+    pub(super) async fn close(
+        mut self,
+        preparing: Vec<Preparing>,
+        mut dead: DeadLetters,
+        positions: BTreeMap<String, Value>,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Self, Failure> {
+        let epoch = self.owner.next_epoch().0;
+        let mut content = EpochContent { positions, counters, ..EpochContent::default() };
+        let mut writers = Vec::with_capacity(preparing.len());
+        for Preparing { index, answer, writer } in preparing {
+            let prepared = answered(answer.await).map_err(|error| writer.failure(error))?;
+            self.route_refused(index, prepared.rejected, &mut dead)?;
+            content.sinks.insert(writer.identity.output.clone(), prepared.committables);
+            writers.push(writer);
+        }
+        for (index, output) in &mut self.dead {
+            let prepared = write_dead(*index, output, &dead, &self.config, epoch).await?;
+            content.sinks.insert(output.identity.output.clone(), prepared.committables);
+            writers.push(Writer::of(output));
+        }
+        let permit = self.owner.write_epoch(content).await.map_err(state_failure)?;
+        commit(&permit, &writers).await?;
+        self.owner.mark_committed(permit).await.map_err(state_failure)?;
+        self.observed.epoch.store(epoch, Ordering::Relaxed);
+        if epoch.is_multiple_of(EPOCHS_BETWEEN_COLLECTIONS)
+            && let Err(error) = self.owner.collect_garbage().await
+        {
+            tracing::warn!(%error, "old epochs could not be deleted; the next collection tries again");
+        }
+        Ok(self)
+    }
+
+    /// Records that the sink of output `index` refused.
+    fn route_refused(
+        &self,
+        index: usize,
+        rejected: Vec<crate::batch::Rejected>,
+        dead: &mut DeadLetters,
+    ) -> Result<(), Failure> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let output = &self.config.outputs[index];
+        let part = Part::Sink(output.sink_name.clone());
+        let sinks: Vec<usize> = output.dead_letter.into_iter().collect();
+        let verdicts = dead.add(rejected, &sinks, self.config.on_poison, &part)?;
+        self.observed.dead_lettered.fetch_add(verdicts.dead_lettered, Ordering::Relaxed);
+        self.observed.dropped.fetch_add(verdicts.dropped, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Writes the dead letters of one sink and ends its epoch. A dead-letter sink that refuses envelopes stops the task: nothing may vanish.
+async fn write_dead(
+    index: usize,
+    output: &mut Output,
+    dead: &DeadLetters,
+    config: &TaskConfig,
+    epoch: u64,
+) -> Result<Prepared, Failure> {
+    let writer = Writer::of(output);
+    let generation = output.identity.generation;
+    let batches = dead
+        .batches(index, &config.envelopes, &config.pipeline, &output.identity.task, generation)
+        .map_err(|message| writer.failure(ConnectorError::new(ErrorReason::Internal, message)))?;
+    for batch in batches {
+        output.send(batch).await?;
+    }
+    let prepared =
+        answered(output.prepare(epoch).await?.await).map_err(|error| writer.failure(error))?;
+    match prepared.rejected.first() {
+        Some(first) if config.on_poison != OnPoison::Drop => Err(writer.failure(ConnectorError::new(
+            ErrorReason::PoisonRecord,
+            format!("the dead-letter sink refuses an envelope: {}", first.error),
+        ))),
+        _ => Ok(prepared),
+    }
+}
+
+fn answered<T>(answer: Result<Result<T, ConnectorError>, oneshot::error::RecvError>) -> Result<T, ConnectorError> {
+    answer.unwrap_or_else(|_| {
+        Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch"))
+    })
+}
+
+/// Commits everything that the permit's epoch prepared, all writers at once.
+pub(super) async fn commit(permit: &CommitPermit, writers: &[Writer]) -> Result<(), Failure> {
+    let epoch = permit.epoch().0;
+    try_join_all(permit.committables().iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| async move {
+        let Some(writer) = writers.iter().find(|writer| writer.identity.output == *name) else {
+            tracing::warn!(output = %name, epoch, "the Pipeline no longer has this output; what it prepared stays uncommitted");
+            return Ok(());
+        };
+        writer.commit(epoch, list).await
+    }))
+    .await?;
+    Ok(())
+}
+
+/// A checkpoint error as the failure of a task.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn state_failure(error: checkpoint::Error) -> Failure {
+    let fenced = matches!(error, checkpoint::Error::Fenced { .. });
+    let part = match error {
+        checkpoint::Error::Fenced { .. } | checkpoint::Error::Overtaken { .. } => Part::Task,
+        _ => Part::State,
+    };
+    Failure { part, error: store_error(&error), fenced }
+}
+
+/// A checkpoint error with the reason that reports and conditions use.
+#[must_use]
+pub fn store_error(error: &checkpoint::Error) -> ConnectorError {
+    use checkpoint::{Error, StoreFault};
+    let reason = match error {
+        Error::Unrecoverable { .. } | Error::NewerFormat { .. } => ErrorReason::Corrupt,
+        Error::NoConditionalCreate { .. } => ErrorReason::Invalid,
+        Error::Store { fault, .. } => match fault {
+            StoreFault::Permission => ErrorReason::AccessDenied,
+            StoreFault::NotFound => ErrorReason::NotFound,
+            StoreFault::Unsupported | StoreFault::Rejected => ErrorReason::Invalid,
+            StoreFault::Transient | StoreFault::Precondition => ErrorReason::Unreachable,
+        },
+        _ => ErrorReason::Internal,
+    };
+    ConnectorError::new(reason, error.to_string())
+}

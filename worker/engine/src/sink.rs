@@ -1,0 +1,93 @@
+//! The contract of sinks. Traits only: every implementation lives in `millrace-connectors`.
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use millrace_crds::report::ProbeResult;
+use serde_json::Value;
+
+use crate::batch::{Batch, Rejected};
+use crate::connector::{ConnectorError, Health};
+
+/// One configured sink, as every worker has it. Making one opens no connection.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Refuses, before anything runs, a schema that it cannot write: template columns, types. Pure.
+    fn accepts(&self, schema: &SchemaRef, event_time: Option<&str>) -> Result<(), ConnectorError>;
+
+    /// Opens a writer for one output of one task.
+    async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+
+    /// Makes visible what an epoch prepared. The permit for it has been given: the epoch record that holds `committables` is durable.
+    ///
+    /// MUST be idempotent: it may be called again, by another worker, after any crash, also at the same time. MUST retry transient errors inside.
+    /// Sinks that write at once (OpenSearch, Kafka at least once) have nothing to do here.
+    async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError>;
+
+    /// Connects and asks for what writing would ask for, changing nothing. MUST NOT report a success that it did not see.
+    async fn probe(&self) -> ProbeResult;
+}
+
+/// What a writer needs to start.
+#[derive(Clone, Debug)]
+pub struct OpenSink {
+    /// Who writes: part of deterministic names.
+    pub writer: WriterIdentity,
+    /// Columns of every batch.
+    pub schema: SchemaRef,
+    /// Name of the event-time column, if the schema has it.
+    pub event_time: Option<String>,
+    /// The epoch that the first batch belongs to.
+    pub epoch: u64,
+    /// Where to report trouble while retrying.
+    pub health: Health,
+}
+
+/// Who writes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WriterIdentity {
+    /// UID of the Pipeline.
+    pub pipeline_uid: String,
+    /// Name of the output; `<output>.dead` for its dead letters.
+    pub output: String,
+    /// Path-safe name of the task.
+    pub task: String,
+    /// Generation of the task.
+    pub generation: u64,
+}
+
+/// Writes the batches of one output of one task.
+#[async_trait]
+pub trait SinkWriter: Send {
+    /// Takes a batch. SHOULD return as soon as the bytes are buffered within the writer's bound, and MUST NOT return while it is over it: this is the back-pressure.
+    /// A writer that batches for its system sends by itself (size, time, nothing under way), without another call.
+    async fn write(&mut self, batch: Batch) -> Result<(), ConnectorError>;
+
+    /// Ends `epoch`: everything written so far is either durable and invisible, to be made visible by [`Sink::commit`] with the returned committables, or (idempotent sinks) already accepted by the system.
+    /// Refused records of this epoch come back here. What is written afterwards belongs to `epoch + 1`.
+    async fn prepare(&mut self, epoch: u64) -> Result<Prepared, ConnectorError>;
+
+    /// Throws away what was not prepared. MUST NOT touch anything that may have been committed.
+    async fn close(&mut self);
+}
+
+/// What an epoch of one writer leaves behind.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// What to hand to [`Sink::commit`]; stored in the epoch record, so keep it small.
+    pub committables: Vec<Value>,
+    /// Records that the system refused for good.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A commit of one epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// Who wrote.
+    pub writer: &'a WriterIdentity,
+    /// Which epoch.
+    pub epoch: u64,
+    /// What [`SinkWriter::prepare`] returned.
+    pub committables: &'a [Value],
+    /// Where to report trouble while retrying.
+    pub health: &'a Health,
+}
