@@ -1,0 +1,165 @@
+//! The contract of sinks, checked: visible when committed and not before, once however often. It knows no sink.
+
+use std::sync::Arc;
+
+use arrow::array::UInt64Array;
+use async_trait::async_trait;
+use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter, WriterIdentity};
+
+use super::{Checked, Violation, batch, ensure, schema};
+
+/// A sink and the system behind it.
+#[async_trait]
+pub trait SinkFixture: Send + Sync {
+    /// The sink: takes [`super::schema`].
+    fn sink(&self) -> Arc<dyn Sink>;
+
+    /// What a conforming reader sees now, in any order.
+    async fn visible(&self) -> Vec<i64>;
+
+    /// Whether what was prepared is visible only when it is committed. If not, the sink writes at once and every row has one place.
+    fn is_transactional(&self) -> bool;
+}
+
+/// One generation of one task.
+struct Owner {
+    identity: WriterIdentity,
+    sink: Arc<dyn Sink>,
+    writer: Box<dyn SinkWriter>,
+}
+
+fn failed(what: &str) -> impl Fn(ConnectorError) -> Violation {
+    move |error| Violation(format!("{what} failed: {error}"))
+}
+
+impl Owner {
+    async fn new(fixture: &dyn SinkFixture, generation: u64, epoch: u64) -> Result<Self, Violation> {
+        let sink = fixture.sink();
+        let identity = WriterIdentity {
+            pipeline_uid: "6b1f5a3e-conformance".to_owned(),
+            output: "out".to_owned(),
+            task: "in-0".to_owned(),
+            generation,
+        };
+        sink.accepts(&schema(), None).map_err(failed("accepts"))?;
+        let open = OpenSink { writer: identity.clone(), schema: schema(), event_time: None, epoch, health: Health::default() };
+        let writer = sink.open(open).await.map_err(failed("open"))?;
+        Ok(Self { identity, sink, writer })
+    }
+
+    /// Writes `values`; the ordinal of each is the value itself, so that the same value always has the same coordinate.
+    async fn write(&mut self, values: &[i64]) -> Checked {
+        let ordinals = values.iter().map(|value| value.unsigned_abs()).collect::<Vec<_>>();
+        let batch = Batch {
+            records: batch(values),
+            origin: Origin::new("conformance", "conformance"),
+            ordinals: UInt64Array::from(ordinals),
+            branch: 0,
+        };
+        self.writer.write(batch).await.map_err(failed("write"))
+    }
+
+    async fn prepare(&mut self, epoch: u64) -> Result<Prepared, Violation> {
+        let prepared = self.writer.prepare(epoch).await.map_err(failed("prepare"))?;
+        ensure(prepared.rejected.is_empty(), || format!("good rows were refused: {:?}", prepared.rejected))?;
+        Ok(prepared)
+    }
+
+    async fn commit(&self, epoch: u64, prepared: &Prepared) -> Checked {
+        let health = Health::default();
+        let commit = Commit { writer: &self.identity, epoch, committables: &prepared.committables, health: &health };
+        self.sink.commit(commit).await.map_err(failed("commit"))
+    }
+}
+
+async fn expect(fixture: &dyn SinkFixture, expected: &[i64], when: &str) -> Checked {
+    let mut visible = fixture.visible().await;
+    visible.sort_unstable();
+    ensure(visible == expected, || format!("{when}: {visible:?} is visible, not {expected:?}"))
+}
+
+/// What is prepared becomes visible when it is committed, not before, and once if it is committed three times, twice at the same time.
+///
+/// # Errors
+/// What was violated.
+pub async fn commits_once(fixture: &dyn SinkFixture) -> Checked {
+    let mut owner = Owner::new(fixture, 1, 1).await?;
+    owner.write(&[1, 2]).await?;
+    owner.write(&[3]).await?;
+    let first = owner.prepare(1).await?;
+    owner.write(&[4]).await?;
+    if fixture.is_transactional() {
+        expect(fixture, &[], "before the commit").await?;
+    }
+    let (a, b) = tokio::join!(owner.commit(1, &first), owner.commit(1, &first));
+    a.and(b)?;
+    owner.commit(1, &first).await?;
+    if fixture.is_transactional() {
+        expect(fixture, &[1, 2, 3], "after three commits").await?;
+    }
+    let second = owner.prepare(2).await?;
+    owner.commit(2, &second).await?;
+    expect(fixture, &[1, 2, 3, 4], "after the second epoch").await?;
+    owner.writer.close().await;
+    expect(fixture, &[1, 2, 3, 4], "after closing").await
+}
+
+/// An epoch without rows changes nothing.
+///
+/// # Errors
+/// What was violated.
+pub async fn takes_empty_epochs(fixture: &dyn SinkFixture) -> Checked {
+    let mut owner = Owner::new(fixture, 1, 1).await?;
+    let empty = owner.prepare(1).await?;
+    if !empty.committables.is_empty() {
+        owner.commit(1, &empty).await?;
+    }
+    owner.write(&[7]).await?;
+    let second = owner.prepare(2).await?;
+    owner.commit(2, &second).await?;
+    owner.writer.close().await;
+    expect(fixture, &[7], "after an empty epoch and one of one row").await
+}
+
+/// Closing throws away what was not prepared, and nothing else; what was prepared can still be committed.
+///
+/// # Errors
+/// What was violated.
+pub async fn closing_leaves_what_was_prepared(fixture: &dyn SinkFixture) -> Checked {
+    let mut owner = Owner::new(fixture, 1, 1).await?;
+    owner.write(&[1]).await?;
+    let first = owner.prepare(1).await?;
+    if fixture.is_transactional() {
+        owner.write(&[2]).await?;
+    }
+    owner.writer.close().await;
+    owner.commit(1, &first).await?;
+    expect(fixture, &[1], "after closing and committing").await
+}
+
+/// A generation that is replaced before its epoch is durable leaves nothing behind: its successor writes the rows again. One that is
+/// replaced after it is durable has its commit rolled forward by the successor.
+///
+/// # Errors
+/// What was violated.
+pub async fn survives_replacement(fixture: &dyn SinkFixture) -> Checked {
+    let mut first = Owner::new(fixture, 1, 1).await?;
+    first.write(&[1, 2]).await?;
+    let durable = first.prepare(1).await?;
+    first.write(&[3]).await?;
+    let lost = first.prepare(2).await?;
+    first.write(&[4]).await?;
+    // Killed. The successor finds epoch 1 durable and uncommitted; epoch 2 is not durable.
+    drop(first.writer);
+    let rolled = Commit { writer: &first.identity, epoch: 1, committables: &durable.committables, health: &Health::default() };
+    first.sink.commit(rolled).await.map_err(failed("commit"))?;
+    let mut second = Owner::new(fixture, 2, 2).await?;
+    second.write(&[3, 4]).await?;
+    let again = second.prepare(2).await?;
+    second.commit(2, &again).await?;
+    drop(lost);
+    second.writer.close().await;
+    expect(fixture, &[1, 2, 3, 4], "after a replacement").await
+}

@@ -1,0 +1,266 @@
+//! Dates and instants, text to numbers and back, in the proleptic Gregorian calendar and UTC. It never reads a clock or a time zone database.
+
+use std::ops::RangeInclusive;
+
+/// Microseconds of one second.
+pub(super) const SECOND: i64 = 1_000_000;
+
+/// A day of the calendar and a time of that day, for writing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Civil {
+    pub(super) year: i64,
+    pub(super) month: u8,
+    pub(super) day: u8,
+    pub(super) hour: u8,
+    pub(super) minute: u8,
+    pub(super) second: u8,
+}
+
+/// Days since 1970-01-01 of a day that exists.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The day that is `days` after 1970-01-01, as year, month and day.
+fn civil_from_days(days: i64) -> (i64, u8, u8) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month as u8, day as u8)
+}
+
+impl Civil {
+    /// The day and time `seconds` after 1970-01-01T00:00:00Z.
+    pub(super) fn from_seconds(seconds: i64) -> Self {
+        let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
+        let of_day = seconds.rem_euclid(86_400);
+        Self {
+            year,
+            month,
+            day,
+            hour: (of_day / 3600) as u8,
+            minute: (of_day / 60 % 60) as u8,
+            second: (of_day % 60) as u8,
+        }
+    }
+}
+
+/// Two decimal digits as a number within `range`.
+#[inline]
+fn two(bytes: [u8; 2], range: RangeInclusive<i64>) -> Option<i64> {
+    let [tens, ones] = bytes.map(|b| b.wrapping_sub(b'0'));
+    let value = i64::from(tens) * 10 + i64::from(ones);
+    (tens <= 9 && ones <= 9 && range.contains(&value)).then_some(value)
+}
+
+/// `yyyy-MM-dd` as days since 1970-01-01. The day must exist.
+#[inline]
+pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
+    let &[a, b, c, d, b'-', e, f, b'-', g, h] = text else { return None };
+    let year = two([a, b], 0..=99)? * 100 + two([c, d], 0..=99)?;
+    let month = two([e, f], 1..=12)?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let longest = match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => 31,
+    };
+    let day = two([g, h], 1..=longest)?;
+    Some(days_from_civil(year, month, day) as i32)
+}
+
+/// `HH:mm:ss` as seconds since midnight. A leap second counts as the second after.
+#[inline]
+pub(super) fn parse_time_of_day(text: &[u8]) -> Option<i64> {
+    let &[a, b, b':', c, d, b':', e, f] = text else { return None };
+    Some(two([a, b], 0..=23)? * 3600 + two([c, d], 0..=59)? * 60 + two([e, f], 0..=60)?)
+}
+
+/// RFC 3339, or `yyyy-MM-dd HH:mm:ss[.ffffff]` in UTC, as microseconds since 1970-01-01T00:00:00Z.
+/// Digits below the microsecond are cut.
+pub(super) fn parse_timestamp(text: &[u8]) -> Option<i64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let (separator, rest) = rest.split_first()?;
+    if !matches!(separator, b'T' | b't' | b' ') {
+        return None;
+    }
+    let (time, rest) = rest.split_at_checked(8)?;
+    let seconds = i64::from(parse_date(date)?) * 86_400 + parse_time_of_day(time)?;
+    let (micros, zone) = parse_fraction(rest)?;
+    let offset = match zone {
+        b"Z" | b"z" => 0,
+        b"" if *separator == b' ' => 0,
+        _ => parse_offset(zone)?,
+    };
+    Some((seconds - offset) * SECOND + micros)
+}
+
+/// `.f…` as microseconds, and what follows; without a fraction 0.
+fn parse_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(digits) = text.strip_prefix(b".") else { return Some((0, text)) };
+    let length = digits.iter().take_while(|b| b.is_ascii_digit()).count();
+    if length == 0 {
+        return None;
+    }
+    let mut micros = 0;
+    for place in 0..6 {
+        let digit = if place < length { i64::from(digits[place] - b'0') } else { 0 };
+        micros = micros * 10 + digit;
+    }
+    Some((micros, &digits[length..]))
+}
+
+/// `+hh:mm` or `-hh:mm` as seconds.
+fn parse_offset(text: &[u8]) -> Option<i64> {
+    let &[sign, a, b, b':', c, d] = text else { return None };
+    let seconds = two([a, b], 0..=23)? * 3600 + two([c, d], 0..=59)? * 60;
+    match sign {
+        b'+' => Some(seconds),
+        b'-' => Some(-seconds),
+        _ => None,
+    }
+}
+
+/// Appends `value` with two digits.
+pub(super) fn write_two(out: &mut Vec<u8>, value: u8) {
+    out.push(b'0' + value / 10);
+    out.push(b'0' + value % 10);
+}
+
+/// Appends a year with four digits, or with a sign and as many as it needs.
+pub(super) fn write_year(out: &mut Vec<u8>, year: i64) {
+    if (0..=9999).contains(&year) {
+        write_two(out, (year / 100) as u8);
+        write_two(out, (year % 100) as u8);
+    } else {
+        out.extend_from_slice(format!("{year:+05}").as_bytes());
+    }
+}
+
+/// Appends `yyyy-MM-dd` of the day `days` after 1970-01-01.
+pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
+    let (year, month, day) = civil_from_days(days);
+    write_year(out, year);
+    out.push(b'-');
+    write_two(out, month);
+    out.push(b'-');
+    write_two(out, day);
+}
+
+/// Appends `HH:mm:ss` and the fraction of the second, of which there are `per_second` (a power of ten, at most a billion).
+/// A fraction of zero is left out; otherwise it has as many groups of three digits as it needs.
+pub(super) fn write_time(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
+    let seconds = of_day / per_second;
+    write_two(out, (seconds / 3600) as u8);
+    out.push(b':');
+    write_two(out, (seconds / 60 % 60) as u8);
+    out.push(b':');
+    write_two(out, (seconds % 60) as u8);
+    let nanos = of_day % per_second * (1_000_000_000 / per_second);
+    if nanos != 0 {
+        let text = if nanos % 1_000_000 == 0 {
+            format!(".{:03}", nanos / 1_000_000)
+        } else if nanos % 1000 == 0 {
+            format!(".{:06}", nanos / 1000)
+        } else {
+            format!(".{nanos:09}")
+        };
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Appends an instant as RFC 3339 in UTC; `value` counts from 1970-01-01T00:00:00Z in units of which there are `per_second` in a second.
+pub(super) fn write_timestamp(out: &mut Vec<u8>, value: i64, per_second: i64) {
+    let per_day = 86_400 * per_second;
+    write_date(out, value.div_euclid(per_day));
+    out.push(b'T');
+    write_time(out, value.rem_euclid(per_day), per_second);
+    out.push(b'Z');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(micros: i64) -> String {
+        let mut out = Vec::new();
+        write_timestamp(&mut out, micros, SECOND);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn dates_count_from_1970_and_must_exist() {
+        let cases: [(&str, Option<i32>); 12] = [
+            ("1970-01-01", Some(0)),
+            ("1969-12-31", Some(-1)),
+            ("2000-02-29", Some(11_016)),
+            ("0001-01-01", Some(-719_162)),
+            ("9999-12-31", Some(2_932_896)),
+            ("1900-02-29", None),
+            ("2023-02-29", None),
+            ("2023-04-31", None),
+            ("2023-13-01", None),
+            ("2023-00-01", None),
+            ("2023-1-01", None),
+            ("2023-01-01 ", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_date(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_take_offsets_and_fractions() {
+        let base = 1_575_493_351 * SECOND;
+        let cases: [(&str, Option<i64>); 14] = [
+            ("2019-12-04T21:02:31Z", Some(base)),
+            ("2019-12-04T23:02:31+02:00", Some(base)),
+            ("2019-12-04 21:02:31", Some(base)),
+            ("2019-12-04 21:02:31.5", Some(base + 500_000)),
+            ("2019-12-04T21:02:31.123456789z", Some(base + 123_456)),
+            ("1969-12-31T23:59:59.999999Z", Some(-1)),
+            ("2016-12-31T23:59:60Z", Some(1_483_228_800 * SECOND)),
+            ("2019-12-04T21:02:31", None),
+            ("2019-12-04T21:02:31.Z", None),
+            ("2019-12-04T24:02:31Z", None),
+            ("2019-12-04T21:02:31+2:00", None),
+            ("2019-12-04", None),
+            ("", None),
+            ("2019-12-04T21:02:31Zx", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_timestamp(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for micros in [0, -1, 1, 999_999, 500_000, 1_575_493_351_000_001, -62_135_596_800_000_000, 253_402_300_799_999_999] {
+            assert_eq!(parse_timestamp(written(micros).as_bytes()), Some(micros), "{}", written(micros));
+        }
+        assert_eq!(written(1_575_493_351_120_000), "2019-12-04T21:02:31.120Z");
+        assert_eq!(written(-62_135_596_800_000_001), "0000-12-31T23:59:59.999999Z");
+        assert!(written(i64::MAX).starts_with("+294247-01-10T"));
+        assert!(written(i64::MIN).starts_with("-290308-12-21T"));
+    }
+
+    #[test]
+    fn every_day_of_eight_centuries_survives() {
+        for days in -150_000..150_000_i32 {
+            let mut out = Vec::new();
+            write_date(&mut out, i64::from(days));
+            assert_eq!(parse_date(&out), Some(days));
+        }
+    }
+}

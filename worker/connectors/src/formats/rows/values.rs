@@ -1,0 +1,475 @@
+//! How one value of each Arrow type is written as JSON. It knows nothing of rows.
+
+use std::io::Write as _;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArrayType, BooleanArray, Decimal256Array, DictionaryArray,
+    FixedSizeListArray, GenericListArray, GenericListViewArray, MapArray, OffsetSizeTrait, PrimitiveArray, StringArrayType,
+    StructArray,
+};
+use arrow::datatypes::{
+    ArrowDictionaryKeyType, ArrowNativeType, DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
+    Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+
+use super::super::instants::{write_date, write_time, write_timestamp};
+use super::super::json::plain_prefix;
+use super::{key, write_object};
+
+/// The values of one array.
+pub(super) trait Value {
+    /// Whether the value is NULL.
+    fn is_null(&self, row: usize) -> bool;
+
+    /// Appends a value that is not NULL.
+    fn write(&self, row: usize, out: &mut Vec<u8>);
+}
+
+/// Whether [`value`] knows arrays of this type.
+pub(super) fn is_supported(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Duration(_) | DataType::Interval(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => false,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => is_supported(item.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| is_supported(field.data_type())),
+        DataType::Dictionary(_, values) => is_supported(values),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => is_text(fields[0].data_type()) && is_supported(fields[1].data_type()),
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
+/// The values of `array`; `None` if its type is not supported.
+pub(super) fn value(array: &dyn Array) -> Option<Box<dyn Value + '_>> {
+    Some(match array.data_type() {
+        DataType::Null => Box::new(Nothing),
+        DataType::Boolean => Box::new(array.as_boolean()),
+        DataType::Int8 => number::<Int8Type>(array),
+        DataType::Int16 => number::<Int16Type>(array),
+        DataType::Int32 => number::<Int32Type>(array),
+        DataType::Int64 => number::<Int64Type>(array),
+        DataType::UInt8 => number::<UInt8Type>(array),
+        DataType::UInt16 => number::<UInt16Type>(array),
+        DataType::UInt32 => number::<UInt32Type>(array),
+        DataType::UInt64 => number::<UInt64Type>(array),
+        DataType::Float16 => Box::new(Halves(array.as_primitive())),
+        DataType::Float32 => number::<Float32Type>(array),
+        DataType::Float64 => number::<Float64Type>(array),
+        DataType::Decimal32(_, scale) => decimal::<Decimal32Type>(array, *scale),
+        DataType::Decimal64(_, scale) => decimal::<Decimal64Type>(array, *scale),
+        DataType::Decimal128(_, scale) => decimal::<Decimal128Type>(array, *scale),
+        DataType::Decimal256(..) => Box::new(WideDecimals(array.as_primitive::<Decimal256Type>())),
+        DataType::Utf8 => Box::new(Texts(array.as_string::<i32>())),
+        DataType::LargeUtf8 => Box::new(Texts(array.as_string::<i64>())),
+        DataType::Utf8View => Box::new(Texts(array.as_string_view())),
+        DataType::Binary => Box::new(Binaries(array.as_binary::<i32>())),
+        DataType::LargeBinary => Box::new(Binaries(array.as_binary::<i64>())),
+        DataType::BinaryView => Box::new(Binaries(array.as_binary_view())),
+        DataType::FixedSizeBinary(_) => Box::new(Binaries(array.as_fixed_size_binary())),
+        DataType::Date32 => Box::new(Dates { array: array.as_primitive::<Date32Type>(), per_day: 1 }),
+        DataType::Date64 => Box::new(Dates { array: array.as_primitive::<Date64Type>(), per_day: 86_400_000 }),
+        DataType::Time32(TimeUnit::Second) => times::<Time32SecondType>(array, 1, write_time),
+        DataType::Time32(_) => times::<Time32MillisecondType>(array, 1000, write_time),
+        DataType::Time64(TimeUnit::Microsecond) => times::<Time64MicrosecondType>(array, 1_000_000, write_time),
+        DataType::Time64(_) => times::<Time64NanosecondType>(array, 1_000_000_000, write_time),
+        DataType::Timestamp(TimeUnit::Second, _) => times::<TimestampSecondType>(array, 1, write_timestamp),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => times::<TimestampMillisecondType>(array, 1000, write_timestamp),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => times::<TimestampMicrosecondType>(array, 1_000_000, write_timestamp),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => times::<TimestampNanosecondType>(array, 1_000_000_000, write_timestamp),
+        DataType::List(_) => list(array.as_list::<i32>())?,
+        DataType::LargeList(_) => list(array.as_list::<i64>())?,
+        DataType::ListView(_) => list(array.as_list_view::<i32>())?,
+        DataType::LargeListView(_) => list(array.as_list_view::<i64>())?,
+        DataType::FixedSizeList(..) => list(array.as_fixed_size_list())?,
+        DataType::Struct(_) => Box::new(Structs::new(array.as_struct())?),
+        DataType::Map(..) => Box::new(Maps::new(array.as_map())?),
+        DataType::Dictionary(key, _) => dictionary(array, key)?,
+        DataType::Duration(_) | DataType::Interval(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => return None,
+    })
+}
+
+struct Nothing;
+
+impl Value for Nothing {
+    fn is_null(&self, _: usize) -> bool {
+        true
+    }
+
+    fn write(&self, _: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
+}
+
+impl Value for &BooleanArray {
+    fn is_null(&self, row: usize) -> bool {
+        Array::is_null(self, row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.value(row) { b"true" } else { b"false" });
+    }
+}
+
+fn number<T: ArrowPrimitiveType<Native: Serialize>>(array: &dyn Array) -> Box<dyn Value + '_> {
+    Box::new(Numbers(array.as_primitive::<T>()))
+}
+
+struct Numbers<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType<Native: Serialize>> Value for Numbers<'_, T> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_number(self.0.value(row), out);
+    }
+}
+
+fn write_number(value: impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &value).expect("a number can always be written to memory");
+}
+
+struct Halves<'a>(&'a PrimitiveArray<Float16Type>);
+
+impl Value for Halves<'_> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_number(self.0.value(row).to_f32(), out);
+    }
+}
+
+fn decimal<T: ArrowPrimitiveType<Native: Into<i128>>>(array: &dyn Array, scale: i8) -> Box<dyn Value + '_> {
+    Box::new(Decimals { array: array.as_primitive::<T>(), scale })
+}
+
+struct Decimals<'a, T: ArrowPrimitiveType> {
+    array: &'a PrimitiveArray<T>,
+    scale: i8,
+}
+
+impl<T: ArrowPrimitiveType<Native: Into<i128>>> Value for Decimals<'_, T> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_decimal(self.array.value(row).into(), self.scale, out);
+    }
+}
+
+/// Appends `value` divided by ten to the `scale`, with all its digits.
+pub(in crate::formats) fn write_decimal(value: i128, scale: i8, out: &mut Vec<u8>) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    let digits = value.unsigned_abs();
+    let places = usize::from(scale.unsigned_abs());
+    let written = if scale <= 0 {
+        let zeros = if digits == 0 { 0 } else { places };
+        write!(out, "{digits}{:0<zeros$}", "")
+    } else {
+        // The scale may be larger than what fits a power of ten.
+        let (whole, fraction) = 10_u128.checked_pow(places as u32).map_or((0, digits), |unit| (digits / unit, digits % unit));
+        write!(out, "{whole}.{fraction:0>places$}")
+    };
+    written.expect("memory can always be written to");
+}
+
+struct WideDecimals<'a>(&'a Decimal256Array);
+
+impl Value for WideDecimals<'_> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.value_as_string(row).as_bytes());
+    }
+}
+
+struct Texts<A>(A);
+
+impl<'a, A: StringArrayType<'a>> Value for Texts<A> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_text(self.0.value(row), out);
+    }
+}
+
+/// Appends a text in quotes.
+pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_prefix(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+        }
+        rest = after;
+    }
+    out.push(b'"');
+}
+
+struct Binaries<A>(A);
+
+impl<'a, A: BinaryArrayType<'a>> Value for Binaries<A> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        let bytes = self.0.value(row);
+        out.push(b'"');
+        let start = out.len();
+        out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        BASE64.encode_slice(bytes, &mut out[start..]).expect("the room is what base64 needs");
+        out.push(b'"');
+    }
+}
+
+struct Dates<'a, T: ArrowPrimitiveType> {
+    array: &'a PrimitiveArray<T>,
+    per_day: i64,
+}
+
+impl<T: ArrowPrimitiveType<Native: Into<i64>>> Value for Dates<'_, T> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        write_date(out, self.array.value(row).into().div_euclid(self.per_day));
+        out.push(b'"');
+    }
+}
+
+type WriteTime = fn(&mut Vec<u8>, i64, i64);
+
+fn times<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array, per_second: i64, write: WriteTime) -> Box<dyn Value + '_> {
+    Box::new(Times { array: array.as_primitive::<T>(), per_second, write })
+}
+
+struct Times<'a, T: ArrowPrimitiveType> {
+    array: &'a PrimitiveArray<T>,
+    per_second: i64,
+    write: WriteTime,
+}
+
+impl<T: ArrowPrimitiveType<Native: Into<i64>>> Value for Times<'_, T> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        (self.write)(out, self.array.value(row).into(), self.per_second);
+        out.push(b'"');
+    }
+}
+
+/// Arrays whose values are runs of another array.
+trait Runs: Array {
+    fn items(&self) -> &ArrayRef;
+
+    /// First item of a row, and the number of its items.
+    fn run(&self, row: usize) -> (usize, usize);
+}
+
+impl<O: OffsetSizeTrait> Runs for GenericListArray<O> {
+    fn items(&self) -> &ArrayRef {
+        self.values()
+    }
+
+    fn run(&self, row: usize) -> (usize, usize) {
+        let offsets = self.value_offsets();
+        let start = offsets[row].as_usize();
+        (start, offsets[row + 1].as_usize() - start)
+    }
+}
+
+impl<O: OffsetSizeTrait> Runs for GenericListViewArray<O> {
+    fn items(&self) -> &ArrayRef {
+        self.values()
+    }
+
+    fn run(&self, row: usize) -> (usize, usize) {
+        (self.value_offsets()[row].as_usize(), self.value_sizes()[row].as_usize())
+    }
+}
+
+impl Runs for FixedSizeListArray {
+    fn items(&self) -> &ArrayRef {
+        self.values()
+    }
+
+    fn run(&self, row: usize) -> (usize, usize) {
+        (self.value_offset(row) as usize, self.value_length() as usize)
+    }
+}
+
+fn list(array: &impl Runs) -> Option<Box<dyn Value + '_>> {
+    Some(Box::new(Lists { items: value(array.items().as_ref())?, array }))
+}
+
+struct Lists<'a, A> {
+    array: &'a A,
+    items: Box<dyn Value + 'a>,
+}
+
+impl<A: Runs> Value for Lists<'_, A> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        let (start, length) = self.array.run(row);
+        out.push(b'[');
+        for item in start..start + length {
+            if item > start {
+                out.push(b',');
+            }
+            write_or_null(self.items.as_ref(), item, out);
+        }
+        out.push(b']');
+    }
+}
+
+fn write_or_null(value: &dyn Value, row: usize, out: &mut Vec<u8>) {
+    if value.is_null(row) {
+        out.extend_from_slice(b"null");
+    } else {
+        value.write(row, out);
+    }
+}
+
+struct Structs<'a> {
+    array: &'a StructArray,
+    keys: Vec<Vec<u8>>,
+    fields: Vec<Box<dyn Value + 'a>>,
+}
+
+impl<'a> Structs<'a> {
+    fn new(array: &'a StructArray) -> Option<Self> {
+        Some(Self {
+            array,
+            keys: array.fields().iter().map(|field| key(field.name())).collect(),
+            fields: array.columns().iter().map(|column| value(column.as_ref())).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Value for Structs<'_> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_object(&self.fields, &self.keys, row, out);
+    }
+}
+
+struct Maps<'a> {
+    array: &'a MapArray,
+    keys: Box<dyn Value + 'a>,
+    values: Box<dyn Value + 'a>,
+}
+
+impl<'a> Maps<'a> {
+    fn new(array: &'a MapArray) -> Option<Self> {
+        Some(Self { array, keys: value(array.keys().as_ref())?, values: value(array.values().as_ref())? })
+    }
+}
+
+impl Value for Maps<'_> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        let offsets = self.array.value_offsets();
+        let (start, end) = (offsets[row].as_usize(), offsets[row + 1].as_usize());
+        out.push(b'{');
+        for entry in start..end {
+            if entry > start {
+                out.push(b',');
+            }
+            self.keys.write(entry, out);
+            out.push(b':');
+            write_or_null(self.values.as_ref(), entry, out);
+        }
+        out.push(b'}');
+    }
+}
+
+fn dictionary<'a>(array: &'a dyn Array, key: &DataType) -> Option<Box<dyn Value + 'a>> {
+    fn of<K: ArrowDictionaryKeyType>(array: &dyn Array) -> Option<Box<dyn Value + '_>> {
+        let array = array.as_dictionary::<K>();
+        Some(Box::new(Dictionaries { values: value(array.values().as_ref())?, array }))
+    }
+    match key {
+        DataType::Int8 => of::<Int8Type>(array),
+        DataType::Int16 => of::<Int16Type>(array),
+        DataType::Int32 => of::<Int32Type>(array),
+        DataType::Int64 => of::<Int64Type>(array),
+        DataType::UInt8 => of::<UInt8Type>(array),
+        DataType::UInt16 => of::<UInt16Type>(array),
+        DataType::UInt32 => of::<UInt32Type>(array),
+        DataType::UInt64 => of::<UInt64Type>(array),
+        _ => None,
+    }
+}
+
+struct Dictionaries<'a, K: ArrowDictionaryKeyType> {
+    array: &'a DictionaryArray<K>,
+    values: Box<dyn Value + 'a>,
+}
+
+impl<K: ArrowDictionaryKeyType> Value for Dictionaries<'_, K> {
+    fn is_null(&self, row: usize) -> bool {
+        self.array.key(row).is_none_or(|key| self.values.is_null(key))
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        match self.array.key(row) {
+            Some(key) => self.values.write(key, out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What became of records on their way to the brokers. It counts and keeps, and decides nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millrace_engine::batch::Origin;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::ProducerContext;
+use tokio::sync::Notify;
+
+use super::events::Events;
+use super::failure;
+
+/// No acknowledgement for so long, with records on their way, is trouble even if the client has not noticed.
+const STALL: Duration = Duration::from_secs(10);
+
+/// One record on its way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) origin: Origin,
+    pub(super) branch: u64,
+    pub(super) ordinal: u64,
+    pub(super) bytes: usize,
+}
+
+/// A record that came back.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) sent: Sent,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Vec<u8>,
+    pub(super) code: Code,
+}
+
+/// What the client reports of records on their way.
+pub(super) struct Deliveries {
+    events: Events,
+    /// Bytes on their way.
+    bytes: AtomicUsize,
+    progress: Notify,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    refused: Vec<Refused>,
+    failed: Option<KafkaError>,
+}
+
+impl Deliveries {
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, bytes: AtomicUsize::new(0), progress: Notify::new(), outcome: Mutex::default() }
+    }
+
+    /// Bytes on their way.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// A record of so many bytes is handed to the client.
+    pub(super) fn started(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// A record of so many bytes is no longer on its way.
+    pub(super) fn ended(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Release);
+        self.progress.notify_one();
+    }
+
+    /// A record that will not be taken.
+    pub(super) fn refuse(&self, refused: Refused) {
+        self.outcome().refused.push(refused);
+    }
+
+    pub(super) fn has_refused(&self) -> bool {
+        !self.outcome().refused.is_empty()
+    }
+
+    /// Records that were refused, in the order in which they came back.
+    pub(super) fn take_refused(&self) -> Vec<Refused> {
+        std::mem::take(&mut self.outcome().refused)
+    }
+
+    /// What went wrong with a record that is not the record's fault.
+    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+        self.outcome().failed.take()
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until at most `most` bytes are on their way, or a record has failed. Says when it takes long.
+    pub(super) async fn settle(&self, most: usize) {
+        let mut waited = Duration::ZERO;
+        loop {
+            let progress = self.progress.notified();
+            let before = self.bytes();
+            if before <= most || self.outcome().failed.is_some() {
+                return;
+            }
+            if tokio::time::timeout(STALL, progress).await.is_ok() {
+                waited = Duration::ZERO;
+            } else {
+                waited += STALL;
+                let seconds = waited.as_secs();
+                self.events.stalled(&format!("the brokers have acknowledged nothing for {seconds} s, with {before} bytes on their way"));
+            }
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.events.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.events.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.events.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let bytes = sent.bytes;
+        match result {
+            Ok(_) => self.events.succeeded(),
+            Err((error, message)) => match error.rdkafka_error_code() {
+                Some(code) if failure::is_refusal(code) => {
+                    let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().unwrap_or_default().to_vec());
+                    self.refuse(Refused { sent: *sent, key, value, code });
+                }
+                // The client is ending and gives back what it still had.
+                Some(Code::PurgeQueue | Code::PurgeInflight) => {}
+                _ => {
+                    self.outcome().failed.get_or_insert_with(|| error.clone());
+                }
+            },
+        }
+        self.ended(bytes);
+    }
+}

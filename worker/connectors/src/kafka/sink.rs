@@ -1,0 +1,124 @@
+//! The Kafka sink: what it accepts, and a writer for each output of a task. It creates no topic.
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use millrace_crds::connectors::kafka::KafkaSink as Options;
+use millrace_crds::report::{ErrorReason, ProbeResult};
+use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::ThreadedProducer;
+
+use super::client;
+use super::deliveries::Deliveries;
+use super::events::Events;
+use super::failure;
+use super::writer::{TopicWriter, Writing};
+use crate::context::Context;
+use crate::formats::rows::RowEncoder;
+use crate::keys::KeyColumns;
+
+/// Bytes of one request to a broker; a single larger record goes alone.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
+/// The largest record that the client takes at all; what the broker takes, the broker says.
+const RECORD_BYTES: usize = 64 << 20;
+/// Bytes that may be on their way to the brokers at most.
+const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
+
+/// Writes rows to a topic as JSON.
+#[derive(Clone, Debug)]
+pub struct KafkaSink {
+    options: Options,
+    context: Context,
+}
+
+impl KafkaSink {
+    /// A sink with `options`.
+    ///
+    /// # Errors
+    /// `Invalid` if the format is not JSON.
+    pub fn new(options: &Options, context: &Context) -> Result<Self, ConnectorError> {
+        if options.format.json.is_none() {
+            return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json: set format to {json: {}}"));
+        }
+        Ok(Self { options: options.clone(), context: context.clone() })
+    }
+
+    fn in_flight_bytes(&self) -> usize {
+        self.context.limits.in_flight_bytes.clamp(1 << 20, MAX_IN_FLIGHT_BYTES)
+    }
+
+    fn producing(&self) -> Result<ClientConfig, ConnectorError> {
+        let mut config = client::config(&self.options.access, &self.context)?;
+        config
+            .set("enable.idempotence", "true")
+            // The client tries again for as long as the task lives; giving up would lose the order.
+            .set("message.timeout.ms", "0")
+            .set("request.timeout.ms", "10000")
+            .set("linger.ms", "0")
+            .set("batch.size", BATCH_BYTES.to_string())
+            .set("message.max.bytes", RECORD_BYTES.to_string())
+            // The writer bounds what is on its way; these only must not be in its way.
+            .set("queue.buffering.max.messages", "0")
+            .set("queue.buffering.max.kbytes", ((self.in_flight_bytes() * 2 + RECORD_BYTES) / 1024).to_string())
+            // A key goes to the same partition as with the Java client.
+            .set("partitioner", "murmur2_random")
+            // An idle client looks whether its brokers are there, so that trouble ends.
+            .set("topic.metadata.refresh.interval.ms", "30000");
+        Ok(config)
+    }
+
+    /// A client that writes; `alone` makes each record a request of its own.
+    pub(super) fn producer(&self, health: &Health, alone: bool) -> Result<ThreadedProducer<Deliveries>, ConnectorError> {
+        let mut config = self.producing()?;
+        if alone {
+            config.set("batch.num.messages", "1");
+        }
+        let deliveries = Deliveries::new(Events::of(health.clone()));
+        let producer = config.create_with_context(deliveries);
+        producer.map_err(|error| failure::error(&format!("starting to write to topic {}", self.options.topic), error))
+    }
+
+    fn keys(&self, schema: &SchemaRef) -> Result<Option<KeyColumns>, ConnectorError> {
+        KeyColumns::find(schema, "keyFrom", &self.options.key_from)
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn accepts(&self, schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
+        self.keys(schema)?;
+        RowEncoder::new(schema).map(drop)
+    }
+
+    async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        let producer = self.producer(&open.health, false)?;
+        let writing = Writing {
+            topic: self.options.topic.clone(),
+            keys: self.keys(&open.schema)?,
+            in_flight_bytes: self.in_flight_bytes(),
+            sink: self.clone(),
+            health: open.health,
+        };
+        Ok(Box::new(TopicWriter::open(writing, RowEncoder::new(&open.schema)?, producer)))
+    }
+
+    async fn commit(&self, _commit: Commit<'_>) -> Result<(), ConnectorError> {
+        // Records are written when an epoch is prepared; there is nothing to make visible.
+        Ok(())
+    }
+
+    async fn probe(&self) -> ProbeResult {
+        let config = match client::config(&self.options.access, &self.context) {
+            Ok(config) => config,
+            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
+        };
+        let topic = self.options.topic.clone();
+        match client::ask(config, "probing".to_owned(), move |client| client::partitions(client, &topic)).await {
+            Ok(numbers) => ProbeResult::Ok {
+                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, numbers.len()),
+            },
+            Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What can be said of the Kafka connector without a broker.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use millrace_crds::connectors::kafka::{KafkaSink as Sinks, OnPositionLost};
+use millrace_crds::pipeline::Limits;
+use millrace_crds::report::ErrorReason;
+use millrace_engine::sink::Sink as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use serde_json::json;
+
+use super::position::{Lost, Partition, Position, after_loss, describe};
+use super::{KafkaSink, client, failure};
+use crate::context::{Context, ResolvedLimits};
+
+fn context(secrets: &std::path::Path) -> Context {
+    Context { secrets_dir: secrets.to_owned(), limits: ResolvedLimits::from(&Limits::default()) }
+}
+
+fn sink(options: serde_json::Value) -> Sinks {
+    serde_json::from_value(options).unwrap()
+}
+
+#[test]
+fn a_split_is_topic_and_partition() {
+    let partition = Partition::parse("a.b-c_d/12").unwrap();
+    assert_eq!((partition.topic.as_str(), partition.number), ("a.b-c_d", 12));
+    assert_eq!(partition.to_string(), "a.b-c_d/12");
+    for broken in ["topic", "topic/", "topic/x", "topic/-1", ""] {
+        assert_eq!(Partition::parse(broken).unwrap_err().reason, ErrorReason::Internal, "{broken}");
+    }
+}
+
+#[test]
+fn a_position_survives_the_checkpoint() {
+    for position in [
+        Position::default(),
+        Position { topic_id: None, offset: Some(0) },
+        Position { topic_id: Some("0w7M2xbnQ3GTTYlM9N6cHw".to_owned()), offset: Some(1 << 40) },
+    ] {
+        assert_eq!(Position::read(&position.write()).unwrap(), position);
+    }
+    assert_eq!(Position { topic_id: Some("x".to_owned()), offset: Some(7) }.write(), json!({"topicId": "x", "offset": 7}));
+    assert_eq!(Position::read(&json!({"offset": "seven"})).unwrap_err().reason, ErrorReason::Corrupt);
+}
+
+#[test]
+fn a_loss_is_described_with_its_range() {
+    let partition = Partition { topic: "orders".to_owned(), number: 3 };
+    let position = Position { topic_id: Some("old".to_owned()), offset: Some(100) };
+    let said = |lost: &Lost, low, high| describe(&partition, &position, lost, low, high);
+    let out = Lost::OutOfRange("Local: No offset to automatically reset to".to_owned());
+    let retention = said(&out, 150, 200);
+    assert!(retention.contains("orders/3") && retention.contains("offsets 100 to 149") && retention.contains("50 records"), "{retention}");
+    let beyond = said(&out, 0, 40);
+    assert!(beyond.contains("next offset 100 is beyond the end 40") && beyond.contains("40 to 99"), "{beyond}");
+    let recreated = said(&Lost::Recreated { id: "new".to_owned() }, 0, 500);
+    assert!(recreated.contains("id old is now new") && recreated.contains("from offset 100 on"), "{recreated}");
+}
+
+#[test]
+fn the_policy_decides_where_to_go_on() {
+    assert_eq!(after_loss(OnPositionLost::Fail, 5, 9), None);
+    assert_eq!(after_loss(OnPositionLost::Earliest, 5, 9), Some(5));
+    assert_eq!(after_loss(OnPositionLost::Latest, 5, 9), Some(9));
+}
+
+#[test]
+fn errors_say_whose_problem_they_are() {
+    for (code, reason) in [
+        (Code::AllBrokersDown, ErrorReason::Unreachable),
+        (Code::SSL, ErrorReason::Unreachable),
+        (Code::Authentication, ErrorReason::AccessDenied),
+        (Code::TopicAuthorizationFailed, ErrorReason::AccessDenied),
+        (Code::UnknownTopicOrPartition, ErrorReason::NotFound),
+        (Code::NotEnoughReplicas, ErrorReason::ServerError),
+        (Code::InvalidMessage, ErrorReason::Corrupt),
+        (Code::OutOfOrderSequenceNumber, ErrorReason::Internal),
+    ] {
+        assert_eq!(failure::reason(code), reason, "{code:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_message() {
+    let mut config = rdkafka::config::ClientConfig::new();
+    config.set("security.protocol", "ssl").set("ssl.key.pem", "-----BEGIN hunter2").set("ssl.certificate.pem", "hunter2");
+    let refused = config.create::<rdkafka::consumer::BaseConsumer>().err().unwrap();
+    let error = failure::error("starting", refused);
+    assert_eq!(error.reason, ErrorReason::Invalid);
+    assert!(error.message.contains(".pem") && !error.message.contains("hunter2"), "{}", error.message);
+    let value = "hunter2".to_owned();
+    let refused =
+        KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID, "no good".into(), "ssl.key.pem".into(), value);
+    let error = failure::error("starting", refused);
+    assert!(error.message.contains("ssl.key.pem") && !error.message.contains("hunter2"), "{}", error.message);
+}
+
+#[test]
+fn secrets_become_options_of_the_client() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("tls/ca.crt", "CA\n"),
+        ("tls/tls.crt", "CERT"),
+        ("tls/tls.key", "KEY"),
+        ("login/username", "ann\n"),
+        ("login/password", "s3cret\n"),
+    ] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let options = sink(json!({
+        "bootstrapServers": "a:9092,b:9092", "topic": "t", "format": {"json": {}},
+        "tls": {"secretRef": {"name": "tls"}}, "sasl": {"mechanism": "ScramSha512", "secretRef": {"name": "login"}},
+    }));
+    let config = client::config(&options.access, &context(folder.path())).unwrap();
+    for (option, value) in [
+        ("bootstrap.servers", "a:9092,b:9092"),
+        ("security.protocol", "sasl_ssl"),
+        ("ssl.ca.pem", "CA"),
+        ("ssl.certificate.pem", "CERT"),
+        ("ssl.key.pem", "KEY"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "ann"),
+        ("sasl.password", "s3cret"),
+    ] {
+        assert_eq!(config.get(option), Some(value), "{option}");
+    }
+    std::fs::remove_file(folder.path().join("login/password")).unwrap();
+    let error = client::config(&options.access, &context(folder.path())).unwrap_err();
+    assert_eq!(error.reason, ErrorReason::SecretMissing);
+    assert!(error.message.contains("login") && error.message.contains("password"), "{}", error.message);
+}
+
+#[test]
+fn the_sink_refuses_a_key_column_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = sink(json!({"bootstrapServers": "a:9092", "topic": "t", "keyFrom": ["id", "nmae"], "format": {"json": {}}}));
+    let sink = KafkaSink::new(&options, &context(folder.path())).unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]));
+    let error = sink.accepts(&schema, None).unwrap_err();
+    assert!(error.message.contains("\"nmae\""), "{}", error.message);
+}

@@ -1,0 +1,184 @@
+//! Writes the rows of one output to a topic and keeps count of what is on its way. It never gives up on a record by itself.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_crds::report::ErrorReason;
+use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected, coordinate};
+use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::sink::{Prepared, SinkWriter};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+
+use super::client::Held;
+use super::deliveries::{Deliveries, Refused, Sent};
+use super::failure;
+use super::sink::{BATCH_BYTES, KafkaSink};
+use crate::formats::PAYLOAD_CAP;
+use crate::formats::rows::RowEncoder;
+use crate::keys::KeyColumns;
+
+/// Header that holds a record's coordinate: the same in every replay.
+const COORDINATE_HEADER: &str = "millrace-coordinate";
+/// What a record costs besides its key and value, roughly: its header, and the client's own memory.
+const OVERHEAD: usize = 160;
+type Client = ThreadedProducer<Deliveries>;
+
+/// What a writer is told.
+pub(super) struct Writing {
+    pub(super) topic: String,
+    pub(super) keys: Option<KeyColumns>,
+    pub(super) in_flight_bytes: usize,
+    /// Makes the client that sends records one by one.
+    pub(super) sink: KafkaSink,
+    pub(super) health: Health,
+}
+
+/// Writes one output of one task.
+pub(super) struct TopicWriter {
+    writing: Writing,
+    encoder: RowEncoder,
+    producer: Held<Client>,
+    /// For records that were refused together with others: each in a request of its own. Made when first needed.
+    alone: Option<Held<Client>>,
+    rejected: Vec<Rejected>,
+}
+
+impl TopicWriter {
+    pub(super) fn open(writing: Writing, encoder: RowEncoder, producer: Client) -> Self {
+        Self { writing, encoder, producer: Held::new(producer), alone: None, rejected: Vec::new() }
+    }
+
+    /// Waits until at most `most` bytes are on their way.
+    async fn settle(&self, producer: &Client, most: usize) -> Result<(), ConnectorError> {
+        let deliveries = producer.client().context();
+        deliveries.settle(most).await;
+        match deliveries.take_failure() {
+            Some(error) => Err(self.failed(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: KafkaError) -> ConnectorError {
+        failure::error(&format!("writing to topic {}", self.writing.topic), error)
+    }
+
+    /// Hands one record to the client, once there is room.
+    async fn send(&self, producer: &Client, key: Option<&[u8]>, value: &[u8], sent: Sent) -> Result<Option<Refused>, ConnectorError> {
+        let deliveries = producer.client().context();
+        let (bytes, most) = (sent.bytes, self.writing.in_flight_bytes);
+        let coordinate = coordinate(&sent.origin, sent.branch, sent.ordinal);
+        let mut waiting = Box::new(sent);
+        loop {
+            if deliveries.bytes() + bytes > most {
+                // Down to half: waking for every acknowledgement would cost more than it gives.
+                self.settle(producer, (most / 2).min(most.saturating_sub(bytes))).await?;
+            }
+            let header = Header { key: COORDINATE_HEADER, value: Some(coordinate.as_bytes()) };
+            let mut record = BaseRecord::with_opaque_to(&self.writing.topic, waiting)
+                .payload(value)
+                .headers(OwnedHeaders::new_with_capacity(1).insert(header));
+            if let Some(key) = key {
+                record = record.key(key);
+            }
+            deliveries.started(bytes);
+            let Err((error, record)) = producer.send(record) else { return Ok(None) };
+            deliveries.ended(bytes);
+            waiting = record.delivery_opaque;
+            match error.rdkafka_error_code() {
+                Some(Code::QueueFull) => self.settle(producer, deliveries.bytes().saturating_sub(1)).await?,
+                Some(code) if failure::is_refusal(code) => {
+                    return Ok(Some(Refused { sent: *waiting, key: key.map(<[u8]>::to_vec), value: value.to_vec(), code }));
+                }
+                _ => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// Waits for everything on its way. What was refused together with others is tried alone, in order; what is refused alone is rejected.
+    async fn finish(&mut self) -> Result<(), ConnectorError> {
+        self.settle(self.producer()?, 0).await?;
+        let refused = self.producer()?.client().context().take_refused();
+        for record in refused {
+            if record.code == Code::MessageSizeTooLarge && record.value.len() >= BATCH_BYTES {
+                self.reject(record, 1);
+                continue;
+            }
+            if self.alone.is_none() {
+                self.alone = Some(Held::new(self.writing.sink.producer(&self.writing.health, true)?));
+            }
+            let alone = self.alone.as_ref().and_then(Held::get).ok_or_else(closed)?;
+            let at_once = self.send(alone, record.key.as_deref(), &record.value, record.sent).await?;
+            self.settle(alone, 0).await?;
+            let late = alone.client().context().take_refused();
+            for record in at_once.into_iter().chain(late) {
+                self.reject(record, 2);
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, refused: Refused, attempts: u32) {
+        let Refused { sent, mut value, code, .. } = refused;
+        let payload_bytes = value.len() as u64;
+        value.truncate(PAYLOAD_CAP);
+        self.rejected.push(Rejected {
+            origin: sent.origin,
+            ordinal: sent.ordinal,
+            stage: RejectStage::Sink,
+            code: if code == Code::MessageSizeTooLarge { RejectCode::TooLarge } else { RejectCode::RefusedBySink },
+            error: format!("topic {} refuses a record of {payload_bytes} bytes: {code}", self.writing.topic),
+            payload: Bytes::from(value),
+            payload_bytes,
+            attempts,
+        });
+    }
+
+    fn producer(&self) -> Result<&Client, ConnectorError> {
+        self.producer.get().ok_or_else(closed)
+    }
+}
+
+#[async_trait]
+impl SinkWriter for TopicWriter {
+    async fn write(&mut self, batch: Batch) -> Result<(), ConnectorError> {
+        let (mut values, mut ends) = (Vec::new(), Vec::new());
+        let unreadable =
+            |error: &dyn std::fmt::Display| ConnectorError::new(ErrorReason::Internal, format!("rows cannot be written: {error}"));
+        self.encoder.encode(&batch.records, &mut values, &mut ends).map_err(|error| unreadable(&error))?;
+        let keys = self.writing.keys.as_ref().map(|keys| keys.render(&batch.records)).transpose();
+        let keys = keys.map_err(|error| unreadable(&error))?.unwrap_or_default();
+        let mut start = 0;
+        for (row, end) in ends.into_iter().enumerate() {
+            let value = &values[start..end];
+            start = end;
+            let key = keys.get(row).and_then(|key| key.as_deref()).map(str::as_bytes);
+            let bytes = value.len() + key.map_or(0, <[u8]>::len) + OVERHEAD;
+            let sent = Sent { origin: batch.origin.clone(), branch: batch.branch, ordinal: batch.ordinals.value(row), bytes };
+            if let Some(refused) = self.send(self.producer()?, key, value, sent).await? {
+                self.producer()?.client().context().refuse(refused);
+            }
+        }
+        // Refused records hold memory and, tried again late, change places with later ones.
+        if self.producer()?.client().context().has_refused() {
+            self.finish().await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, _epoch: u64) -> Result<Prepared, ConnectorError> {
+        self.finish().await?;
+        Ok(Prepared { committables: Vec::new(), rejected: std::mem::take(&mut self.rejected) })
+    }
+
+    async fn close(&mut self) {
+        self.producer.release().await;
+        if let Some(alone) = &mut self.alone {
+            alone.release().await;
+        }
+    }
+}
+
+fn closed() -> ConnectorError {
+    ConnectorError::new(ErrorReason::Internal, "the writer was used after it was closed")
+}

@@ -1,0 +1,140 @@
+//! Keys from columns: the `_id` of a document, the key of a Kafka record. It never hashes and knows no system's limits.
+
+use std::fmt::Write as _;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millrace_crds::report::ErrorReason;
+use millrace_engine::connector::ConnectorError;
+
+/// Between the values of a key of several columns.
+const SEPARATOR: char = '|';
+/// Before a separator, or itself, inside a value of a key of several columns: so that no two rows with different values share a key.
+const ESCAPE: char = '\\';
+
+/// The columns that make a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct KeyColumns {
+    columns: Vec<usize>,
+}
+
+impl KeyColumns {
+    /// Finds the columns `names` of option `option` in `schema`; `None` if there are no names.
+    ///
+    /// # Errors
+    /// `Invalid` naming the first column that is not there.
+    pub(crate) fn find(schema: &Schema, option: &str, names: &[String]) -> Result<Option<Self>, ConnectorError> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let find = |name: &String| {
+            schema.index_of(name).map_err(|_| {
+                let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                let message = format!("{option} names column \"{name}\", which the output does not have; it has {}", columns.join(", "));
+                ConnectorError::new(ErrorReason::Invalid, message)
+            })
+        };
+        Ok(Some(Self { columns: names.iter().map(find).collect::<Result<_, _>>()? }))
+    }
+
+    /// The key of each row; `None` where all of its columns are NULL. NULL next to other values is the empty text.
+    ///
+    /// # Errors
+    /// If a column's type has no text form.
+    pub(crate) fn render(&self, records: &RecordBatch) -> Result<Vec<Option<String>>, ArrowError> {
+        let options = FormatOptions::new().with_null("");
+        let columns: Vec<_> = self.columns.iter().map(|index| records.column(*index)).collect();
+        let formatters = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+        let formatters = formatters.collect::<Result<Vec<_>, _>>()?;
+        let mut keys = Vec::with_capacity(records.num_rows());
+        let mut value = String::new();
+        for row in 0..records.num_rows() {
+            if columns.iter().all(|column| column.is_null(row)) {
+                keys.push(None);
+                continue;
+            }
+            let mut key = String::new();
+            for (nth, formatter) in formatters.iter().enumerate() {
+                if nth > 0 {
+                    key.push(SEPARATOR);
+                }
+                value.clear();
+                write!(value, "{}", formatter.value(row)).map_err(|_| cannot_render(records, self.columns[nth], row))?;
+                append(&mut key, &value, formatters.len() > 1);
+            }
+            keys.push(Some(key));
+        }
+        Ok(keys)
+    }
+}
+
+fn append(key: &mut String, value: &str, escaped: bool) {
+    if !escaped || !value.contains([SEPARATOR, ESCAPE]) {
+        key.push_str(value);
+        return;
+    }
+    for character in value.chars() {
+        if matches!(character, SEPARATOR | ESCAPE) {
+            key.push(ESCAPE);
+        }
+        key.push(character);
+    }
+}
+
+fn cannot_render(records: &RecordBatch, column: usize, row: usize) -> ArrowError {
+    let name = records.schema().field(column).name().clone();
+    ArrowError::CastError(format!("the value of column \"{name}\" in row {row} has no text form"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+
+    use super::*;
+
+    fn rows() -> RecordBatch {
+        let tenant: ArrayRef = Arc::new(StringArray::from(vec![Some("a|b"), Some("a"), Some("x\\"), None, None]));
+        let user: ArrayRef = Arc::new(StringArray::from(vec![Some("c"), Some("b|c"), Some("y"), Some("z"), None]));
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(-2), None, Some(4), None]));
+        let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1_700_000_000_123_456); 5]).with_timezone("UTC"));
+        RecordBatch::try_from_iter([("tenant", tenant), ("user", user), ("number", number), ("at", at)]).unwrap()
+    }
+
+    fn keys(names: &[&str]) -> Vec<Option<String>> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        KeyColumns::find(&rows().schema(), "idFrom", &names).unwrap().unwrap().render(&rows()).unwrap()
+    }
+
+    #[test]
+    fn one_column_is_its_value() {
+        let expected = ["a|b", "a", "x\\"].map(|key| Some(key.to_owned()));
+        assert_eq!(keys(&["tenant"])[..3], expected);
+        assert_eq!(keys(&["number"])[..2], ["1", "-2"].map(|key| Some(key.to_owned())));
+        assert_eq!(keys(&["at"])[0].as_deref(), Some("2023-11-14T22:13:20.123456Z"));
+    }
+
+    #[test]
+    fn several_columns_never_collide() {
+        let keys = keys(&["tenant", "user"]);
+        assert_eq!(keys[0].as_deref(), Some("a\\|b|c"));
+        assert_eq!(keys[1].as_deref(), Some("a|b\\|c"));
+        assert_eq!(keys[2].as_deref(), Some("x\\\\|y"));
+    }
+
+    #[test]
+    fn null_is_empty_and_all_null_is_no_key() {
+        assert_eq!(keys(&["tenant", "user"])[3..], [Some("|z".to_owned()), None]);
+        assert_eq!(keys(&["number"])[4], None);
+    }
+
+    #[test]
+    fn an_unknown_column_is_named() {
+        let error = KeyColumns::find(&rows().schema(), "keyFrom", &["nmae".to_owned()]).unwrap_err();
+        assert_eq!(error.reason, ErrorReason::Invalid);
+        assert!(error.message.contains("keyFrom") && error.message.contains("\"nmae\""), "{}", error.message);
+    }
+}

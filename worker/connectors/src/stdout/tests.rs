@@ -1,0 +1,39 @@
+//! What is printed, as text.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
+use millrace_engine::batch::{Batch, Origin};
+
+use super::sink::Printer;
+use super::table;
+use crate::formats::rows::RowEncoder;
+
+fn batch() -> Batch {
+    let name: ArrayRef = Arc::new(StringArray::from(vec![Some("ann"), None, Some("a\nb\u{1b}[31m")]));
+    let amount: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), Some(-1200), None]));
+    let records = RecordBatch::try_from_iter([("name", name), ("amount", amount)]).unwrap();
+    Batch { records, origin: Origin::new("o", "o"), ordinals: UInt64Array::from(vec![0, 1, 2]), branch: 0 }
+}
+
+#[test]
+fn a_table_is_aligned_and_harmless() {
+    let expected = "\
+name      amount
+--------  ------
+ann            5
+           -1200
+a\u{fffd}b\u{fffd}[31m
+";
+    assert_eq!(table::format(&batch().records).unwrap(), expected);
+}
+
+#[test]
+fn json_lines_are_one_object_a_line() {
+    let batch = batch();
+    let encoder = RowEncoder::new(&batch.records.schema()).unwrap();
+    let text = String::from_utf8(Printer::Lines(Box::new(encoder)).print(&batch).unwrap()).unwrap();
+    let expected = ["{\"name\":\"ann\",\"amount\":5}", "{\"amount\":-1200}", "{\"name\":\"a\\nb\\u001b[31m\"}"];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    assert!(text.ends_with('\n'));
+}

@@ -1,0 +1,156 @@
+//! The stream operators, and the [`Executor`] that runs a plan's operators for one lane. Pure and synchronous: no I/O, no clock, no randomness, no tokio.
+//!
+//! ```text
+//!             ┌─ port 0 ─┐
+//!  Message ──▶│ Operator │──▶ Output: messages for what comes next, rows filtered, rows rejected
+//!             └──────────┘
+//! ```
+//!
+//! A [`Blueprint`] is the compiled form of an operator: shared by all lanes, immutable. It builds an [`Operator`], which belongs to one lane and
+//! may hold state. The same operator is tested by a table, simulated with faults and run in production.
+//!
+//! **A row that an expression cannot evaluate** (a cast that fails, a division by zero) does not stop the batch: it is [rejected](RejectedRow) and
+//! the other rows go on. What becomes of a row never depends on the rows around it, so the same rows in other batches give the same results.
+
+mod alignment;
+mod counters;
+mod evaluate;
+mod executor;
+mod filter;
+mod payload;
+mod project;
+mod union;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use datafusion_common::DataFusionError;
+
+use crate::batch::{Batch, Origin, Rejected};
+
+pub use counters::{Counters, OperatorCounters, OutputCounters};
+pub(crate) use evaluate::Expression;
+pub use executor::Executor;
+pub(crate) use executor::{Target, Wired, Wiring};
+pub(crate) use filter::FilterBlueprint;
+pub(crate) use project::ProjectBlueprint;
+pub(crate) use union::UnionBlueprint;
+
+/// What flows between operators, and out of the [`Executor`].
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Rows.
+    Batch(Batch),
+    /// No row with an earlier event time will follow. Microseconds since 1970.
+    Watermark(i64),
+    /// Everything before belongs to this epoch, everything after to the next.
+    Barrier(u64),
+    /// Nothing is coming for now; this way holds no watermark back until it speaks again.
+    Idle,
+    /// Nothing more will come.
+    End,
+    /// A row that could not be evaluated on its way to the output that it is emitted to. Only ever emitted by the [`Executor`]; operators do not see it.
+    Rejected(Rejected),
+}
+
+/// Where an operator puts what it makes. The order of [`Output::emit`] calls is kept.
+pub trait Output {
+    /// Sends a message to whatever comes next. Batches MUST have rows.
+    fn emit(&mut self, message: Message);
+    /// Counts rows that were dropped because the query says so.
+    fn filtered(&mut self, rows: u64);
+    /// Takes a row out that could not be evaluated. It MUST NOT be emitted or counted as filtered as well.
+    fn reject(&mut self, row: RejectedRow);
+}
+
+/// A row that an operator could not evaluate.
+#[derive(Clone, Debug)]
+pub struct RejectedRow {
+    /// Where the row comes from.
+    pub origin: Origin,
+    /// Its number there.
+    pub ordinal: u64,
+    /// The expression and what happened.
+    pub error: String,
+}
+
+/// One operator of one lane.
+///
+/// `push` MUST be a function of the state and the message alone. What becomes of a row MUST NOT depend on the rows that share its batch.
+/// Rows that one row turns into on different ways MUST differ in [`Batch::branch`]. Messages other than batches MUST be passed on, combined over
+/// all ports; there is no data between the same barrier of two ports, because the executor carries one message through before it takes the next.
+pub trait Operator: Send {
+    /// Takes a message that arrived at `port`.
+    fn push(&mut self, port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError>;
+
+    /// The state to store with the epoch that has just ended; `None` if the operator keeps none.
+    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+        Ok(None)
+    }
+
+    /// Takes back what [`Operator::snapshot`] gave, possibly only some of its key groups. Called before the first message.
+    fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
+        Err(ExecuteError::State { message: format!("state with signature `{}` for an operator that keeps none", state.signature) })
+    }
+}
+
+/// An operator as it stands in the plan.
+pub(crate) trait Blueprint: Debug + Send + Sync {
+    /// The middle part of the operator's id: `filter`, `project`.
+    fn kind(&self) -> &'static str;
+    /// Columns of the batches that come out.
+    fn schema(&self) -> &SchemaRef;
+    /// Everything that decides what comes out, exactly: two operators with the same identity and the same upstream do the same. Part of the plan's hash.
+    fn identity(&self) -> String;
+    /// What it does, for people.
+    fn explain(&self) -> String;
+    /// Builds the operator for one lane in which only `ports` are fed.
+    fn operator(&self, ports: &[usize]) -> Box<dyn Operator>;
+}
+
+/// State of one operator: columnar, by key group, so that it can be split among lanes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OperatorState {
+    /// What the state is made of (columns, types, functions). State with another signature cannot be restored.
+    pub signature: String,
+    /// Encoded state by key group.
+    pub groups: BTreeMap<u16, Bytes>,
+}
+
+/// State of all operators of a lane, by operator id. Stateless operators are absent.
+pub type Snapshot = BTreeMap<Arc<str>, OperatorState>;
+
+/// Why the operators cannot go on. What is wrong with single rows is no such error, see [`RejectedRow`].
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// An expression failed for a reason that lies in the engine, not in the row.
+    #[error("cannot evaluate `{expression}`: the expression itself fails, whatever the row; rewrite it, and please report this")]
+    Expression {
+        /// The expression, as SQL.
+        expression: String,
+        /// What happened.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+    /// A batch did not have the columns that the plan says it has.
+    #[error("a batch does not have the columns of the plan; a source delivered other columns than it declared, or this is a defect")]
+    Shape(#[from] ArrowError),
+    /// State that does not belong here.
+    #[error("cannot restore the state: {message}; the plan has changed in a way that its state does not fit")]
+    State {
+        /// What does not fit.
+        message: String,
+    },
+    /// One of the above, in this operator.
+    #[error("operator {operator}: {source}")]
+    Operator {
+        /// Its id: step, kind, ordinal.
+        operator: Arc<str>,
+        /// What happened there.
+        source: Box<ExecuteError>,
+    },
+}

@@ -1,0 +1,143 @@
+//! The compiled graph of operators, from inputs to outputs. Immutable; each lane gets its own operators from it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use sha2::{Digest, Sha256};
+
+use super::OutputPlan;
+use crate::operators::{Blueprint, Target, Wired, Wiring};
+
+/// Inputs, operators and outputs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Graph {
+    pub(super) inputs: Vec<Input>,
+    /// Each reads only inputs and operators before it.
+    pub(super) nodes: Vec<Node>,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// An input, with the columns that are read of it.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) schema: SchemaRef,
+    /// Columns that it could deliver.
+    pub(super) declared: usize,
+}
+
+/// An operator.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Step, kind, ordinal.
+    pub(super) id: Arc<str>,
+    pub(super) blueprint: Arc<dyn Blueprint>,
+    /// By port.
+    pub(super) upstreams: Vec<Upstream>,
+}
+
+/// An output and what it is fed by.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    pub(super) plan: OutputPlan,
+    pub(super) from: Upstream,
+}
+
+/// What feeds an operator or an output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Upstream {
+    Input(usize),
+    Node(usize),
+}
+
+impl Graph {
+    pub(super) fn schema(&self, upstream: Upstream) -> &SchemaRef {
+        match upstream {
+            Upstream::Input(input) => &self.inputs[input].schema,
+            Upstream::Node(node) => self.nodes[node].blueprint.schema(),
+        }
+    }
+
+    /// Name of an input or id of an operator.
+    pub(super) fn name(&self, upstream: Upstream) -> &str {
+        match upstream {
+            Upstream::Input(input) => &self.inputs[input].name,
+            Upstream::Node(node) => &self.nodes[node].id,
+        }
+    }
+
+    /// Names of the inputs that reach something, in the order of the inputs.
+    pub(super) fn inputs_of(&self, upstream: Upstream) -> Vec<String> {
+        (0..self.inputs.len()).filter(|input| self.reached(*input)(upstream)).map(|input| self.inputs[input].name.clone()).collect()
+    }
+
+    /// The operators that `input` reaches, built for one lane.
+    pub(super) fn wiring(&self, input: usize) -> Wiring {
+        let reached = self.reached(input);
+        let mut positions = vec![None; self.nodes.len()];
+        let mut wiring = Wiring::default();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let ports: Vec<usize> = (0..node.upstreams.len()).filter(|port| reached(node.upstreams[*port])).collect();
+            if !ports.is_empty() {
+                positions[index] = Some(wiring.operators.len());
+                wiring.operators.push(Wired { id: Arc::clone(&node.id), operator: node.blueprint.operator(&ports), targets: Vec::new() });
+            }
+        }
+        let mut connect = |upstream: Upstream, target: Target| match upstream {
+            Upstream::Input(fed) if fed == input => wiring.entry.push(target),
+            Upstream::Input(_) => {}
+            Upstream::Node(node) => {
+                if let Some(position) = positions[node] {
+                    wiring.operators[position].targets.push(target);
+                }
+            }
+        };
+        for (node, position) in self.nodes.iter().zip(&positions) {
+            let Some(index) = *position else { continue };
+            node.upstreams.iter().enumerate().for_each(|(port, upstream)| connect(*upstream, Target::Operator { index, port }));
+        }
+        self.outputs.iter().enumerate().for_each(|(output, fed)| connect(fed.from, Target::Output(output)));
+        wiring
+    }
+
+    /// Whether rows of `input` come by.
+    fn reached(&self, input: usize) -> impl Fn(Upstream) -> bool + use<> {
+        let mut nodes: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let fed = node.upstreams.iter().any(|upstream| match upstream {
+                Upstream::Input(fed) => *fed == input,
+                Upstream::Node(fed) => nodes[*fed],
+            });
+            nodes.push(fed);
+        }
+        move |upstream| match upstream {
+            Upstream::Input(fed) => fed == input,
+            Upstream::Node(node) => nodes[node],
+        }
+    }
+
+    /// 16 hex digits of the SHA-256 of everything that decides what comes out.
+    pub(super) fn hash(&self) -> String {
+        let mut digest = Sha256::new();
+        let mut add = |text: String| {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text);
+        };
+        for input in &self.inputs {
+            add(format!("input {:?} {}", input.name, columns(&input.schema)));
+        }
+        for node in &self.nodes {
+            add(format!("{:?} {:?} {}", node.id, node.upstreams, node.blueprint.identity()));
+        }
+        for output in &self.outputs {
+            add(format!("output {:?} {:?} {}", output.plan.name, output.from, columns(&output.plan.schema)));
+        }
+        digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// `name type, name type`.
+pub(super) fn columns(schema: &SchemaRef) -> String {
+    let columns: Vec<String> = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    columns.join(", ")
+}

@@ -1,0 +1,259 @@
+//! Compiles the SQL steps of a Pipeline into a graph of stream operators. Runs nothing; what it cannot run it refuses by name, place and hint.
+//!
+//! ```text
+//!  text ─parse─▶ tree ─refuse─▶ order of steps ─logical─▶ plan per step ─needs─▶ columns read ─build─▶ Graph ─▶ Executor per input and lane
+//!                  │              │                         │
+//!                  └──────────────┴──── Problems ───────────┘  all of them, not only the first
+//! ```
+//!
+//! **Steps stay nodes of their own.** Each step is planned and optimised alone, and what several steps or outputs read is computed once for each batch.
+//! Adding a reader to a step changes nothing in the step, so the ids of its operators (step, kind, ordinal) stay the same. Only which columns are
+//! computed depends on the readers: a column that nobody reads is neither computed nor decoded.
+//!
+//! **What SQL means** is what DataFusion says: integers wrap on overflow, integer division truncates and fails on zero, `x / 0.0` is infinite, decimals
+//! follow its precision rules, strings compare by bytes. `CAST` is checked: a row with a value that does not fit is rejected (dead-lettered), and the
+//! others go on; `TRY_CAST` yields NULL instead. The parts of `WHERE … AND …` guard each other from left to right. Unquoted names are folded to lower case.
+//! Functions of the clock and of chance are refused, because a replay must give the same rows.
+
+mod build;
+mod catalog;
+mod dialect;
+mod explain;
+mod expression;
+mod functions;
+mod graph;
+mod logical;
+mod needs;
+mod order;
+mod parse;
+mod problem;
+mod refuse;
+#[cfg(test)]
+mod tests;
+mod text;
+mod whitelist;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_expr::LogicalPlan;
+use millrace_crds::pipeline::Step;
+use millrace_crds::report::Problem;
+
+use build::Builder;
+use catalog::Catalog;
+use graph::Graph;
+use parse::Parsed;
+use problem::{NAMES, Reason, in_step, problem, quoted};
+
+pub use crate::operators::Executor;
+
+/// Planning recurses over the syntax tree, which can be as deep as a step's text allows. The memory is only taken as far as it is used.
+const STACK_BYTES: usize = 64 << 20;
+
+/// A compiled Pipeline. Cheap to clone; the same text and schemas give an equal plan in every process.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    graph: Arc<Graph>,
+    outputs: Arc<[OutputPlan]>,
+}
+
+/// One output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputPlan {
+    /// Its name.
+    pub name: String,
+    /// Columns of every batch that it gets.
+    pub schema: SchemaRef,
+    /// Inputs that reach it, in the order of the Pipeline.
+    pub inputs: Vec<String>,
+}
+
+/// Compiles steps over inputs (name and columns) for outputs (name, and the step or input that it writes).
+///
+/// On failure, all problems that could be found: those of a step that reads a step with problems are found once that one is right.
+pub fn compile(steps: &[Step], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> Result<Plan, Vec<Problem>> {
+    std::thread::scope(|scope| {
+        let planning = std::thread::Builder::new()
+            .name("plan".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || plan(steps, inputs, outputs));
+        let failed = |message: String| vec![problem(Reason::PlanInvalid, "plan".to_owned(), message, None)];
+        match planning.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(_)) => Err(failed("the planner failed; please report the query".to_owned())),
+            Err(error) => Err(failed(format!("cannot start a thread to plan in: {error}"))),
+        }
+    })
+}
+
+impl Plan {
+    /// 16 hex digits; equal for equal text and schemas, in every process. Text that means the same may have the same hash.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        self.graph.hash()
+    }
+
+    /// Number of operators.
+    #[must_use]
+    pub fn operators(&self) -> u32 {
+        u32::try_from(self.graph.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Columns of an input that are read, in the order of its schema. Empty if only its rows count, or nothing reads it.
+    #[must_use]
+    pub fn projection(&self, input: &str) -> Vec<String> {
+        let input = self.graph.inputs.iter().find(|known| known.name == input);
+        input.map_or_else(Vec::new, |input| input.schema.fields().iter().map(|field| field.name().clone()).collect())
+    }
+
+    /// The outputs, in the order in which they were given.
+    #[must_use]
+    pub fn outputs(&self) -> &[OutputPlan] {
+        &self.outputs
+    }
+
+    /// The part of the graph that `input` reaches, for one lane. An input that the plan does not have reaches nothing.
+    #[must_use]
+    pub fn executor(&self, input: &str) -> Executor {
+        let position = self.graph.inputs.iter().position(|known| known.name == input);
+        Executor::new(position.map(|input| self.graph.wiring(input)).unwrap_or_default())
+    }
+
+    /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.graph.to_string()
+    }
+}
+
+fn plan(steps: &[Step], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> Result<Plan, Vec<Problem>> {
+    let mut problems = names(steps, inputs);
+    let mut parsed = Vec::with_capacity(steps.len());
+    for step in steps {
+        parsed.push(parse::parse(step).map_err(|found| problems.extend(found)).ok());
+    }
+    let step_names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    let input_names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+    let (order, found) = order::order(&parsed, &step_names, &input_names);
+    problems.extend(found);
+
+    let mut catalog = Catalog::new();
+    for (name, schema) in inputs {
+        catalog.add(name, Arc::clone(schema));
+    }
+    let mut plans = Vec::with_capacity(steps.len());
+    for step in order.iter().filter_map(|step| parsed[*step].as_ref()) {
+        if !order::readable(step, &catalog) {
+            continue;
+        }
+        match plan_step(&catalog, step) {
+            Ok(planned) => {
+                catalog.add(&step.name, Arc::new(planned.schema().as_arrow().clone()));
+                plans.push((step.name.as_str(), planned));
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    for (name, from) in outputs {
+        if !step_names.contains(&from.as_str()) && !input_names.contains(&from.as_str()) {
+            let tables: Vec<String> = input_names.iter().chain(&step_names).map(|table| quoted(table)).collect();
+            let hint = Some(format!("inputs and steps are: {}", tables.join(", ")));
+            problems.push(problem(
+                Reason::UnknownTable,
+                format!("output {name}"),
+                format!("there is no step or input {}", quoted(from)),
+                hint,
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let graph = build(&plans, inputs, outputs).map_err(|error| {
+        vec![problem(Reason::PlanInvalid, "plan".to_owned(), format!("the steps cannot be compiled: {}", error.strip_backtrace()), None)]
+    })?;
+    let outputs = graph.outputs.iter().map(|output| output.plan.clone()).collect();
+    Ok(Plan { graph: Arc::new(graph), outputs })
+}
+
+/// Inputs and steps are tables of one query: their names must differ.
+fn names(steps: &[Step], inputs: &[(String, SchemaRef)]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (name, schema) in inputs {
+        if !seen.insert(name.as_str()) {
+            problems.push(problem(
+                Reason::PlanInvalid,
+                format!("input {name}"),
+                format!("two inputs are named {}", quoted(name)),
+                Some("rename one of them".to_owned()),
+            ));
+        }
+        problems.extend(columns(schema, &format!("input {name}")));
+    }
+    for step in steps {
+        if !seen.insert(step.name.as_str()) {
+            let message = format!("two steps, or a step and an input, are named {}", quoted(&step.name));
+            problems.push(problem(Reason::PlanInvalid, in_step(&step.name, None), message, Some("rename one of them".to_owned())));
+        }
+    }
+    problems
+}
+
+/// Columns must have names, each its own.
+fn columns(schema: &Schema, location: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (position, field) in schema.fields().iter().enumerate() {
+        let message = if field.name().is_empty() {
+            format!("column {} has no name", position + 1)
+        } else if !seen.insert(field.name()) {
+            format!("two columns are named {}", quoted(field.name()))
+        } else {
+            continue;
+        };
+        problems.push(problem(Reason::SchemaInvalid, location.to_owned(), message, Some(NAMES.to_owned())));
+    }
+    problems
+}
+
+fn plan_step(catalog: &Catalog, step: &Parsed) -> Result<LogicalPlan, Vec<Problem>> {
+    let planned = logical::plan(catalog, step)?;
+    let problems = columns(planned.schema().as_arrow(), &in_step(&step.name, None));
+    if problems.is_empty() { Ok(planned) } else { Err(problems) }
+}
+
+/// `plans` in the order in which they can be planned.
+fn build(plans: &[(&str, LogicalPlan)], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> datafusion_common::Result<Graph> {
+    let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    names.extend(inputs.iter().map(|(name, schema)| (name.as_str(), column_names(schema))));
+    names.extend(plans.iter().map(|(name, plan)| (*name, column_names(plan.schema().as_arrow()))));
+    let mut needs: BTreeMap<String, needs::Columns> = BTreeMap::new();
+    for (_, from) in outputs {
+        needs.entry(from.clone()).or_default().extend(0..names.get(from.as_str()).map_or(0, Vec::len));
+    }
+    for (name, plan) in plans.iter().rev() {
+        if let Some(needed) = needs.get(*name).cloned() {
+            needs::of_tables(plan, &needed, &mut needs)?;
+        }
+    }
+    let mut builder = Builder::default();
+    for (name, schema) in inputs {
+        builder.input(name, schema, needs.get(name).unwrap_or(&needs::Columns::new()));
+    }
+    for (name, plan) in plans {
+        if let Some(needed) = needs.get(*name) {
+            builder.step(name, plan, needed)?;
+        }
+    }
+    for (name, from) in outputs {
+        builder.output(name, from, names.get(from.as_str()).map_or(&[], Vec::as_slice))?;
+    }
+    Ok(builder.finish())
+}
+
+fn column_names(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}

@@ -1,0 +1,108 @@
+//! What stands in FROM: tables and subqueries pass, joins and everything that makes rows from nothing do not.
+
+use datafusion_sql::sqlparser::ast::{Join, JoinOperator, TableAlias, TableFactor, TableSampleKind, TableWithJoins};
+
+use super::query::{NO_STATE, REMOVE};
+use super::{Refuser, place};
+
+impl Refuser<'_> {
+    pub(super) fn from(&mut self, from: &[TableWithJoins]) {
+        if let Some(second) = from.get(1) {
+            self.refuse("more than one table in FROM (a cross join)", place(&second.relation), NO_STATE);
+        }
+        for table in from {
+            self.joins(table);
+        }
+    }
+
+    fn joins(&mut self, table: &TableWithJoins) {
+        let TableWithJoins { relation: _, joins } = table;
+        for Join { relation, global: _, join_operator } in joins {
+            let found = self.text.keyword_before(place(relation), "JOIN");
+            self.refuse(join(join_operator), found.or_else(|| place(relation)), NO_STATE);
+        }
+    }
+
+    pub(super) fn relation(&mut self, factor: &TableFactor) {
+        match factor {
+            TableFactor::Table { name, alias, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints } => {
+                let here = place(name);
+                self.alias(alias.as_ref());
+                self.sample(sample.as_ref(), factor);
+                if args.is_some() {
+                    self.refuse(&format!("table function {}", name.to_string().to_uppercase()), here, NO_STATE);
+                }
+                for (present, what) in [
+                    (!with_hints.is_empty(), "WITH after a table"),
+                    (version.is_some(), "a version of a table"),
+                    (*with_ordinality, "WITH ORDINALITY"),
+                    (!partitions.is_empty(), "PARTITION after a table"),
+                    (json_path.is_some(), "a JSON path after a table"),
+                    (!index_hints.is_empty(), "an index hint"),
+                ] {
+                    if present {
+                        self.refuse(what, here, REMOVE);
+                    }
+                }
+            }
+            TableFactor::Derived { lateral, subquery: _, alias, sample } => {
+                self.alias(alias.as_ref());
+                self.sample(sample.as_ref(), factor);
+                if *lateral {
+                    self.refuse("LATERAL", self.text.keyword_before(place(factor), "LATERAL"), NO_STATE);
+                }
+            }
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                self.alias(alias.as_ref());
+                self.joins(table_with_joins);
+            }
+            TableFactor::UNNEST { .. } => self.named("UNNEST", factor),
+            TableFactor::TableFunction { .. } => self.named("TABLE", factor),
+            TableFactor::Function { name, .. } => {
+                self.refuse(&format!("table function {}", name.to_string().to_uppercase()), place(name), NO_STATE)
+            }
+            TableFactor::JsonTable { .. } => self.named("JSON_TABLE", factor),
+            TableFactor::OpenJsonTable { .. } => self.named("OPENJSON", factor),
+            TableFactor::Pivot { .. } => self.named("PIVOT", factor),
+            TableFactor::Unpivot { .. } => self.named("UNPIVOT", factor),
+            TableFactor::MatchRecognize { .. } => self.named("MATCH_RECOGNIZE", factor),
+            TableFactor::XmlTable { .. } => self.named("XMLTABLE", factor),
+            TableFactor::SemanticView { .. } => self.named("SEMANTIC_VIEW", factor),
+        }
+    }
+
+    fn named(&mut self, keyword: &str, factor: &TableFactor) {
+        let start = place(factor);
+        let found = self.text.keyword_after(start, keyword).or_else(|| self.text.keyword_before(start, keyword));
+        self.refuse(keyword, found.or(start), NO_STATE);
+    }
+
+    fn alias(&mut self, alias: Option<&TableAlias>) {
+        let Some(TableAlias { explicit: _, name: _, columns: _, at: Some(at) }) = alias else { return };
+        self.refuse("AT after a table", crate::plan::text::Place::new(at.span.start), REMOVE);
+    }
+
+    fn sample(&mut self, sample: Option<&TableSampleKind>, factor: &TableFactor) {
+        if sample.is_some() {
+            let found = self.text.keyword_after(place(factor), "TABLESAMPLE").or_else(|| self.text.keyword_after(place(factor), "SAMPLE"));
+            self.refuse("TABLESAMPLE", found, "chance gives other rows in a replay; filter by a hash of a column instead");
+        }
+    }
+}
+
+fn join(operator: &JoinOperator) -> &'static str {
+    match operator {
+        JoinOperator::Join(_) | JoinOperator::Inner(_) => "JOIN",
+        JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => "LEFT JOIN",
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => "RIGHT JOIN",
+        JoinOperator::FullOuter(_) => "FULL JOIN",
+        JoinOperator::CrossJoin(_) => "CROSS JOIN",
+        JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) | JoinOperator::RightSemi(_) => "SEMI JOIN",
+        JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) | JoinOperator::RightAnti(_) => "ANTI JOIN",
+        JoinOperator::CrossApply => "CROSS APPLY",
+        JoinOperator::OuterApply => "OUTER APPLY",
+        JoinOperator::AsOf { .. } => "ASOF JOIN",
+        JoinOperator::StraightJoin(_) => "STRAIGHT_JOIN",
+        JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => "ARRAY JOIN",
+    }
+}

@@ -1,0 +1,63 @@
+//! The last line of defence: a plan made of anything but the nodes and expressions that the stream operators implement is refused. Looks at no text.
+
+use datafusion_common::Result;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_expr::{Expr, LogicalPlan, Volatility};
+
+/// What the plan has that cannot run: the name of the first such node or expression.
+pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
+    let mut found = None;
+    plan.apply(|node| {
+        if found.is_none() && !is_known_node(node) {
+            found = Some(node.display().to_string());
+        }
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if found.is_none() && !is_known_expression(part) {
+                    found = Some(format!("the expression {}", part.human_display()));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+fn is_known_node(node: &LogicalPlan) -> bool {
+    match node {
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Union(_) | LogicalPlan::SubqueryAlias(_) => true,
+        LogicalPlan::TableScan(scan) => scan.filters.is_empty() && scan.fetch.is_none(),
+        _ => false,
+    }
+}
+
+fn is_known_expression(expression: &Expr) -> bool {
+    match expression {
+        Expr::Alias(_)
+        | Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::BinaryExpr(_)
+        | Expr::Like(_)
+        | Expr::SimilarTo(_)
+        | Expr::Not(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Negative(_)
+        | Expr::Between(_)
+        | Expr::Case(_)
+        | Expr::Cast(_)
+        | Expr::TryCast(_)
+        | Expr::InList(_)
+        | Expr::HigherOrderFunction(_)
+        | Expr::Lambda(_)
+        | Expr::LambdaVariable(_) => true,
+        Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+        _ => false,
+    }
+}

@@ -1,0 +1,22 @@
+-- A type error deep in an expression, with the place of the column or condition that it is in.
+--- input logs
+time Timestamp(µs, "UTC")
+status Int32
+path Utf8
+bytes Int64
+client Utf8
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
+{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
+{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
+{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+--- step s
+SELECT status,
+  CASE WHEN true = time THEN 1 END AS a
+FROM logs
+WHERE status = 200
+  AND client > [1]
+--- output out from s
+--- problems
+TypeMismatch | step s, line 2, column 3 | Cannot infer common argument type for comparison operation Boolean = Timestamp(µs, "UTC") | make the types agree with CAST(… AS …), or with TRY_CAST if values may be unfit
+TypeMismatch | step s, line 5, column 7 | Cannot infer common argument type for comparison operation Utf8 > List(Int64) | make the types agree with CAST(… AS …), or with TRY_CAST if values may be unfit

@@ -1,0 +1,23 @@
+-- Columns that do not exist, each with its place.
+--- input logs
+time Timestamp(µs, "UTC")
+status Int32
+path Utf8
+bytes Int64
+client Utf8
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
+{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
+{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
+{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+--- step s
+SELECT pth, status,
+       nothing_like_it
+FROM logs
+WHERE l.status = 1 AND byte > 1
+--- output out from s
+--- problems
+UnknownColumn | step s, line 1, column 8 | there is no column pth | did you mean path? there are: time, status, path, bytes, client
+UnknownColumn | step s, line 2, column 8 | there is no column nothing_like_it | there are: time, status, path, bytes, client
+UnknownColumn | step s, line 4, column 7 | there is no column status in l | did you mean status? there are: time, status, path, bytes, client
+UnknownColumn | step s, line 4, column 24 | there is no column byte | did you mean bytes? there are: time, status, path, bytes, client

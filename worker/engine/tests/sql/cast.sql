@@ -1,0 +1,21 @@
+-- CAST is checked: rows with values that do not fit are rejected, the others go on.
+--- input logs
+time Timestamp(µs, "UTC")
+status Int32
+path Utf8
+bytes Int64
+client Utf8
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
+{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
+{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
+{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+--- step s
+SELECT path, CAST(substr(client, 1, 2) AS INT) AS n FROM logs WHERE status IS NOT NULL
+--- output out from s
+path Utf8, n Int32
+{"path":"/a","n":10}
+{"path":"/b","n":10}
+{"path":"/a/b?q=1"}
+--- rejected
+out <- logs 3: operator s/project/0: `CAST(substr(client, 1, 2) AS Int32)`: Cast error: Cannot cast string 'ab' to value of Int32 type {"status":503,"client":"abc"}

@@ -1,0 +1,21 @@
+-- TRY_CAST yields NULL.
+--- input logs
+time Timestamp(µs, "UTC")
+status Int32
+path Utf8
+bytes Int64
+client Utf8
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
+{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
+{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
+{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+--- step s
+SELECT TRY_CAST(client AS INT) AS a, TRY_CAST(status AS VARCHAR) AS b, arrow_typeof(TRY_CAST(bytes AS SMALLINT)) AS c FROM logs
+--- output out from s
+a Int32, b Utf8View, c Utf8
+{"b":"200","c":"Int16"}
+{"b":"404","c":"Int16"}
+{"b":"500","c":"Int16"}
+{"b":"503","c":"Int16"}
+{"c":"Int16"}

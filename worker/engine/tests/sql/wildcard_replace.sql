@@ -1,0 +1,21 @@
+-- All columns, one replaced.
+--- input logs
+time Timestamp(µs, "UTC")
+status Int32
+path Utf8
+bytes Int64
+client Utf8
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
+{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
+{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
+{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+--- step s
+SELECT * REPLACE (upper(path) AS path), length(path) AS n FROM logs
+--- output out from s
+time Timestamp(µs, "UTC"), status Int32, path Utf8, bytes Int64, client Utf8, n Int32
+{"time":"2026-11-01T10:00:00Z","status":200,"path":"/A","bytes":10,"client":"10.0.0.1","n":2}
+{"time":"2026-11-01T10:00:01.500Z","status":404,"path":"/B","bytes":0,"client":"10.0.0.2","n":2}
+{"time":"2026-11-01T10:00:02Z","status":500,"path":"/A/B?Q=1","bytes":70,"n":8}
+{"time":"2026-11-01T10:00:03Z","status":503,"client":"abc"}
+{"path":"/Ä","bytes":5,"client":"","n":2}
