@@ -1,0 +1,68 @@
+//! `Accepted`: whether this spec was planned by the image that will run it, and is valid. It plans nothing by itself.
+
+use millrace_crds::condition::{Finding, PipelineCondition, PipelineReason, Status};
+use millrace_crds::report::{CheckOutcome, PlanReport, Problem};
+
+use super::super::rollout::Decision;
+use super::super::validate::Target;
+use super::{Observed, again, words};
+
+/// The condition.
+pub(super) fn finding(observed: &Observed<'_>) -> Finding {
+    let ready = match &observed.validated.target {
+        Target::Invalid(problems) => return refused(problems),
+        Target::Missing(_) => return as_before(observed).unwrap_or_else(|| unknown(PipelineReason::Pending, "planned once every Source and Sink exists")),
+        Target::Ready(ready) => ready,
+    };
+    match observed.decision {
+        Decision::Refuse(outcome) => refused(&outcome.problems),
+        Decision::Switch(outcome) => planned(outcome.plan.as_ref()),
+        Decision::CheckFailed { message, .. } => unknown(PipelineReason::CheckFailed, message),
+        Decision::Check | Decision::AwaitCheck { waits_for: None } => unknown(PipelineReason::Checking, "a pod checks the new revision; what runs stays"),
+        Decision::AwaitCheck { waits_for: Some(waits_for) } => {
+            unknown(PipelineReason::Checking, &format!("the pod that checks the new revision waits for {waits_for}; what runs stays"))
+        }
+        Decision::Hold | Decision::Start | Decision::Follow => by_workers(observed, &ready.revision),
+    }
+}
+
+/// What the workers of this very revision say.
+fn by_workers(observed: &Observed<'_>, revision: &str) -> Finding {
+    let outcomes = || checks(observed).filter(|outcome| outcome.revision == revision);
+    if let Some(outcome) = outcomes().find(|outcome| !outcome.problems.is_empty()) {
+        return refused(&outcome.problems);
+    }
+    match outcomes().find_map(|outcome| outcome.plan.as_ref()) {
+        Some(plan) => planned(Some(plan)),
+        None => as_before(observed).unwrap_or_else(|| unknown(PipelineReason::Pending, "no worker has planned it yet")),
+    }
+}
+
+/// What was found of the revision that was wanted before still holds if it is wanted now.
+fn as_before(observed: &Observed<'_>) -> Option<Finding> {
+    let before = observed.previous()?.revision.as_ref()?.target.as_deref()?;
+    let same = observed.target().is_none_or(|target| target == before);
+    let condition = observed.previous_condition(PipelineCondition::Accepted).filter(|_| same)?;
+    let spoke_of_this = observed.target().is_some() || condition.observed_generation == observed.pipeline.metadata.generation;
+    again(condition, PipelineCondition::Accepted.as_str()).filter(|_| spoke_of_this)
+}
+
+/// What workers found when they planned.
+pub(super) fn checks<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a CheckOutcome> {
+    observed.reports.workers.iter().map(|worker| &worker.report.check)
+}
+
+fn planned(plan: Option<&PlanReport>) -> Finding {
+    let message = plan.map_or_else(|| "planned and valid".to_owned(), |plan| format!("planned and valid: {} operators", plan.operators));
+    Finding::pipeline(PipelineCondition::Accepted, true, PipelineReason::Planned, message)
+}
+
+fn refused(problems: &[Problem]) -> Finding {
+    let reason = problems.first().map_or(PipelineReason::PlanInvalid, words::problem_reason);
+    let sentences: Vec<_> = problems.iter().map(words::problem).collect();
+    Finding::pipeline(PipelineCondition::Accepted, false, reason, words::first_of(&sentences, "problem"))
+}
+
+fn unknown(reason: PipelineReason, message: &str) -> Finding {
+    Finding::pipeline(PipelineCondition::Accepted, Status::Unknown, reason, message)
+}

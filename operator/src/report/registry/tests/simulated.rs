@@ -1,0 +1,226 @@
+//! Random sequences of joins, deaths, reports, lost answers and restarts of the operator. Whatever happens, no task is given to two live workers; and once it is quiet, every split is owned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What may happen next. Numbers choose among those there are.
+#[derive(Clone, Debug)]
+enum Act {
+    Join,
+    Kill(usize),
+    Terminate(usize),
+    /// A worker reports and follows the answer.
+    Report(usize),
+    /// A worker reports and the answer is lost.
+    LoseAnswer(usize),
+    /// The operator starts again and knows nothing.
+    Restart,
+    /// Time passes.
+    Wait(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => Just(Act::Join),
+        1 => any::<usize>().prop_map(Act::Kill),
+        1 => any::<usize>().prop_map(Act::Terminate),
+        12 => any::<usize>().prop_map(Act::Report),
+        2 => any::<usize>().prop_map(Act::LoseAnswer),
+        1 => Just(Act::Restart),
+        2 => (1..8_u64).prop_map(Act::Wait),
+    ]
+}
+
+/// A worker as `millrace worker` behaves: it starts what it is told, closes what it is not, and reports both until closed.
+#[derive(Clone, Debug, Default)]
+struct Simulated {
+    sequence: u64,
+    /// Phase and generation by split.
+    running: BTreeMap<String, (TaskPhase, u64)>,
+    closing: BTreeSet<String>,
+    /// What it held when it was taken for dead: fencing keeps it from doing anything with that.
+    fenced: BTreeSet<String>,
+    terminating: bool,
+    reported: Option<Instant>,
+    /// Whether the operator that runs now has heard from it.
+    heard: bool,
+}
+
+struct World {
+    distribution: Distribution,
+    splits: usize,
+    registry: Registry,
+    workers: BTreeMap<String, Simulated>,
+    made: usize,
+    now: Instant,
+    enumerator: Option<String>,
+    restarted: Option<Instant>,
+    generation: u64,
+}
+
+impl World {
+    fn new(distribution: Distribution, splits: usize) -> Self {
+        let now = crate::clock::monotonic();
+        let world = Self { distribution, splits, registry: Registry::default(), workers: BTreeMap::new(), made: 0, now, enumerator: None, restarted: None, generation: 0 };
+        world.observe();
+        world
+    }
+
+    fn observe(&self) {
+        let life = |worker: &Simulated| if worker.terminating { PodLife::Terminating } else { PodLife::Running };
+        let pods = self.workers.iter().map(|(name, worker)| (name.clone(), life(worker))).collect();
+        self.registry.observe(&key(), Facts { pods, ..facts([]) }, self.now);
+    }
+
+    fn pick(&self, number: usize) -> Option<String> {
+        self.workers.keys().nth(number.checked_rem(self.workers.len())?).cloned()
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Join => {
+                if self.workers.len() < 6 {
+                    self.workers.insert(format!("w{}", self.made), Simulated::default());
+                    self.made += 1;
+                }
+            }
+            Act::Kill(number) => {
+                if let Some(name) = self.pick(*number) {
+                    self.workers.remove(&name);
+                }
+            }
+            Act::Terminate(number) => {
+                if let Some(name) = self.pick(*number)
+                    && let Some(worker) = self.workers.get_mut(&name)
+                {
+                    worker.terminating = true;
+                }
+            }
+            Act::Report(number) => self.report(*number, true),
+            Act::LoseAnswer(number) => self.report(*number, false),
+            Act::Restart => {
+                self.registry = Registry::default();
+                self.enumerator = None;
+                self.restarted = Some(self.now);
+                self.workers.values_mut().for_each(|worker| worker.heard = false);
+            }
+            Act::Wait(seconds) => self.now += Duration::from_secs(*seconds),
+        }
+        self.observe();
+        self.check();
+    }
+
+    fn report(&mut self, number: usize, answered: bool) {
+        let Some(name) = self.pick(number) else { return };
+        let Some(worker) = self.workers.get_mut(&name) else { return };
+        worker.sequence += 1;
+        // What was closing is closed by the next report.
+        worker.closing.clear();
+        let mut report = report_of(&name, worker.sequence, self.distribution);
+        if worker.terminating {
+            report.phase = WorkerPhase::Draining;
+            worker.running.clear();
+        }
+        report.tasks = worker.running.iter().map(|(split, (phase, generation))| TaskReport { generation: *generation, ..task(split, *phase) }).collect();
+        if self.enumerator.as_ref() == Some(&name) {
+            let held = worker.running.keys().cloned();
+            let splits = match self.distribution {
+                Distribution::Partitioned => (0..self.splits).map(|n| format!("p{n}")).collect(),
+                Distribution::Competing => held.collect(),
+            };
+            report.splits = vec![InputSplits { input: "logs".into(), splits }];
+        }
+        let Ok(recorded) = self.registry.record(report, self.now) else { return };
+        worker.heard = true;
+        if recorded.assignment.enumerate {
+            self.enumerator = Some(name.clone());
+        }
+        let Some(worker) = self.workers.get_mut(&name).filter(|_| answered) else { return };
+        worker.reported = Some(self.now);
+        let told: BTreeSet<String> = recorded.assignment.tasks.iter().map(|task| task.split.clone()).collect();
+        let draining: BTreeSet<String> = recorded.assignment.draining.iter().map(|task| task.split.clone()).collect();
+        assert!(draining.is_subset(&told));
+        worker.closing = worker.running.keys().filter(|split| !told.contains(*split)).cloned().collect();
+        worker.running.retain(|split, _| told.contains(split));
+        for split in told {
+            // What drains is finished by the next report.
+            let phase = if draining.contains(&split) { TaskPhase::Finished } else { TaskPhase::Running };
+            self.generation += 1;
+            let generation = worker.running.get(&split).map_or(self.generation, |(_, generation)| *generation);
+            worker.running.insert(split, (phase, generation));
+        }
+        // An operator that knows no better may leave it what it holds; fenced it stays until it has let go.
+        worker.fenced.retain(|split| worker.closing.contains(split) || worker.running.contains_key(split));
+    }
+
+    /// No split is run by two workers that both hear from us.
+    fn check(&mut self) {
+        let mut owners: BTreeMap<String, &String> = BTreeMap::new();
+        for (name, worker) in &mut self.workers {
+            // Who has not been heard for as long counts as dead; fencing stops it.
+            let (dead_after, settle) = if worker.terminating { (DEAD_AFTER_TERMINATING, DEAD_AFTER_TERMINATING) } else { (DEAD_AFTER, SETTLE) };
+            let dead = worker.reported.is_none_or(|at| self.now - at >= dead_after);
+            let missed = self.restarted.is_some_and(|restarted| self.now - restarted >= settle && !worker.heard);
+            let holds = worker.running.keys().chain(&worker.closing);
+            if dead || missed {
+                worker.fenced = holds.cloned().collect();
+                continue;
+            }
+            for split in holds.filter(|split| !worker.fenced.contains(*split)) {
+                if let Some(other) = owners.insert(split.clone(), name) {
+                    panic!("{split} is run by {other} and {name}");
+                }
+            }
+        }
+    }
+
+    /// Everybody reports every second for long enough.
+    fn settle(&mut self) {
+        self.workers.retain(|_, worker| !worker.terminating);
+        if self.workers.is_empty() {
+            self.act(&Act::Join);
+        }
+        for _ in 0..60 {
+            self.now += Duration::from_secs(1);
+            self.observe();
+            for number in 0..self.workers.len() {
+                self.report(number, true);
+                self.check();
+            }
+        }
+    }
+
+    fn held(&self) -> Vec<(&str, usize)> {
+        self.workers.iter().map(|(name, worker)| (name.as_str(), worker.running.len())).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn partitions_have_one_owner_each_and_are_spread_evenly(splits in 0..12_usize, acts in prop::collection::vec(act(), 0..120)) {
+        let mut world = World::new(Distribution::Partitioned, splits);
+        acts.iter().for_each(|act| world.act(act));
+        world.settle();
+        let owned: BTreeSet<_> = world.workers.values().flat_map(|worker| worker.running.keys().cloned()).collect();
+        prop_assert_eq!(owned.len(), splits, "every split is owned: {:?}", world.held());
+        let counts: Vec<_> = world.held().into_iter().map(|(_, count)| count).collect();
+        let (most, least) = (counts.iter().max().copied().unwrap_or(0), counts.iter().min().copied().unwrap_or(0));
+        prop_assert!(most - least <= 1, "spread evenly: {:?}", world.held());
+    }
+
+    #[test]
+    fn each_worker_of_a_queue_has_a_split_of_its_own(acts in prop::collection::vec(act(), 0..120)) {
+        let mut world = World::new(Distribution::Competing, 0);
+        acts.iter().for_each(|act| world.act(act));
+        world.settle();
+        for (name, worker) in &world.workers {
+            let running = worker.running.values().filter(|(phase, _)| *phase == TaskPhase::Running).count();
+            prop_assert_eq!(running, 1, "{}: {:?}", name, worker);
+        }
+    }
+}

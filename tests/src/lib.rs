@@ -1,0 +1,25 @@
+//! What tests need from outside: real servers, a real Kubernetes cluster, and images made without a container engine.
+//! It never stands in for a server: nothing in here pretends to be one.
+//!
+//! ```text
+//!  install     Millrace in the cluster: both charts, and namespaces for Pipelines
+//!  installed   where tests/setup/install.sh put the programs        poll     wait for a condition, with a deadline
+//!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, a TCP proxy that fails on demand
+//!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
+//!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
+//!  access_logs the main job: known lines, and what must have become of them
+//!  image       the images of worker and operator, from their Dockerfiles, as archives
+//! ```
+//!
+//! Everything binds loopback or the cluster's bridge, lives in a directory of its own, and ends with its value:
+//! dropping a server kills it, dropping the last handle of a cluster removes it.
+
+pub mod access_logs;
+pub mod cluster;
+mod command;
+mod hex;
+pub mod image;
+pub mod install;
+pub mod installed;
+pub mod poll;
+pub mod servers;
