@@ -66,11 +66,9 @@ impl Column {
             DataType::Int64 => Self::Long(Int64Builder::with_capacity(rows)),
             DataType::Float32 => Self::Float(Float32Builder::with_capacity(rows)),
             DataType::Float64 => Self::Double(Float64Builder::with_capacity(rows)),
-            DataType::Decimal128(precision, scale) => Self::Decimal(
-                Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone()),
-                *precision,
-                *scale,
-            ),
+            DataType::Decimal128(precision, scale) => {
+                Self::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone()), *precision, *scale)
+            }
             DataType::Utf8View => Self::Text(StringViewBuilder::with_capacity(rows)),
             DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 0)),
             DataType::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
@@ -156,7 +154,7 @@ impl Column {
 #[derive(Debug)]
 pub(super) struct Columns {
     schema: SchemaRef,
-    columns: Vec<Column>,
+    builders: Vec<Column>,
     rows: usize,
     /// Rows that were begun and given up; they are in the builders, padded with NULL.
     bad: Vec<usize>,
@@ -165,8 +163,8 @@ pub(super) struct Columns {
 impl Columns {
     /// `None` if a column has a type that no format delivers.
     pub(super) fn new(schema: SchemaRef) -> Option<Self> {
-        let columns = build(&schema, 0)?;
-        Some(Self { schema, columns, rows: 0, bad: Vec::new() })
+        let builders = build(&schema, 0)?;
+        Some(Self { schema, builders, rows: 0, bad: Vec::new() })
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -175,22 +173,22 @@ impl Columns {
 
     #[inline]
     pub(super) fn column(&mut self, index: usize) -> &mut Column {
-        &mut self.columns[index]
+        &mut self.builders[index]
     }
 
     /// The row is complete: each column has got exactly one value since the last row.
     #[inline]
     pub(super) fn end_row(&mut self) {
         self.rows += 1;
-        debug_assert!(self.columns.iter().all(|c| c.rows() == self.rows), "a column has more or fewer values than rows");
+        debug_assert!(self.builders.iter().all(|c| c.rows() == self.rows), "a column has more or fewer values than rows");
     }
 
     /// The row is bad; each column has got at most one value since the last row.
     pub(super) fn abandon_row(&mut self) {
-        if self.columns.iter().all(|column| column.rows() == self.rows) {
+        if self.builders.iter().all(|column| column.rows() == self.rows) {
             return;
         }
-        for column in &mut self.columns {
+        for column in &mut self.builders {
             if column.rows() == self.rows {
                 column.push_null();
             }
@@ -211,7 +209,7 @@ impl Columns {
     /// The complete rows since the last call.
     pub(super) fn take(&mut self) -> RecordBatch {
         let good = self.rows - self.bad.len();
-        let mut arrays: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
+        let mut arrays: Vec<ArrayRef> = self.builders.iter_mut().map(Column::finish).collect();
         if !self.bad.is_empty() {
             let mut keep = BooleanBufferBuilder::new(self.rows);
             keep.append_n(self.rows, true);
@@ -223,7 +221,7 @@ impl Columns {
                 *array = arrow::compute::filter(array, &keep).expect("the mask is as long as each column");
             }
         }
-        self.columns = build(&self.schema, self.rows).expect("the same types were built before");
+        self.builders = build(&self.schema, self.rows).expect("the same types were built before");
         self.rows = 0;
         let options = RecordBatchOptions::new().with_row_count(Some(good));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)

@@ -61,13 +61,7 @@ struct Field {
 
 impl Csv {
     /// `header` is what [`RowFormat::header`] said; `resumed` if the stream is gone on with behind a record.
-    pub(super) fn new(
-        table: &SchemaRef,
-        projected: &SchemaRef,
-        options: Options,
-        resumed: bool,
-        header: Option<&str>,
-    ) -> Self {
+    pub(super) fn new(table: &SchemaRef, projected: &SchemaRef, options: Options, resumed: bool, header: Option<&str>) -> Self {
         let mut csv = Self {
             table: SchemaRef::clone(table),
             projected: SchemaRef::clone(projected),
@@ -178,6 +172,12 @@ impl RowFormat for Csv {
             }
         }
         Ok(Row::Added)
+    }
+
+    fn missed(&mut self) {
+        if matches!(self.layout, Layout::Unread) {
+            self.layout = Layout::Unusable;
+        }
     }
 
     fn header(&self) -> Option<String> {

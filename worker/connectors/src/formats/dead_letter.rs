@@ -52,9 +52,7 @@ pub fn encode(rejected: &[Rejected], pipeline: &str, task: &str, generation: u64
     let longs = |of: &dyn Fn(&Rejected) -> u64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(rejected.iter().map(|record| signed(of(record)))))
     };
-    let texts = |of: &dyn Fn(&Rejected) -> String| -> ArrayRef {
-        Arc::new(StringViewArray::from_iter_values(rejected.iter().map(of)))
-    };
+    let texts = |of: &dyn Fn(&Rejected) -> String| -> ArrayRef { Arc::new(StringViewArray::from_iter_values(rejected.iter().map(of))) };
     let attempts = rejected.iter().map(|record| i32::try_from(record.attempts).unwrap_or(i32::MAX));
     let columns: Vec<ArrayRef> = vec![
         texts(&|record| coordinate(&record.origin, 0, record.ordinal)),
@@ -65,7 +63,7 @@ pub fn encode(rejected: &[Rejected], pipeline: &str, task: &str, generation: u64
         texts(&|record| record.error.clone()),
         Arc::new(Int32Array::from_iter_values(attempts)),
         texts(&|record| BASE64.encode(&record.payload)),
-        Arc::new(StringViewArray::from_iter(rejected.iter().map(payload_text))),
+        Arc::new(rejected.iter().map(payload_text).collect::<StringViewArray>()),
         longs(&|record| record.payload_bytes),
         texts(&|_| pipeline.to_owned()),
         texts(&|_| task.to_owned()),
@@ -126,13 +124,8 @@ mod tests {
 
     #[test]
     fn the_text_is_there_only_if_it_is_text() {
-        let cases = [
-            rejected(b"ab\xFF", 3),
-            rejected("aé".as_bytes(), 3),
-            rejected(b"a\xC3", 2),
-            rejected(b"a\xC3", 900),
-            rejected(b"", 0),
-        ];
+        let cases =
+            [rejected(b"ab\xFF", 3), rejected("aé".as_bytes(), 3), rejected(b"a\xC3", 2), rejected(b"a\xC3", 900), rejected(b"", 0)];
         let envelopes = encode(&cases, "p", "t", u64::MAX);
         let texts: Vec<Option<&str>> = envelopes["payload_text"].as_string_view().iter().collect();
         assert_eq!(texts, [None, Some("aé"), None, Some("a"), Some("")]);

@@ -42,8 +42,8 @@ pub fn stream_decoder(
             place.stream(Csv::new(table, &projected, options, resume.record > 0, header), separator)
         }
         Kind::Raw => place.stream(Raw, Separator::Newline),
-        Kind::CloudFront => place.stream(CloudFront::new(&projected, header).map_err(bad_header)?, Separator::Newline),
-        Kind::VpcFlow => place.stream(VpcFlow::new(&projected, header).map_err(bad_header)?, Separator::Newline),
+        Kind::CloudFront => place.stream(CloudFront::new(&projected, header).map_err(|refusal| bad_header(&refusal))?, Separator::Newline),
+        Kind::VpcFlow => place.stream(VpcFlow::new(&projected, header).map_err(|refusal| bad_header(&refusal))?, Separator::Newline),
         Kind::Parquet => Err(invalid("Parquet is not read as a stream")),
     }
 }
@@ -95,14 +95,13 @@ impl Place<'_> {
 }
 
 fn projected(table: &SchemaRef, projection: &[String]) -> Result<SchemaRef, ConnectorError> {
-    project(table, projection)
-        .ok_or_else(|| invalid(format!("the columns {} are not all in the source's schema", projection.join(", "))))
+    project(table, projection).ok_or_else(|| invalid(format!("the columns {} are not all in the source's schema", projection.join(", "))))
 }
 
 fn columns(projected: &SchemaRef) -> Result<Columns, ConnectorError> {
     Columns::new(SchemaRef::clone(projected)).ok_or_else(|| invalid("the schema has a type that no format delivers"))
 }
 
-fn bad_header(refusal: Refusal) -> ConnectorError {
+fn bad_header(refusal: &Refusal) -> ConnectorError {
     invalid(format!("the header in the checkpoint cannot be used: {}", refusal.error))
 }

@@ -247,8 +247,7 @@ fn find_unquoted_end(delimiter: u8, quoting: &mut Quoting, window: &[u8]) -> Opt
                     *quoting = Quoting::QuoteInQuotes;
                 }
             },
-            Quoting::QuoteInQuotes if byte == b'"' => *quoting = Quoting::Quoted,
-            Quoting::FieldStart if byte == b'"' => *quoting = Quoting::Quoted,
+            Quoting::QuoteInQuotes | Quoting::FieldStart if byte == b'"' => *quoting = Quoting::Quoted,
             _ if byte == b'\n' => {
                 *quoting = Quoting::FieldStart;
                 return Some(at);

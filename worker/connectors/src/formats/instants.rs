@@ -9,11 +9,11 @@ pub(super) const SECOND: i64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Civil {
     pub(super) year: i64,
-    pub(super) month: u8,
-    pub(super) day: u8,
-    pub(super) hour: u8,
-    pub(super) minute: u8,
-    pub(super) second: u8,
+    pub(super) month: i64,
+    pub(super) day: i64,
+    pub(super) hour: i64,
+    pub(super) minute: i64,
+    pub(super) second: i64,
 }
 
 /// Days since 1970-01-01 of a day that exists.
@@ -27,7 +27,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The day that is `days` after 1970-01-01, as year, month and day.
-fn civil_from_days(days: i64) -> (i64, u8, u8) {
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -37,7 +37,7 @@ fn civil_from_days(days: i64) -> (i64, u8, u8) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month as u8, day as u8)
+    (year, month, day)
 }
 
 impl Civil {
@@ -45,21 +45,15 @@ impl Civil {
     pub(super) fn from_seconds(seconds: i64) -> Self {
         let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
         let of_day = seconds.rem_euclid(86_400);
-        Self {
-            year,
-            month,
-            day,
-            hour: (of_day / 3600) as u8,
-            minute: (of_day / 60 % 60) as u8,
-            second: (of_day % 60) as u8,
-        }
+        Self { year, month, day, hour: of_day / 3600, minute: of_day / 60 % 60, second: of_day % 60 }
     }
 }
 
-/// Two decimal digits as a number within `range`.
+/// The two decimal digits at `at` as a number within `range`.
 #[inline]
-fn two(bytes: [u8; 2], range: RangeInclusive<i64>) -> Option<i64> {
-    let [tens, ones] = bytes.map(|b| b.wrapping_sub(b'0'));
+fn two(text: &[u8], at: usize, range: RangeInclusive<i64>) -> Option<i64> {
+    let digits: [u8; 2] = text.get(at..at + 2)?.try_into().ok()?;
+    let [tens, ones] = digits.map(|byte| byte.wrapping_sub(b'0'));
     let value = i64::from(tens) * 10 + i64::from(ones);
     (tens <= 9 && ones <= 9 && range.contains(&value)).then_some(value)
 }
@@ -67,24 +61,24 @@ fn two(bytes: [u8; 2], range: RangeInclusive<i64>) -> Option<i64> {
 /// `yyyy-MM-dd` as days since 1970-01-01. The day must exist.
 #[inline]
 pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
-    let &[a, b, c, d, b'-', e, f, b'-', g, h] = text else { return None };
-    let year = two([a, b], 0..=99)? * 100 + two([c, d], 0..=99)?;
-    let month = two([e, f], 1..=12)?;
+    let [_, _, _, _, b'-', _, _, b'-', _, _] = text else { return None };
+    let year = two(text, 0, 0..=99)? * 100 + two(text, 2, 0..=99)?;
+    let month = two(text, 5, 1..=12)?;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let longest = match month {
         4 | 6 | 9 | 11 => 30,
         2 => 28 + i64::from(leap),
         _ => 31,
     };
-    let day = two([g, h], 1..=longest)?;
+    let day = two(text, 8, 1..=longest)?;
     Some(days_from_civil(year, month, day) as i32)
 }
 
 /// `HH:mm:ss` as seconds since midnight. A leap second counts as the second after.
 #[inline]
 pub(super) fn parse_time_of_day(text: &[u8]) -> Option<i64> {
-    let &[a, b, b':', c, d, b':', e, f] = text else { return None };
-    Some(two([a, b], 0..=23)? * 3600 + two([c, d], 0..=59)? * 60 + two([e, f], 0..=60)?)
+    let [_, _, b':', _, _, b':', _, _] = text else { return None };
+    Some(two(text, 0, 0..=23)? * 3600 + two(text, 3, 0..=59)? * 60 + two(text, 6, 0..=60)?)
 }
 
 /// RFC 3339, or `yyyy-MM-dd HH:mm:ss[.ffffff]` in UTC, as microseconds since 1970-01-01T00:00:00Z.
@@ -113,18 +107,15 @@ fn parse_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     if length == 0 {
         return None;
     }
-    let mut micros = 0;
-    for place in 0..6 {
-        let digit = if place < length { i64::from(digits[place] - b'0') } else { 0 };
-        micros = micros * 10 + digit;
-    }
+    let six = digits[..length].iter().copied().chain(std::iter::repeat(b'0')).take(6);
+    let micros = six.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0'));
     Some((micros, &digits[length..]))
 }
 
 /// `+hh:mm` or `-hh:mm` as seconds.
 fn parse_offset(text: &[u8]) -> Option<i64> {
-    let &[sign, a, b, b':', c, d] = text else { return None };
-    let seconds = two([a, b], 0..=23)? * 3600 + two([c, d], 0..=59)? * 60;
+    let [sign, _, _, b':', _, _] = text else { return None };
+    let seconds = two(text, 1, 0..=23)? * 3600 + two(text, 4, 0..=59)? * 60;
     match sign {
         b'+' => Some(seconds),
         b'-' => Some(-seconds),
@@ -132,8 +123,9 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Appends `value` with two digits.
-pub(super) fn write_two(out: &mut Vec<u8>, value: u8) {
+/// Appends `value`, 0 to 99, with two digits.
+pub(super) fn write_two(out: &mut Vec<u8>, value: i64) {
+    let value = value.unsigned_abs() as u8;
     out.push(b'0' + value / 10);
     out.push(b'0' + value % 10);
 }
@@ -141,8 +133,8 @@ pub(super) fn write_two(out: &mut Vec<u8>, value: u8) {
 /// Appends a year with four digits, or with a sign and as many as it needs.
 pub(super) fn write_year(out: &mut Vec<u8>, year: i64) {
     if (0..=9999).contains(&year) {
-        write_two(out, (year / 100) as u8);
-        write_two(out, (year % 100) as u8);
+        write_two(out, year / 100);
+        write_two(out, year % 100);
     } else {
         out.extend_from_slice(format!("{year:+05}").as_bytes());
     }
@@ -162,11 +154,11 @@ pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
 /// A fraction of zero is left out; otherwise it has as many groups of three digits as it needs.
 pub(super) fn write_time(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
     let seconds = of_day / per_second;
-    write_two(out, (seconds / 3600) as u8);
+    write_two(out, seconds / 3600);
     out.push(b':');
-    write_two(out, (seconds / 60 % 60) as u8);
+    write_two(out, seconds / 60 % 60);
     out.push(b':');
-    write_two(out, (seconds % 60) as u8);
+    write_two(out, seconds % 60);
     let nanos = of_day % per_second * (1_000_000_000 / per_second);
     if nanos != 0 {
         let text = if nanos % 1_000_000 == 0 {

@@ -37,9 +37,10 @@ impl JsonLines {
         let output = match compression {
             JsonCompression::None => Output::Plain(Vec::new()),
             JsonCompression::Gzip => Output::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default())),
-            JsonCompression::Zstd => Output::Zstd(zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(|error| {
-                ConnectorError::new(ErrorReason::Internal, "the zstd compressor cannot be made").caused_by(error)
-            })?),
+            JsonCompression::Zstd => Output::Zstd(
+                zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)
+                    .map_err(|error| ConnectorError::new(ErrorReason::Internal, "the zstd compressor cannot be made").caused_by(error))?,
+            ),
         };
         Ok(Self { rows: RowEncoder::new(schema)?, lines: Vec::new(), output, taken: 0 })
     }
@@ -96,7 +97,7 @@ impl FileEncoder for JsonLines {
         }
         self.lines.clear();
         self.rows.encode_lines(records, &mut self.lines)?;
-        self.output.write(&self.lines).map_err(failed)
+        self.output.write(&self.lines).map_err(|error| failed(&error))
     }
 
     fn take(&mut self) -> Vec<Bytes> {
@@ -110,11 +111,11 @@ impl FileEncoder for JsonLines {
     }
 
     fn finish(&mut self) -> Result<Vec<Bytes>, EncodeError> {
-        self.output.finish().map_err(failed)?;
+        self.output.finish().map_err(|error| failed(&error))?;
         Ok(self.take())
     }
 }
 
-fn failed(error: io::Error) -> EncodeError {
+fn failed(error: &io::Error) -> EncodeError {
     EncodeError { format: "JSON lines", message: error.to_string() }
 }

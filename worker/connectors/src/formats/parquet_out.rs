@@ -43,8 +43,7 @@ impl ParquetFile {
             .set_max_row_group_row_count(Some(rows.unwrap_or(ROW_GROUP_ROWS)))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
-        let writer =
-            ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties)).map_err(|error| not_parquet(&error))?;
+        let writer = ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties)).map_err(|error| not_parquet(&error))?;
         Ok(Self { schema: SchemaRef::clone(schema), writer, finished: false })
     }
 }
@@ -66,8 +65,11 @@ pub(super) fn can_encode(schema: &SchemaRef) -> Result<(), ConnectorError> {
 
 fn is_supported(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Union(..) | DataType::RunEndEncoded(..) => false,
-        DataType::ListView(_) | DataType::LargeListView(_) => false,
+        DataType::Interval(IntervalUnit::MonthDayNano)
+        | DataType::Union(..)
+        | DataType::RunEndEncoded(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_) => false,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
             is_supported(item.data_type())
         }

@@ -46,6 +46,9 @@ pub(super) trait RowFormat: Send {
     /// Appends the values of `record` to `columns`. After a refusal a column may have a value or not; the caller cleans up.
     fn decode(&mut self, record: &[u8], columns: &mut Columns) -> Result<Row, Refusal>;
 
+    /// A record of the stream was too long to be decoded.
+    fn missed(&mut self) {}
+
     /// What was learnt from the header of the stream.
     fn header(&self) -> Option<String> {
         None
@@ -122,7 +125,10 @@ impl<F: RowFormat> StreamDecoder for Stream<F> {
                         Err(refusal) => Some(reject(refusal, self.record, record, record.len() as u64)),
                     }
                 }
-                Frame::TooLong { start, length } => Some(reject(too_large(length, limit), self.record, start, length)),
+                Frame::TooLong { start, length } => {
+                    self.format.missed();
+                    Some(reject(too_large(length, limit), self.record, start, length))
+                }
             };
             self.at_start = false;
             if let Some(refused) = refused {
@@ -138,12 +144,7 @@ impl<F: RowFormat> StreamDecoder for Stream<F> {
         if ordinals.is_empty() && rejected.is_empty() {
             return None;
         }
-        Some(Decoded {
-            records: self.columns.take(),
-            ordinals: UInt64Array::from(ordinals),
-            rejected,
-            bytes: self.frames.byte() - start,
-        })
+        Some(Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes: self.frames.byte() - start })
     }
 
     fn position(&self) -> StreamPosition {
@@ -207,7 +208,6 @@ fn reject(refusal: Refusal, ordinal: u64, payload: &[u8], length: u64) -> Reject
 
 /// The columns of `projection`, by name, in its order.
 pub(super) fn project(table: &arrow::datatypes::SchemaRef, projection: &[String]) -> Option<arrow::datatypes::SchemaRef> {
-    let fields: Option<Vec<_>> =
-        projection.iter().map(|name| table.fields().iter().find(|f| f.name() == name).map(Arc::clone)).collect();
+    let fields: Option<Vec<_>> = projection.iter().map(|name| table.fields().iter().find(|f| f.name() == name).map(Arc::clone)).collect();
     Some(Arc::new(arrow::datatypes::Schema::new(fields?)))
 }

@@ -139,7 +139,7 @@ fn decimal(column: &Column) -> Result<DataType, ConnectorError> {
         return Err(invalid(format!("column \"{}\" of type Decimal needs a precision of 1 to 38", column.name)));
     };
     match i8::try_from(column.scale.unwrap_or(0)) {
-        Ok(scale) if (0..=precision as i8).contains(&scale) => Ok(DataType::Decimal128(precision, scale)),
+        Ok(scale) if scale >= 0 && scale.unsigned_abs() <= precision => Ok(DataType::Decimal128(precision, scale)),
         _ => Err(invalid(format!("column \"{}\": scale must be 0 to precision ({precision})", column.name))),
     }
 }

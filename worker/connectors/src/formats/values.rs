@@ -5,8 +5,7 @@
 pub(super) fn parse_int(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
     };
     if digits.is_empty() {
         return None;
@@ -36,10 +35,8 @@ pub(super) fn parse_int(text: &[u8]) -> Option<i64> {
 }
 
 /// Powers of ten that a double holds exactly.
-const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
-    1e22,
-];
+const POWERS: [f64; 23] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
 
 /// A floating-point number, correctly rounded. `NaN` and `inf` in any case are numbers, a number too large for a double is not.
 #[inline]
@@ -105,8 +102,7 @@ pub(super) fn parse_decimal_cut(text: &[u8], precision: u8, scale: i8) -> Option
 fn scaled(text: &[u8], precision: u8, scale: i8) -> Option<(i128, bool)> {
     let (negative, unsigned) = match text {
         [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
     };
     let (mantissa, exponent) = match unsigned.iter().position(|b| matches!(b, b'e' | b'E')) {
         Some(at) => (&unsigned[..at], parse_int(&unsigned[at + 1..])?),
@@ -169,7 +165,8 @@ mod tests {
 
     #[test]
     fn doubles_agree_with_the_standard_library() {
-        for text in ["0", "-0", "0.001", "1.5", "123456789012345", "12345.6789012345", "0.1", "-2.5", "1e10", "5.", ".5", "1e-400", "00.10"] {
+        for text in ["0", "-0", "0.001", "1.5", "123456789012345", "12345.6789012345", "0.1", "-2.5", "1e10", "5.", ".5", "1e-400", "00.10"]
+        {
             let ours = parse_double(text.as_bytes()).unwrap();
             assert_eq!(ours.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
         }

@@ -134,7 +134,7 @@ impl Downloads {
         if matches!(object.revision, Revision::Version(_)) {
             return false;
         }
-        let Ok(Some(now)) = current(self.buckets.as_ref(), &object.bucket, &object.key, &self.desk.health).await else {
+        let Ok(Some(now)) = current(self.buckets.as_ref(), &object.bucket, &object.key).await else {
             return false;
         };
         let Some(etag) = now.e_tag.as_deref().map(|etag| etag.trim_matches('"').to_owned()) else {

@@ -16,6 +16,7 @@ use super::object::{Buckets, Object, ObjectId, Revision, current};
 use super::observed::Observed;
 use super::queue::{BATCH, Message, Queue};
 use crate::formats::PAYLOAD_CAP;
+use crate::objects::stream::is_lost;
 use crate::retry;
 
 /// Objects that are claimed and not read at most: more would keep them from other workers.
@@ -206,8 +207,9 @@ impl Intake {
             return Ok(object);
         }
         let Announced { bucket, key, time, .. } = announced;
-        let found = match current(self.buckets.as_ref(), bucket, key, &self.desk.health).await {
-            Err(error) if !crate::objects::stream::is_lost(&error) => return Err(error),
+        let looked = retry::until_done(&self.desk.health, async || current(self.buckets.as_ref(), bucket, key).await).await;
+        let found = match looked {
+            Err(error) if !is_lost(&error) => return Err(error),
             found => found.ok().flatten(),
         };
         let etag = found.as_ref().and_then(|meta| meta.e_tag.as_deref()).map(|etag| etag.trim_matches('"').to_owned());

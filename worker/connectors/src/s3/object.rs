@@ -142,17 +142,14 @@ pub(super) trait Buckets: fmt::Debug + Send + Sync {
     async fn open(&self, bucket: &str, key: &str) -> Result<(Arc<dyn ObjectStore>, Path), ConnectorError>;
 }
 
-/// What the key holds now: its ETag and length. `None` if there is nothing.
-pub(super) async fn current(buckets: &dyn Buckets, bucket: &str, key: &str, health: &Health) -> Result<Option<ObjectMeta>, ConnectorError> {
+/// What the key holds now: its ETag and length. `None` if there is nothing. One attempt.
+pub(super) async fn current(buckets: &dyn Buckets, bucket: &str, key: &str) -> Result<Option<ObjectMeta>, ConnectorError> {
     let (store, path) = buckets.open(bucket, key).await?;
-    retry::until_done(health, async || {
-        match store.get_opts(&path, GetOptions::new().with_head(true)).await {
-            Ok(answer) => Ok(Some(answer.meta)),
-            Err(error @ object_store::Error::NotFound { .. }) if !bucket_is_missing(&error) => Ok(None),
-            Err(error) => Err(store_error(&format!("look at s3://{bucket}/{key}"), error)),
-        }
-    })
-    .await
+    match store.get_opts(&path, GetOptions::new().with_head(true)).await {
+        Ok(answer) => Ok(Some(answer.meta)),
+        Err(error @ object_store::Error::NotFound { .. }) if !bucket_is_missing(&error) => Ok(None),
+        Err(error) => Err(store_error(&format!("look at s3://{bucket}/{key}"), error)),
+    }
 }
 
 /// The bytes of one object, of exactly the version that was announced.
@@ -186,8 +183,13 @@ impl ObjectBytes {
     async fn get(&self, range: Range<u64>) -> Result<Bytes, ConnectorError> {
         let wanted = range.end - range.start;
         let options = self.object.options().with_range(Some(GetRange::Bounded(range)));
-        let answer = self.store.get_opts(&self.path, options).await;
-        let bytes = async { answer?.bytes().await }.await.map_err(|error| read_error(&self.object, error))?;
+        let failed = |error| read_error(&self.object, error);
+        let answer = self.store.get_opts(&self.path, options).await.map_err(failed)?;
+        if answer.meta.size != self.size {
+            let message = format!("{} has {} bytes, {} were announced", self.object.name(), answer.meta.size, self.size);
+            return Err(ConnectorError::new(ErrorReason::DataLost, message));
+        }
+        let bytes = answer.bytes().await.map_err(failed)?;
         if bytes.len() as u64 == wanted {
             return Ok(bytes);
         }

@@ -107,7 +107,7 @@ pub(super) fn is_guarded(expr: &Expr, schema: &DFSchema) -> Result<bool> {
 fn divides(divisor: &Expr) -> bool {
     let Expr::Literal(value, _) = divisor else { return false };
     match value.cast_to(&DataType::Float64) {
-        Ok(ScalarValue::Float64(Some(number))) => number.abs() >= 1.0 && number.trunc() != -1.0,
+        Ok(ScalarValue::Float64(Some(number))) => number >= 1.0 || number <= -2.0,
         _ => false,
     }
 }

@@ -45,7 +45,9 @@ pub enum DecompressError {
         bytes: u64,
     },
     /// More bytes out for each byte in than allowed.
-    #[error("{compressed} bytes of {format} data became more than {limit} times as many: raise limits.maxDecompressionRatio if that is right")]
+    #[error(
+        "{compressed} bytes of {format} data became more than {limit} times as many: raise limits.maxDecompressionRatio if that is right"
+    )]
     Ratio {
         /// `gzip` or `zstd`.
         format: &'static str,
@@ -205,11 +207,7 @@ impl Decompressor {
             return Err(DecompressError::ObjectSize { limit: self.object_bytes });
         }
         if self.decompressed > RATIO_GRACE && self.decompressed > self.compressed.saturating_mul(self.ratio) {
-            return Err(DecompressError::Ratio {
-                format: self.format.name(),
-                compressed: self.compressed,
-                limit: self.ratio,
-            });
+            return Err(DecompressError::Ratio { format: self.format.name(), compressed: self.compressed, limit: self.ratio });
         }
         Ok((!step.produced.is_empty()).then(|| Bytes::from(step.produced)))
     }

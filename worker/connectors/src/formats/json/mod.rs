@@ -132,10 +132,7 @@ impl RowFormat for Json {
         for (target, value) in self.columns.iter().zip(&self.values) {
             let is_null = value.is_none_or(|token| token.kind == Kind::Null);
             if is_null && target.required {
-                return Err(Refusal::new(
-                    RejectCode::MissingField,
-                    format!("column \"{}\" is required, and missing or null", target.name),
-                ));
+                return Err(Refusal::new(RejectCode::MissingField, format!("column \"{}\" is required, and missing or null", target.name)));
             }
         }
         for (index, (target, value)) in self.columns.iter().zip(&self.values).enumerate() {

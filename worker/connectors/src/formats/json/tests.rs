@@ -68,9 +68,39 @@ fn values_are_kept_exactly_or_refused() {
 #[test]
 fn what_is_not_json_is_malformed_in_skipped_fields_too() {
     for literal in [
-        "", "01", "1.", ".5", "+1", "1e", "-", "0x1", "NaN", "Infinity", "nul", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"a\tb\"",
-        "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "[1,]", "[,1]", "{\"a\"}", "{\"a\":}", "{a:1}", "[1", "{\"a\":1", "]", "[}",
-        "{]", "[1 2]", "{\"a\":1 \"b\":2}", "{\"a\":1,}", "true false",
+        "",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "-",
+        "0x1",
+        "NaN",
+        "Infinity",
+        "nul",
+        "'a'",
+        "\"a",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"a\tb\"",
+        "\"\\ud800\"",
+        "\"\\ud800\\u0041\"",
+        "\"\\udc00\"",
+        "[1,]",
+        "[,1]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{a:1}",
+        "[1",
+        "{\"a\":1",
+        "]",
+        "[}",
+        "{]",
+        "[1 2]",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":1,}",
+        "true false",
     ] {
         for name in ["c", "skipped"] {
             let output = Input::json("c Varchar").decode(format!("{{\"{name}\":{literal}}}\n"));
@@ -162,9 +192,8 @@ fn one_bad_record_does_not_take_others_with_it() {
     let output = Input::json("a BigInt, b BigInt").decode(text);
     assert_eq!(output.rows.len(), 980);
     assert!(output.rows.iter().zip(&output.ordinals).all(|(row, ordinal)| row["a"] == *ordinal && row["b"] == *ordinal));
-    let expected: Vec<(u64, RejectCode)> = (0..10)
-        .flat_map(|n| [(n * 100 + 7, RejectCode::TypeMismatch), (n * 100 + 8, RejectCode::Malformed)])
-        .collect();
+    let expected: Vec<(u64, RejectCode)> =
+        (0..10).flat_map(|n| [(n * 100 + 7, RejectCode::TypeMismatch), (n * 100 + 8, RejectCode::Malformed)]).collect();
     assert_eq!(output.codes(), expected);
     assert_eq!(output.rejected[0].error, "column \"b\": \"x\" is not a valid BigInt");
 }

@@ -24,8 +24,8 @@ pub(super) fn read_schema(in_file: &SchemaRef) -> SchemaRef {
 /// Whether every value of a column of type `from` (as read) is a value of type `to`. For text of bytes it depends on the bytes.
 pub(super) fn is_wider(from: &DataType, to: &DataType) -> bool {
     use DataType::{
-        Binary, BinaryView, Boolean, Date32, Decimal32, Decimal64, Decimal128, FixedSizeBinary, Float16, Float32, Float64, Int8,
-        Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32, Utf8View,
+        Binary, BinaryView, Boolean, Date32, Decimal32, Decimal64, Decimal128, FixedSizeBinary, Float16, Float32, Float64, Int8, Int16,
+        Int32, Int64, Timestamp, UInt8, UInt16, UInt32, Utf8View,
     };
     match (from, to) {
         (Boolean, Boolean)

@@ -200,7 +200,7 @@ impl<'a> Thrift<'a> {
 
     fn int(&mut self) -> Option<i64> {
         let value = self.varint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
     /// Type and number of the elements; each takes a byte at least.

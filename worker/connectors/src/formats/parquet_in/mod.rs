@@ -4,13 +4,13 @@
 //! a matter of the file and not of a row.
 
 mod conform;
+mod footer;
 mod guard;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
@@ -22,23 +22,17 @@ use millrace_engine::batch::RejectCode;
 use millrace_engine::connector::ConnectorError;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::records::{Refusal, project};
 use super::rows::RowEncoder;
 use super::schema::invalid;
 use super::{Decoded, PAYLOAD_CAP, RejectedRecord};
 use crate::context::ResolvedLimits;
+use footer::{damaged, guarded, match_columns, read_footer};
 
-/// What a Parquet file begins and ends with.
-const MAGIC: &[u8] = b"PAR1";
-/// Length of the footer and magic at the end.
-const TAIL: u64 = 8;
-/// Bytes of a footer.
-const MAX_FOOTER_BYTES: u64 = 16 << 20;
 /// Compressed bytes of the used columns of one row group: they are in memory together.
 const MAX_ROW_GROUP_BYTES: u64 = 256 << 20;
 /// Rows of a batch.
@@ -124,9 +118,7 @@ impl ParquetReader {
         resume_row: u64,
     ) -> Result<Self, ReadError> {
         let schema = project(table, projection).ok_or_else(|| invalid("a column is not in the source's schema"))?;
-        let footer = read_footer(reader.as_mut()).await?;
-        let file_bytes = reader.len();
-        let metadata = guarded(|| decode_footer(&footer, file_bytes))?;
+        let metadata = read_footer(reader.as_mut()).await?;
         let roots = match_columns(&schema, table, metadata.schema())?;
         let mut opened = Self {
             reader,
@@ -215,10 +207,7 @@ impl ParquetReader {
         let used = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, column)| column);
         let (compressed, decompressed) = used.fold((0, 0), |(compressed, decompressed): (u64, u64), column| {
             let size = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
-            (
-                compressed.saturating_add(size(column.compressed_size())),
-                decompressed.saturating_add(size(column.uncompressed_size())),
-            )
+            (compressed.saturating_add(size(column.compressed_size())), decompressed.saturating_add(size(column.uncompressed_size())))
         });
         if compressed > MAX_ROW_GROUP_BYTES {
             return Err(Refusal::new(
@@ -364,9 +353,8 @@ impl ParquetReader {
                 Some(column) if !all => Some(filter(column, &keep).map_err(|error| Refusal::malformed(error.to_string()))?),
                 column => column.cloned(),
             };
-            conform::conform(column.as_ref(), field.data_type(), good).map_err(|error| {
-                Refusal::new(RejectCode::TypeMismatch, format!("column \"{}\" of the file: {error}", field.name()))
-            })
+            conform::conform(column.as_ref(), field.data_type(), good)
+                .map_err(|error| Refusal::new(RejectCode::TypeMismatch, format!("column \"{}\" of the file: {error}", field.name())))
         };
         let columns: Vec<ArrayRef> = self.schema.fields().iter().zip(sources).map(convert).collect::<Result<_, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(good));
@@ -382,83 +370,6 @@ impl ParquetReader {
     }
 }
 
-async fn read_footer(reader: &mut dyn RangeReader) -> Result<Bytes, ReadError> {
-    let length = reader.len();
-    let not_parquet = |why: &str| Refusal::malformed(format!("the object is not a Parquet file: {why}"));
-    if length < TAIL + MAGIC.len() as u64 {
-        return Err(not_parquet("it is too short").into());
-    }
-    let tail = reader.read(length - TAIL..length).await?;
-    let (size, magic) = tail.split_at_checked(4).ok_or_else(|| not_parquet("its end could not be read"))?;
-    match magic {
-        MAGIC => {}
-        b"PARE" => return Err(not_parquet("its footer is encrypted").into()),
-        _ => return Err(not_parquet("it does not end in PAR1").into()),
-    }
-    let size = size.try_into().map(u32::from_le_bytes).map_or(u64::MAX, u64::from);
-    if size > MAX_FOOTER_BYTES || size > length - TAIL - MAGIC.len() as u64 {
-        return Err(not_parquet(&format!("its footer would have {size} bytes")).into());
-    }
-    Ok(reader.read(length - TAIL - size..length - TAIL).await?)
-}
-
-/// The footer's content, checked: no range is outside the file, no size negative.
-fn decode_footer(footer: &[u8], file_bytes: u64) -> Result<ArrowReaderMetadata, Refusal> {
-    guard::check_footer(footer).map_err(Refusal::malformed)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(footer).map_err(|error| damaged(&error))?;
-    if let Some((group, column)) = implausible_chunk(&metadata, file_bytes) {
-        return Err(Refusal::malformed(format!("column {column} of row group {group} is not inside the file")));
-    }
-    let metadata = Arc::new(metadata);
-    let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let in_file = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plain.clone()).map_err(|error| damaged(&error))?;
-    let options = plain.with_schema(conform::read_schema(in_file.schema()));
-    ArrowReaderMetadata::try_new(metadata, options).map_err(|error| damaged(&error))
-}
-
-/// The first row group and column whose numbers cannot be.
-fn implausible_chunk(metadata: &ParquetMetaData, file_bytes: u64) -> Option<(usize, usize)> {
-    let columns = metadata.file_metadata().schema_descr().num_columns();
-    metadata.row_groups().iter().enumerate().find_map(|(number, group)| {
-        let is_wrong = group.num_rows() < 0 || group.num_columns() != columns;
-        let wrong = group.columns().iter().position(|column| {
-            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-            let end = start.checked_add(column.compressed_size());
-            let inside = end.and_then(|end| u64::try_from(end).ok()).is_some_and(|end| end <= file_bytes);
-            start < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0 || !inside
-        });
-        if is_wrong { Some((number, 0)) } else { wrong.map(|column| (number, column)) }
-    })
-}
-
-/// For each column of `schema` its root column in the file.
-fn match_columns(schema: &SchemaRef, table: &SchemaRef, in_file: &SchemaRef) -> Result<Vec<Option<usize>>, Refusal> {
-    let required = table.fields().iter().filter(|field| !field.is_nullable());
-    if let Some(absent) = required.clone().find(|field| in_file.column_with_name(field.name()).is_none()) {
-        let names = in_file.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Refusal::new(
-            RejectCode::MissingField,
-            format!("column \"{}\" is required, and not in the file, which has: {names:.512}", absent.name()),
-        ));
-    }
-    let find = |wanted: &Arc<Field>| {
-        let Some((root, found)) = in_file.column_with_name(wanted.name()) else { return Ok(None) };
-        if conform::is_wider(found.data_type(), wanted.data_type()) {
-            return Ok(Some(root));
-        }
-        Err(Refusal::new(
-            RejectCode::TypeMismatch,
-            format!(
-                "column \"{}\" is {} in the file, which does not fit {}: correct schema.columns",
-                wanted.name(),
-                found.data_type(),
-                wanted.data_type()
-            ),
-        ))
-    };
-    schema.fields().iter().map(find).collect()
-}
-
 /// One row as JSON, as far as its columns can be.
 fn as_json(row: &RecordBatch) -> Vec<u8> {
     let mut out = Vec::new();
@@ -472,14 +383,4 @@ fn as_json(row: &RecordBatch) -> Vec<u8> {
 
 fn rows(group: &RowGroupMetaData) -> u64 {
     u64::try_from(group.num_rows()).unwrap_or(0)
-}
-
-fn damaged(error: &ParquetError) -> Refusal {
-    Refusal::malformed(format!("the Parquet file is damaged: {error}"))
-}
-
-/// Runs the parquet crate, in which damaged files still find asserts and index errors: a panic there is a refusal here.
-fn guarded<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(Refusal::malformed("the Parquet file is damaged: its decoder gave up")))
 }

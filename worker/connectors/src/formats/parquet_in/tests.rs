@@ -290,7 +290,8 @@ fn footers_that_promise_too_much_are_refused_unread() {
 fn pages_that_promise_too_much_are_refused() {
     // type: data page; decompressed: 2 GiB - 1; compressed: 4; data page header with one value.
     let page = |decompressed: &[u8], values: &[u8]| {
-        [&[0x15, 0x00, 0x15], decompressed, &[0x15, 0x08, 0x2C, 0x15], values, &[0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00], b"data"].concat()
+        [&[0x15, 0x00, 0x15], decompressed, &[0x15, 0x08, 0x2C, 0x15], values, &[0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00], b"data"]
+            .concat()
     };
     assert_eq!(check_pages(&page(&[0x08], &[0x02]), 1), Ok(4));
     assert!(check_pages(&page(&[0xFE, 0xFF, 0xFF, 0xFF, 0x0F], &[0x02]), 1).unwrap_err().contains("are allowed"));

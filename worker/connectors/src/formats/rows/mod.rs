@@ -10,6 +10,7 @@
 //! | Date, Time, Timestamp | `2019-12-04`, `21:02:31.5`, RFC 3339 in UTC |
 //! | List kinds, Struct, Map, Dictionary | array, object, object (keys are texts), the value |
 
+mod nested;
 mod values;
 
 #[cfg(test)]
@@ -61,12 +62,7 @@ impl RowEncoder {
         self.each_row(records, out, |out| out.push(b'\n'))
     }
 
-    fn each_row(
-        &mut self,
-        records: &RecordBatch,
-        out: &mut Vec<u8>,
-        mut after: impl FnMut(&mut Vec<u8>),
-    ) -> Result<(), EncodeError> {
+    fn each_row(&mut self, records: &RecordBatch, out: &mut Vec<u8>, mut after: impl FnMut(&mut Vec<u8>)) -> Result<(), EncodeError> {
         let columns: Option<Vec<Box<dyn Value + '_>>> = records.columns().iter().map(|array| value(array.as_ref())).collect();
         let same_types = records.columns().iter().map(|c| c.data_type()).eq(self.schema.fields().iter().map(|f| f.data_type()));
         let Some(columns) = columns.filter(|_| same_types) else {

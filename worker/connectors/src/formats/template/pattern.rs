@@ -27,14 +27,8 @@ enum Field {
     Second,
 }
 
-const FIELDS: [(&str, Field); 6] = [
-    ("yyyy", Field::Year),
-    ("MM", Field::Month),
-    ("dd", Field::Day),
-    ("HH", Field::Hour),
-    ("mm", Field::Minute),
-    ("ss", Field::Second),
-];
+const FIELDS: [(&str, Field); 6] =
+    [("yyyy", Field::Year), ("MM", Field::Month), ("dd", Field::Day), ("HH", Field::Hour), ("mm", Field::Minute), ("ss", Field::Second)];
 
 impl Pattern {
     /// `None` if `text` has letters that are no fields, or no field at all.

@@ -44,7 +44,8 @@ fn expected(names: &[(&str, &[u32])]) -> Vec<(String, Vec<u32>)> {
 
 #[test]
 fn rows_go_where_their_values_say() {
-    let cases: &[(&str, &[(&str, &[u32])])] = &[
+    type Names = &'static [(&'static str, &'static [u32])];
+    let cases: &[(&str, Names)] = &[
         ("", &[("", &[0, 1, 2, 3])]),
         ("edge/", &[("edge/", &[0, 1, 2, 3])]),
         ("dt={yyyy-MM-dd}/", &[("dt=2024-02-29/", &[0, 3]), ("dt=2024-03-01/", &[1]), ("dt=__null__/", &[2])]),
@@ -102,7 +103,9 @@ fn templates_that_cannot_work_say_why() {
         let error = Template::parse(template, Escape::PathSegment).unwrap_err();
         assert!(error.message.contains(hint), "{template}: {}", error.message);
     }
-    for (template, hint) in [("Edge", "'E'"), ("a b", "' '"), ("-a", "start with"), ("{tenant}", "start with"), ("a{yyyy'T'MM}", "'T'"), ("", "start with")] {
+    for (template, hint) in
+        [("Edge", "'E'"), ("a b", "' '"), ("-a", "start with"), ("{tenant}", "start with"), ("a{yyyy'T'MM}", "'T'"), ("", "start with")]
+    {
         let error = Template::parse(template, Escape::IndexName).unwrap_err();
         assert!(error.message.contains(hint), "{template}: {}", error.message);
     }

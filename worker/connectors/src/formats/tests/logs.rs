@@ -31,7 +31,7 @@ fn the_documented_line_is_typed_and_decoded() {
     });
     for text in [format!("{HEADER}{LINE}"), LINE.to_owned(), LINE.trim_end().to_owned()] {
         let output = cloud_front().decode(text);
-        assert_eq!(output.rows, [expected.clone()]);
+        assert_eq!(output.rows, std::slice::from_ref(&expected));
         assert_eq!(output.ordinals, [0]);
     }
     assert_eq!(cloud_front().table.fields().len(), 33);
@@ -91,7 +91,8 @@ fn values_of_the_wrong_form_are_mismatches() {
         let refused = output.only_refusal();
         assert_eq!((refused.code, refused.error.as_str()), (RejectCode::TypeMismatch, error));
     }
-    let status = cloud_front().reading(&["sc_status", "time"]).decode(LINE.replacen("\t200\t", "\t000\t", 1).replacen("2019-12-04", "-", 1));
+    let status =
+        cloud_front().reading(&["sc_status", "time"]).decode(LINE.replacen("\t200\t", "\t000\t", 1).replacen("2019-12-04", "-", 1));
     assert_eq!(status.only_refusal().code, RejectCode::TypeMismatch);
 }
 

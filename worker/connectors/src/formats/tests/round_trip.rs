@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::decompress::Decompressor;
-use super::super::parquet_in::ParquetReader;
 use super::super::file_encoder;
+use super::super::parquet_in::ParquetReader;
 use super::{Input, LIMITS, rows, sink_format};
 use crate::formats::parquet_in::tests::InMemory;
 
@@ -136,8 +136,7 @@ proptest! {
 fn numbers(count: i64) -> RecordBatch {
     let input = Input::json("c BigInt, g Varchar");
     let texts = (0..count).map(|n| format!("text number {}", n.wrapping_mul(7_919) % 1_000_003));
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from_iter_values(0..count)), Arc::new(StringViewArray::from_iter_values(texts))];
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..count)), Arc::new(StringViewArray::from_iter_values(texts))];
     RecordBatch::try_new(input.table, columns).unwrap()
 }
 
@@ -150,7 +149,9 @@ fn files_are_the_same_every_time() {
 
 #[test]
 fn the_estimate_follows_the_file() {
-    for format in [json!({"json": {}}), json!({"json": {"compression": "Gzip"}}), json!({"parquet": {"compression": "None", "rowGroupRows": 20_000}})] {
+    for format in
+        [json!({"json": {}}), json!({"json": {"compression": "Gzip"}}), json!({"parquet": {"compression": "None", "rowGroupRows": 20_000}})]
+    {
         let batch = numbers(50_000);
         let mut encoder = file_encoder(&sink_format(format.clone()), &batch.schema()).unwrap();
         encoder.write(&batch).unwrap();

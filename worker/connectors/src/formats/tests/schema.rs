@@ -9,7 +9,8 @@ use super::{Input, LIMITS, schema, sink_format};
 
 #[test]
 fn column_types_become_arrow_types() {
-    let input = Input::json("a Boolean, b Integer, c BigInt, d Real, e Double, f Decimal(10;3), g Varchar!, h Varbinary, i Date, j Timestamp");
+    let input =
+        Input::json("a Boolean, b Integer, c BigInt, d Real, e Double, f Decimal(10;3), g Varchar!, h Varbinary, i Date, j Timestamp");
     let types: Vec<&DataType> = input.table.fields().iter().map(|field| field.data_type()).collect();
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     assert_eq!(

@@ -77,7 +77,7 @@ impl Refuser<'_> {
                 }
             }
             LimitClause::OffsetCommaLimit { offset, limit: _ } => {
-                self.refuse("LIMIT", self.text.keyword_before(place(offset), "LIMIT"), NO_END)
+                self.refuse("LIMIT", self.text.keyword_before(place(offset), "LIMIT"), NO_END);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Refuser<'_> {
         match group_by {
             GroupByExpr::Expressions(expressions, modifiers) if expressions.is_empty() && modifiers.is_empty() => {}
             GroupByExpr::Expressions(..) | GroupByExpr::All(_) => {
-                self.refuse("GROUP BY", self.text.keyword_after(start, "GROUP"), NO_STATE)
+                self.refuse("GROUP BY", self.text.keyword_after(start, "GROUP"), NO_STATE);
             }
         }
         if from.is_empty() {
@@ -199,7 +199,7 @@ impl Refuser<'_> {
                 | SelectItem::Wildcard(_)
                 | SelectItem::QualifiedWildcard(..) => {}
                 SelectItem::ExprWithAliases { expr, aliases: _ } => {
-                    self.refuse("several aliases for one column", place(expr), "give one alias")
+                    self.refuse("several aliases for one column", place(expr), "give one alias");
                 }
             }
         }

@@ -59,7 +59,7 @@ impl Refuser<'_> {
             TableFactor::UNNEST { .. } => self.named("UNNEST", factor),
             TableFactor::TableFunction { .. } => self.named("TABLE", factor),
             TableFactor::Function { name, .. } => {
-                self.refuse(&format!("table function {}", name.to_string().to_uppercase()), place(name), NO_STATE)
+                self.refuse(&format!("table function {}", name.to_string().to_uppercase()), place(name), NO_STATE);
             }
             TableFactor::JsonTable { .. } => self.named("JSON_TABLE", factor),
             TableFactor::OpenJsonTable { .. } => self.named("OPENJSON", factor),
