@@ -21,22 +21,13 @@ pub const MAX_YAML_BYTES: usize = 256 * 1024;
 /// All definitions: Pipeline, Source, Sink.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [Pipeline::crd(), Source::crd(), Sink::crd()]
-        .into_iter()
-        .map(conform)
-        .collect()
+    [Pipeline::crd(), Source::crd(), Sink::crd()].into_iter().map(conform).collect()
 }
 
 /// The `openAPIV3Schema` of a definition's only version, as JSON.
 #[must_use]
 pub fn schema(definition: &CustomResourceDefinition) -> Value {
-    json(
-        definition
-            .spec
-            .versions
-            .first()
-            .and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref()),
-    )
+    json(definition.spec.versions.first().and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref()))
 }
 
 /// A definition as YAML, numbers without a needless fraction.
@@ -57,10 +48,7 @@ fn yaml(value: &Value) -> String {
 
 fn conform(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = json(definition);
-    let kind = value["spec"]["names"]["kind"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let kind = value["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let root = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     conform_schema(root);
     root["description"] = root["properties"]["spec"]["description"].clone();
@@ -97,29 +85,17 @@ fn conform_schema(schema: &mut Value) {
 }
 
 fn conform_integer(object: &mut Map<String, Value>) {
-    let unsigned = object
-        .get("format")
-        .and_then(Value::as_str)
-        .is_some_and(|f| f.starts_with("uint"));
+    let unsigned = object.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("uint"));
     if unsigned {
-        let fits = object
-            .get("maximum")
-            .and_then(Value::as_f64)
-            .is_some_and(|m| m <= f64::from(i32::MAX));
-        object.insert(
-            "format".to_owned(),
-            json!(if fits { "int32" } else { "int64" }),
-        );
+        let fits = object.get("maximum").and_then(Value::as_f64).is_some_and(|m| m <= f64::from(i32::MAX));
+        object.insert("format".to_owned(), json!(if fits { "int32" } else { "int64" }));
         object.entry("minimum").or_insert(json!(0));
     }
 }
 
 /// Rust wraps doc comments; only an empty line is a paragraph.
 fn join_lines(text: &str) -> String {
-    text.split("\n\n")
-        .map(|paragraph| paragraph.replace('\n', " "))
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Bounds of `metav1.Condition`, as its Go markers have them, but for the message.
@@ -131,18 +107,9 @@ fn conform_conditions(condition: &mut Value) {
         &mut properties["type"],
         json!({"maxLength": 316, "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"}),
     );
-    extend(
-        &mut properties["status"],
-        json!({"enum": ["True", "False", "Unknown"]}),
-    );
-    extend(
-        &mut properties["reason"],
-        json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"}),
-    );
-    extend(
-        &mut properties["message"],
-        json!({"maxLength": crate::condition::MAX_MESSAGE}),
-    );
+    extend(&mut properties["status"], json!({"enum": ["True", "False", "Unknown"]}));
+    extend(&mut properties["reason"], json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"}));
+    extend(&mut properties["message"], json!({"maxLength": crate::condition::MAX_MESSAGE}));
     extend(&mut properties["observedGeneration"], json!({"minimum": 0}));
 }
 
@@ -152,15 +119,8 @@ fn conform_pipeline(spec: &mut Value) {
     spec["scale"]["properties"]["replicas"]["default"] = json!(1);
 
     let workload = &mut spec["workload"]["properties"];
-    for (map, longest) in [
-        ("nodeSelector", 63),
-        ("podLabels", 63),
-        ("podAnnotations", 16_384),
-    ] {
-        extend(
-            &mut workload[map],
-            json!({"maxProperties": 32, "additionalProperties": {"maxLength": longest}}),
-        );
+    for (map, longest) in [("nodeSelector", 63), ("podLabels", 63), ("podAnnotations", 16_384)] {
+        extend(&mut workload[map], json!({"maxProperties": 32, "additionalProperties": {"maxLength": longest}}));
     }
     conform_resources(&mut workload["resources"]);
     conform_tolerations(&mut workload["tolerations"]["items"]);
@@ -170,10 +130,7 @@ fn conform_pipeline(spec: &mut Value) {
 fn conform_resources(resources: &mut Value) {
     // Claims need `resourceClaims` in the pod, which a Pipeline does not have.
     remove_property(resources, "claims");
-    for (list, description) in [
-        ("limits", "The most a worker may use."),
-        ("requests", "What a worker is promised."),
-    ] {
+    for (list, description) in [("limits", "The most a worker may use."), ("requests", "What a worker is promised.")] {
         resources["properties"][list] = json!({
             "description": description,
             "type": "object",
@@ -188,51 +145,27 @@ fn conform_tolerations(toleration: &mut Value) {
     let properties = &mut toleration["properties"];
     extend(&mut properties["key"], json!({"maxLength": 316}));
     extend(&mut properties["value"], json!({"maxLength": 63}));
-    extend(
-        &mut properties["operator"],
-        json!({"enum": ["Exists", "Equal"]}),
-    );
-    extend(
-        &mut properties["effect"],
-        json!({"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]}),
-    );
+    extend(&mut properties["operator"], json!({"enum": ["Exists", "Equal"]}));
+    extend(&mut properties["effect"], json!({"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]}));
 }
 
 fn conform_env(variable: &mut Value) {
     brief(variable);
     variable["description"] = json!("An environment variable.");
-    extend(
-        &mut variable["properties"]["name"],
-        json!({"minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$"}),
-    );
-    extend(
-        &mut variable["properties"]["value"],
-        json!({"maxLength": 8192}),
-    );
+    extend(&mut variable["properties"]["name"], json!({"minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$"}));
+    extend(&mut variable["properties"]["value"], json!({"maxLength": 8192}));
     let from = &mut variable["properties"]["valueFrom"];
     // Files in an `emptyDir` that no container of ours writes.
     remove_property(from, "fileKeyRef");
     extend(from, json!({"minProperties": 1, "maxProperties": 1}));
     let sources = &mut from["properties"];
     for source in ["configMapKeyRef", "secretKeyRef"] {
-        extend(
-            &mut sources[source]["properties"]["name"],
-            json!({"minLength": 1, "maxLength": 253}),
-        );
-        extend(
-            &mut sources[source]["properties"]["key"],
-            json!({"minLength": 1, "maxLength": 253}),
-        );
+        extend(&mut sources[source]["properties"]["name"], json!({"minLength": 1, "maxLength": 253}));
+        extend(&mut sources[source]["properties"]["key"], json!({"minLength": 1, "maxLength": 253}));
         sources[source]["required"] = json!(["key", "name"]);
     }
-    extend(
-        &mut sources["fieldRef"]["properties"]["apiVersion"],
-        json!({"maxLength": 63}),
-    );
-    extend(
-        &mut sources["fieldRef"]["properties"]["fieldPath"],
-        json!({"maxLength": 400}),
-    );
+    extend(&mut sources["fieldRef"]["properties"]["apiVersion"], json!({"maxLength": 63}));
+    extend(&mut sources["fieldRef"]["properties"]["fieldPath"], json!({"maxLength": 400}));
     let resource = &mut sources["resourceFieldRef"]["properties"];
     extend(&mut resource["containerName"], json!({"maxLength": 63}));
     extend(&mut resource["resource"], json!({"maxLength": 253}));
@@ -256,10 +189,7 @@ fn brief(schema: &mut Value) {
         return;
     };
     if let Some(description) = object.get("description").and_then(Value::as_str) {
-        let end = description
-            .find(". ")
-            .or_else(|| description.find(".\n"))
-            .map_or(description.len(), |at| at + 1);
+        let end = description.find(". ").or_else(|| description.find(".\n")).map_or(description.len(), |at| at + 1);
         let sentence = description[..end].trim().to_owned();
         object.insert("description".to_owned(), sentence.into());
     }
@@ -294,14 +224,9 @@ fn whole_numbers(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Object(object) => object.values_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            let float = number.as_f64().filter(|f| {
-                number.is_f64() && f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0
-            });
+            let float = number.as_f64().filter(|f| number.is_f64() && f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0);
             if let Some(float) = float {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "whole and below 2^53, as just checked"
-                )]
+                #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53, as just checked")]
                 let whole = float as i64;
                 *value = whole.into();
             }

@@ -81,10 +81,7 @@ impl Job {
     #[must_use]
     pub fn revision(&self) -> String {
         let digest = Sha256::digest(self.canonical_json());
-        let first = digest
-            .iter()
-            .take(8)
-            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         format!("{first:016x}")
     }
 

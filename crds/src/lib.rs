@@ -9,10 +9,7 @@
 //!
 //! The schema holds only fields that work. What is not built yet is absent, so the API server refuses it by name.
 
-#![expect(
-    unreachable_pub,
-    reason = "KubeSchema repeats each struct, with its visibility, inside a function"
-)]
+#![expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
 
 pub mod condition;
 pub mod connectors;

@@ -40,9 +40,7 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, thiserror::Error)]
 pub enum Error {
     /// The object does not exist.
-    #[error(
-        "{field} names the {kind} {name:?}, which does not exist in namespace {namespace}: create it or correct the name"
-    )]
+    #[error("{field} names the {kind} {name:?}, which does not exist in namespace {namespace}: create it or correct the name")]
     NotFound {
         /// Kind of the missing object.
         kind: Kind,
@@ -78,23 +76,14 @@ pub enum Error {
 /// Names of the Sources that a Pipeline refers to.
 #[must_use]
 pub fn source_names(spec: &PipelineSpec) -> BTreeSet<&str> {
-    spec.inputs
-        .iter()
-        .map(|input| input.source_ref.name.as_str())
-        .collect()
+    spec.inputs.iter().map(|input| input.source_ref.name.as_str()).collect()
 }
 
 /// Names of the Sinks that a Pipeline refers to, those of dead letters among them.
 #[must_use]
 pub fn sink_names(spec: &PipelineSpec) -> BTreeSet<&str> {
-    let outputs = spec
-        .outputs
-        .iter()
-        .map(|output| output.sink_ref.name.as_str());
-    let dead = spec
-        .outputs
-        .iter()
-        .filter_map(|output| Some(output.dead_letter.as_ref()?.sink_ref.name.as_str()));
+    let outputs = spec.outputs.iter().map(|output| output.sink_ref.name.as_str());
+    let dead = spec.outputs.iter().filter_map(|output| Some(output.dead_letter.as_ref()?.sink_ref.name.as_str()));
     outputs.chain(dead).collect()
 }
 
@@ -104,11 +93,7 @@ pub fn sink_names(spec: &PipelineSpec) -> BTreeSet<&str> {
 ///
 /// # Errors
 /// Everything that is missing or cannot be used, in the order of kinds and names; never an empty list.
-pub fn resolve(
-    pipeline: &Pipeline,
-    references: &References,
-    default_state: &State,
-) -> Result<Job, Vec<Error>> {
+pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &State) -> Result<Job, Vec<Error>> {
     let identity = identity(pipeline);
     let spec = &pipeline.spec;
     let mut errors = Vec::new();
@@ -117,50 +102,25 @@ pub fn resolve(
         let name = &input.source_ref.name;
         let source = references.sources.get(name);
         if source.is_none() {
-            errors.push(not_found(
-                Kind::Source,
-                name,
-                &identity,
-                format!("inputs[{}].sourceRef", input.name),
-            ));
+            errors.push(not_found(Kind::Source, name, &identity, format!("inputs[{}].sourceRef", input.name)));
         }
-        Some(JobInput {
-            name: input.name.clone(),
-            source_name: name.clone(),
-            source: source?.clone(),
-        })
+        Some(JobInput { name: input.name.clone(), source_name: name.clone(), source: source?.clone() })
     });
     let inputs: Vec<JobInput> = inputs.collect();
 
     let mut sinks = BTreeMap::new();
     for output in &spec.outputs {
-        let dead = output
-            .dead_letter
-            .as_ref()
-            .map(|dead| (&dead.sink_ref.name, "deadLetter.sinkRef"));
+        let dead = output.dead_letter.as_ref().map(|dead| (&dead.sink_ref.name, "deadLetter.sinkRef"));
         for (name, field) in [(&output.sink_ref.name, "sinkRef")].into_iter().chain(dead) {
             match references.sinks.get(name) {
                 Some(sink) => drop(sinks.insert(name.clone(), sink.clone())),
-                None => errors.push(not_found(
-                    Kind::Sink,
-                    name,
-                    &identity,
-                    format!("outputs[{}].{field}", output.name),
-                )),
+                None => errors.push(not_found(Kind::Sink, name, &identity, format!("outputs[{}].{field}", output.name))),
             }
         }
     }
 
-    errors.extend(
-        inputs
-            .iter()
-            .filter_map(|input| usable_source(&input.source_name, &input.source).err()),
-    );
-    errors.extend(
-        sinks
-            .iter()
-            .filter_map(|(name, sink)| usable_sink(name, sink).err()),
-    );
+    errors.extend(inputs.iter().filter_map(|input| usable_source(&input.source_name, &input.source).err()));
+    errors.extend(sinks.iter().filter_map(|(name, sink)| usable_sink(name, sink).err()));
     if !errors.is_empty() {
         errors.sort();
         errors.dedup();
@@ -182,21 +142,9 @@ pub fn resolve(
 
 fn identity(pipeline: &Pipeline) -> PipelineIdentity {
     let name = pipeline.metadata.name.clone().unwrap_or_default();
-    let namespace = pipeline
-        .metadata
-        .namespace
-        .clone()
-        .unwrap_or_else(|| "default".to_owned());
-    let uid = pipeline
-        .metadata
-        .uid
-        .clone()
-        .unwrap_or_else(|| format!("local-{namespace}-{name}"));
-    PipelineIdentity {
-        namespace,
-        name,
-        uid,
-    }
+    let namespace = pipeline.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let uid = pipeline.metadata.uid.clone().unwrap_or_else(|| format!("local-{namespace}-{name}"));
+    PipelineIdentity { namespace, name, uid }
 }
 
 fn job_output(output: &crate::pipeline::Output) -> JobOutput {
@@ -204,28 +152,17 @@ fn job_output(output: &crate::pipeline::Output) -> JobOutput {
         name: output.name.clone(),
         from: output.from.clone(),
         sink: output.sink_ref.name.clone(),
-        dead_letter: output
-            .dead_letter
-            .as_ref()
-            .map(|dead| dead.sink_ref.name.clone()),
+        dead_letter: output.dead_letter.as_ref().map(|dead| dead.sink_ref.name.clone()),
     }
 }
 
 fn not_found(kind: Kind, name: &str, pipeline: &PipelineIdentity, field: String) -> Error {
-    Error::NotFound {
-        kind,
-        name: name.to_owned(),
-        namespace: pipeline.namespace.clone(),
-        field,
-    }
+    Error::NotFound { kind, name: name.to_owned(), namespace: pipeline.namespace.clone(), field }
 }
 
 fn usable_source(name: &str, source: &SourceSpec) -> Result<(), Error> {
     match source.connector() {
-        None => Err(Error::NotOneConnector {
-            kind: Kind::Source,
-            name: name.to_owned(),
-        }),
+        None => Err(Error::NotOneConnector { kind: Kind::Source, name: name.to_owned() }),
         Some(SourceConnector::Files(files)) => absolute(Kind::Source, name, &files.path),
         Some(_) => Ok(()),
     }
@@ -233,10 +170,7 @@ fn usable_source(name: &str, source: &SourceSpec) -> Result<(), Error> {
 
 fn usable_sink(name: &str, sink: &SinkSpec) -> Result<(), Error> {
     match sink.connector() {
-        None => Err(Error::NotOneConnector {
-            kind: Kind::Sink,
-            name: name.to_owned(),
-        }),
+        None => Err(Error::NotOneConnector { kind: Kind::Sink, name: name.to_owned() }),
         Some(SinkConnector::Files(files)) => absolute(Kind::Sink, name, &files.path),
         Some(_) => Ok(()),
     }
@@ -246,9 +180,5 @@ fn absolute(kind: Kind, name: &str, path: &str) -> Result<(), Error> {
     if path.starts_with('/') {
         return Ok(());
     }
-    Err(Error::RelativePath {
-        kind,
-        name: name.to_owned(),
-        path: path.to_owned(),
-    })
+    Err(Error::RelativePath { kind, name: name.to_owned(), path: path.to_owned() })
 }

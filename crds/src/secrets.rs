@@ -26,20 +26,13 @@ pub struct SecretUse<'a> {
 /// Required keys, then optional ones.
 type Keys = (&'static [&'static str], &'static [&'static str]);
 
-const AWS: Keys = (
-    &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
-    &["AWS_SESSION_TOKEN"],
-);
+const AWS: Keys = (&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], &["AWS_SESSION_TOKEN"]);
 const USER: Keys = (&["username", "password"], &[]);
 const KAFKA_TLS: Keys = (&["ca.crt"], &["tls.crt", "tls.key"]);
 const OPENSEARCH_TLS: Keys = (&["ca.crt"], &[]);
 
 fn secret_use(reference: &SecretRef, keys: Keys) -> SecretUse<'_> {
-    SecretUse {
-        name: &reference.name,
-        required: keys.0,
-        optional: keys.1,
-    }
+    SecretUse { name: &reference.name, required: keys.0, optional: keys.1 }
 }
 
 impl SourceSpec {
@@ -79,44 +72,24 @@ impl Job {
         let sinks = self.sinks.values().flat_map(SinkSpec::secrets);
         let mut names: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
         for secret in sources.chain(sinks).chain(self.state.secrets()) {
-            names
-                .entry(secret.name)
-                .or_default()
-                .extend(secret.required);
+            names.entry(secret.name).or_default().extend(secret.required);
         }
         names
     }
 }
 
 fn aws(access: &AwsAccess) -> Vec<SecretUse<'_>> {
-    access
-        .secret_ref
-        .iter()
-        .map(|reference| secret_use(reference, AWS))
-        .collect()
+    access.secret_ref.iter().map(|reference| secret_use(reference, AWS)).collect()
 }
 
 fn kafka_access(access: &KafkaAccess) -> Vec<SecretUse<'_>> {
-    let tls = access
-        .tls
-        .iter()
-        .filter_map(|tls| tls.secret_ref.as_ref())
-        .map(|reference| secret_use(reference, KAFKA_TLS));
-    let sasl = access
-        .sasl
-        .iter()
-        .map(|sasl| secret_use(&sasl.secret_ref, USER));
+    let tls = access.tls.iter().filter_map(|tls| tls.secret_ref.as_ref()).map(|reference| secret_use(reference, KAFKA_TLS));
+    let sasl = access.sasl.iter().map(|sasl| secret_use(&sasl.secret_ref, USER));
     tls.chain(sasl).collect()
 }
 
 fn opensearch(sink: &OpenSearchSink) -> Vec<SecretUse<'_>> {
-    let user = sink
-        .basic_auth
-        .iter()
-        .map(|auth| secret_use(&auth.secret_ref, USER));
-    let tls = sink
-        .tls
-        .iter()
-        .map(|tls| secret_use(&tls.secret_ref, OPENSEARCH_TLS));
+    let user = sink.basic_auth.iter().map(|auth| secret_use(&auth.secret_ref, USER));
+    let tls = sink.tls.iter().map(|tls| secret_use(&tls.secret_ref, OPENSEARCH_TLS));
     user.chain(tls).collect()
 }

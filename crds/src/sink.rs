@@ -4,9 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::connectors::{
-    files::FilesSink, kafka::KafkaSink, opensearch::OpenSearchSink, s3::S3Sink, stdout::StdoutSink,
-};
+use crate::connectors::{files::FilesSink, kafka::KafkaSink, opensearch::OpenSearchSink, s3::S3Sink, stdout::StdoutSink};
 use crate::source::Probe;
 
 /// Where records go. Exactly one connector block.

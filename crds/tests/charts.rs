@@ -1,11 +1,7 @@
 //! The charts by the tools that users have: Helm renders what is committed, kubeconform and checkov find nothing. Run by `cargo test -p millrace-crds --test charts`;
 //! it needs those three tools and the Go module of Kubernetes, and fails without them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
 use std::fs;
@@ -22,11 +18,7 @@ const RENDERINGS: [(&str, &str, &[&str]); 2] = [
     (
         "millrace-namespaces.yaml",
         "millrace",
-        &[
-            "--set=watchNamespaces={logs,orders}",
-            "--set=replicas=2",
-            "--set=defaultStateLocation=s3://state/millrace",
-        ],
+        &["--set=watchNamespaces={logs,orders}", "--set=replicas=2", "--set=defaultStateLocation=s3://state/millrace"],
     ),
 ];
 
@@ -37,49 +29,26 @@ fn root() -> PathBuf {
 /// Where the set-up of the tests puts tools.
 fn cache() -> PathBuf {
     let home = |path: &str| PathBuf::from(std::env::var_os("HOME").unwrap()).join(path);
-    std::env::var_os("XDG_CACHE_HOME")
-        .map_or_else(|| home(".cache"), PathBuf::from)
-        .join("millrace")
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home(".cache"), PathBuf::from).join("millrace")
 }
 
 /// A tool on the PATH, or where the set-up of the tests puts it.
 fn tool(name: &str) -> PathBuf {
     let on_path = std::env::var_os("PATH").unwrap();
-    let versions = fs::read_dir(cache())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+    let versions = fs::read_dir(cache()).into_iter().flatten().flatten().map(|entry| entry.path());
     let own = versions
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with(&format!("{name}-")))
-        })
+        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!("{name}-"))))
         .map(|path| path.join("bin"));
-    let folders = std::env::split_paths(&on_path)
-        .chain([cache().join("bin")])
-        .chain(own);
-    let found = folders
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    found.unwrap_or_else(|| {
-        panic!(
-            "{name} is neither on the PATH nor in {}: run tests/setup/install.sh",
-            cache().display()
-        )
-    })
+    let folders = std::env::split_paths(&on_path).chain([cache().join("bin")]).chain(own);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is neither on the PATH nor in {}: run tests/setup/install.sh", cache().display()))
 }
 
 /// Runs a command to its end; its output if it succeeds.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}:\n{}\n{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}:\n{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
 
@@ -107,20 +76,14 @@ fn committed_renderings_are_current() {
             );
         }
     }
-    assert!(
-        stale.is_empty(),
-        "the charts have changed: look at the difference that these make, and commit it:\n{stale}"
-    );
+    assert!(stale.is_empty(), "the charts have changed: look at the difference that these make, and commit it:\n{stale}");
 }
 
 #[test]
 fn wrong_values_are_refused() {
-    for value in [
-        "--set=replica=2",
-        "--set=watchNamespaces=logs",
-        "--set=defaultStateLocation=/data",
-        "--set=env[0].name=MILLRACE_WORKER_IMAGE",
-    ] {
+    for value in
+        ["--set=replica=2", "--set=watchNamespaces=logs", "--set=defaultStateLocation=/data", "--set=env[0].name=MILLRACE_WORKER_IMAGE"]
+    {
         let mut helm = Command::new(tool("helm"));
         let output = helm
             .args(["template", "millrace"])
@@ -135,28 +98,14 @@ fn wrong_values_are_refused() {
 #[test]
 fn the_chart_carries_the_definitions_unchanged() {
     let rendered = render("millrace-crds", &[]);
-    let documents = serde_yaml::Deserializer::from_str(&rendered)
-        .map(|d| <Value as serde::Deserialize>::deserialize(d).unwrap());
-    let mut found: Vec<Value> = documents
-        .filter(|o| o["kind"] == "CustomResourceDefinition")
-        .collect();
+    let documents = serde_yaml::Deserializer::from_str(&rendered).map(|d| <Value as serde::Deserialize>::deserialize(d).unwrap());
+    let mut found: Vec<Value> = documents.filter(|o| o["kind"] == "CustomResourceDefinition").collect();
     for definition in millrace_crds::crd::all() {
-        let wanted: Value =
-            serde_yaml::from_str(&millrace_crds::crd::to_yaml(&definition)).unwrap();
-        let at = found
-            .iter()
-            .position(|o| o["metadata"]["name"] == wanted["metadata"]["name"])
-            .unwrap();
+        let wanted: Value = serde_yaml::from_str(&millrace_crds::crd::to_yaml(&definition)).unwrap();
+        let at = found.iter().position(|o| o["metadata"]["name"] == wanted["metadata"]["name"]).unwrap();
         let found = found.remove(at);
-        assert_eq!(
-            found["spec"], wanted["spec"],
-            "{}",
-            wanted["metadata"]["name"]
-        );
-        assert_eq!(
-            found["metadata"]["annotations"]["helm.sh/resource-policy"],
-            "keep"
-        );
+        assert_eq!(found["spec"], wanted["spec"], "{}", wanted["metadata"]["name"]);
+        assert_eq!(found["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     }
     assert_eq!(found, Vec::<Value>::new());
 }
@@ -165,29 +114,14 @@ fn the_chart_carries_the_definitions_unchanged() {
 fn scanners_find_nothing() {
     let folder = tempfile::tempdir().unwrap();
     write_schemas(folder.path());
-    let schemas = format!(
-        "{}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
-        folder.path().display()
-    );
-    let mut files: Vec<PathBuf> = RENDERINGS
-        .iter()
-        .map(|(file, _, _)| root().join("charts/rendered").join(file))
-        .collect();
+    let schemas = format!("{}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json", folder.path().display());
+    let mut files: Vec<PathBuf> = RENDERINGS.iter().map(|(file, _, _)| root().join("charts/rendered").join(file)).collect();
     files.push(folder.path().join("millrace-crds.yaml"));
     fs::write(&files[2], render("millrace-crds", &[])).unwrap();
     for file in files {
-        run(Command::new(tool("kubeconform"))
-            .args(["-strict", "-schema-location", &schemas])
-            .arg(&file));
+        run(Command::new(tool("kubeconform")).args(["-strict", "-schema-location", &schemas]).arg(&file));
         run(Command::new(tool("checkov"))
-            .args([
-                "--framework",
-                "kubernetes",
-                "--quiet",
-                "--compact",
-                "--skip-download",
-                "--file",
-            ])
+            .args(["--framework", "kubernetes", "--quiet", "--compact", "--skip-download", "--file"])
             .arg(&file));
     }
 }
@@ -195,68 +129,31 @@ fn scanners_find_nothing() {
 /// Writes the schemas that kubeconform wants, from the definitions that Kubernetes is released with; unknown fields are refused.
 fn write_schemas(folder: &Path) {
     let module = root().join("tests/setup/kubernetes");
-    let kubernetes = run(Command::new("go").current_dir(module).args([
-        "list",
-        "-m",
-        "-f",
-        "{{.Dir}}",
-        "k8s.io/kubernetes",
-    ]));
-    let swagger =
-        fs::read_to_string(Path::new(kubernetes.trim()).join("api/openapi-spec/swagger.json"))
-            .unwrap();
+    let kubernetes = run(Command::new("go").current_dir(module).args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]));
+    let swagger = fs::read_to_string(Path::new(kubernetes.trim()).join("api/openapi-spec/swagger.json")).unwrap();
     let mut swagger: Value = serde_json::from_str(&swagger).unwrap();
     let definitions = swagger["definitions"].as_object_mut().unwrap();
     for definition in definitions.values_mut() {
         refuse_unknown_fields(definition);
     }
-    for (name, number) in [
-        ("api.resource.Quantity", "number"),
-        ("util.intstr.IntOrString", "integer"),
-    ] {
-        definitions.insert(
-            format!("io.k8s.apimachinery.pkg.{name}"),
-            json!({"oneOf": [{"type": "string"}, {"type": number}]}),
-        );
+    for (name, number) in [("api.resource.Quantity", "number"), ("util.intstr.IntOrString", "integer")] {
+        definitions.insert(format!("io.k8s.apimachinery.pkg.{name}"), json!({"oneOf": [{"type": "string"}, {"type": number}]}));
     }
     for (name, definition) in definitions.iter() {
-        for kind in definition["x-kubernetes-group-version-kind"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for kind in definition["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {
             let text = |key: &str| kind[key].as_str().unwrap().to_lowercase();
-            let group = text("group")
-                .split('.')
-                .next()
-                .map(|g| {
-                    if g.is_empty() {
-                        String::new()
-                    } else {
-                        format!("-{g}")
-                    }
-                })
-                .unwrap_or_default();
+            let group =
+                text("group").split('.').next().map(|g| if g.is_empty() { String::new() } else { format!("-{g}") }).unwrap_or_default();
             let file = folder.join(format!("{}{group}-{}.json", text("kind"), text("version")));
-            fs::write(
-                file,
-                json!({"$ref": format!("_definitions.json#/definitions/{name}")}).to_string(),
-            )
-            .unwrap();
+            fs::write(file, json!({"$ref": format!("_definitions.json#/definitions/{name}")}).to_string()).unwrap();
         }
     }
-    fs::write(
-        folder.join("_definitions.json"),
-        json!({"definitions": definitions}).to_string(),
-    )
-    .unwrap();
+    fs::write(folder.join("_definitions.json"), json!({"definitions": definitions}).to_string()).unwrap();
 }
 
 fn refuse_unknown_fields(schema: &mut Value) {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        schema["$ref"] = reference
-            .replace("#/definitions/", "_definitions.json#/definitions/")
-            .into();
+        schema["$ref"] = reference.replace("#/definitions/", "_definitions.json#/definitions/").into();
         return;
     }
     let Some(object) = schema.as_object_mut() else {

@@ -12,9 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 fn golden(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -37,11 +35,7 @@ fn jobs_round_trip() {
 #[test]
 fn a_revision_is_that_of_the_content() {
     let job: Job = serde_json::from_value(golden("job-v1.json")).unwrap();
-    assert_eq!(
-        job.revision(),
-        "7d932870677e0f2a",
-        "revisions of running Pipelines would change: every worker would restart"
-    );
+    assert_eq!(job.revision(), "7d932870677e0f2a", "revisions of running Pipelines would change: every worker would restart");
     let mut other = job.clone();
     other.steps[0].sql.push(' ');
     assert_ne!(other.revision(), job.revision());
@@ -80,12 +74,7 @@ fn a_job_names_every_secret_it_needs() {
     fn references(value: &Value, names: &mut std::collections::BTreeSet<String>) {
         match value {
             Value::Object(object) => {
-                names.extend(
-                    object
-                        .get("secretRef")
-                        .and_then(|r| r["name"].as_str())
-                        .map(str::to_owned),
-                );
+                names.extend(object.get("secretRef").and_then(|r| r["name"].as_str()).map(str::to_owned));
                 object.values().for_each(|inner| references(inner, names));
             }
             Value::Array(items) => items.iter().for_each(|inner| references(inner, names)),
@@ -97,14 +86,6 @@ fn a_job_names_every_secret_it_needs() {
     references(&document, &mut expected);
     let job: Job = serde_json::from_value(document).unwrap();
     let secrets = job.secrets();
-    assert_eq!(
-        secrets
-            .keys()
-            .map(|name| (*name).to_owned())
-            .collect::<std::collections::BTreeSet<_>>(),
-        expected
-    );
-    assert!(
-        secrets["aws"].contains("AWS_SECRET_ACCESS_KEY") && secrets["search"].contains("password")
-    );
+    assert_eq!(secrets.keys().map(|name| (*name).to_owned()).collect::<std::collections::BTreeSet<_>>(), expected);
+    assert!(secrets["aws"].contains("AWS_SECRET_ACCESS_KEY") && secrets["search"].contains("password"));
 }

@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn a_changed_reason_is_no_transition() {
         let before = [condition("Ready", "True"), condition("Accepted", "Unknown")];
-        let after = [Condition { reason: "Idle".into(), ..condition("Ready", "True") }, condition("Accepted", "True"), condition("Stalled", "False")];
+        let after = [
+            Condition { reason: "Idle".into(), ..condition("Ready", "True") },
+            condition("Accepted", "True"),
+            condition("Stalled", "False"),
+        ];
         let types: Vec<_> = transitions(&before, &after).into_iter().map(|c| c.type_).collect();
         assert_eq!(types, ["Accepted", "Stalled"]);
     }

@@ -46,7 +46,11 @@ pub(crate) fn life(pod: &Pod) -> Option<PodLife> {
     match phase {
         Some("Succeeded" | "Failed") => None,
         _ if pod.metadata.deletion_timestamp.is_some() => Some(PodLife::Terminating),
-        _ => Some(if containers(pod).any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some())) { PodLife::Running } else { PodLife::Pending }),
+        _ => Some(if containers(pod).any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some())) {
+            PodLife::Running
+        } else {
+            PodLife::Pending
+        }),
     }
 }
 
@@ -89,7 +93,14 @@ fn container_obstacle(container: &ContainerStatus) -> Option<Obstacle> {
     if let Some(waiting) = &state.waiting {
         let message = || waiting.message.clone().unwrap_or_else(|| waiting.reason.clone().unwrap_or_default());
         match waiting.reason.as_deref() {
-            Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable") => {
+            Some(
+                "ErrImagePull"
+                | "ImagePullBackOff"
+                | "InvalidImageName"
+                | "ErrImageNeverPull"
+                | "ImageInspectError"
+                | "RegistryUnavailable",
+            ) => {
                 return Some(Obstacle::ImagePull(message()));
             }
             Some("CreateContainerConfigError") => return Some(Obstacle::Config(message())),
@@ -101,7 +112,9 @@ fn container_obstacle(container: &ContainerStatus) -> Option<Obstacle> {
     let last = state.terminated.as_ref().or_else(|| container.last_state.as_ref()?.terminated.as_ref())?;
     let waits = state.running.is_none();
     match last.reason.as_deref() {
-        Some("OOMKilled") if waits || !container.ready => Some(Obstacle::OutOfMemory(format!("killed after {} restarts", container.restart_count))),
+        Some("OOMKilled") if waits || !container.ready => {
+            Some(Obstacle::OutOfMemory(format!("killed after {} restarts", container.restart_count)))
+        }
         _ if waits && last.exit_code != 0 => Some(Obstacle::CrashLoop(end(last))),
         _ => None,
     }
@@ -113,7 +126,11 @@ fn end(ended: &ContainerStateTerminated) -> String {
     let start = message.ceil_char_boundary(message.len().saturating_sub(MAX_MESSAGE));
     let message = &message[start..];
     let reason = ended.reason.as_deref().unwrap_or("Error");
-    if message.is_empty() { format!("{reason}, exit code {}", ended.exit_code) } else { format!("{reason}, exit code {}: {message}", ended.exit_code) }
+    if message.is_empty() {
+        format!("{reason}, exit code {}", ended.exit_code)
+    } else {
+        format!("{reason}, exit code {}: {message}", ended.exit_code)
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +145,8 @@ pub(crate) mod tests {
     }
 
     fn with_state(state: &Value, last: &Value) -> Pod {
-        let container = json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last});
+        let container =
+            json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last});
         pod(&json!({"phase": "Running", "containerStatuses": [container]}))
     }
 
@@ -155,9 +173,13 @@ pub(crate) mod tests {
             obstacle(&with_state(&waiting("CrashLoopBackOff"), &ended("Error", 70))),
             Some(Obstacle::CrashLoop("Error, exit code 70: last words".into()))
         );
-        assert_eq!(obstacle(&with_state(&waiting("CrashLoopBackOff"), &ended("OOMKilled", 137))), Some(Obstacle::OutOfMemory("killed after 3 restarts".into())));
+        assert_eq!(
+            obstacle(&with_state(&waiting("CrashLoopBackOff"), &ended("OOMKilled", 137))),
+            Some(Obstacle::OutOfMemory("killed after 3 restarts".into()))
+        );
         assert_eq!(obstacle(&with_state(&json!({"running": {}}), &ended("Error", 70))), None);
-        let unschedulable = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
+        let unschedulable =
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
         assert_eq!(obstacle(&pod(&unschedulable)), Some(Obstacle::Unschedulable("0/1 nodes".into())));
     }
 

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use crate::health::{self, Health};
 use crate::lease::{self, Election, Leadership};
 use crate::metrics::Metrics;
+use crate::report::Registry;
 use crate::report::auth::Authenticator;
 use crate::report::server::{self, Reports};
-use crate::report::Registry;
 use crate::scope::{self, Shared};
 use crate::settings::Settings;
 

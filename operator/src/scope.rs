@@ -248,10 +248,35 @@ impl Scope {
             return;
         }
         ready();
-        tracing::info!(namespace = self.bell.namespace.as_deref().unwrap_or("(all)"), pipelines = context.stores.pipelines.len(), "everything is watched");
-        tasks.spawn(control("Pipeline", context.stores.pipelines.clone(), self.pipelines, Arc::clone(&context), |o, c| pipeline::reconcile(o, c).boxed(), pipeline::Error::label));
-        tasks.spawn(control("Source", context.stores.sources.clone(), self.sources, Arc::clone(&context), |o, c| probe::reconcile(o, c).boxed(), probe::Error::label));
-        tasks.spawn(control("Sink", context.stores.sinks.clone(), self.sinks, Arc::clone(&context), |o, c| probe::reconcile(o, c).boxed(), probe::Error::label));
+        tracing::info!(
+            namespace = self.bell.namespace.as_deref().unwrap_or("(all)"),
+            pipelines = context.stores.pipelines.len(),
+            "everything is watched"
+        );
+        tasks.spawn(control(
+            "Pipeline",
+            context.stores.pipelines.clone(),
+            self.pipelines,
+            Arc::clone(&context),
+            |o, c| pipeline::reconcile(o, c).boxed(),
+            pipeline::Error::label,
+        ));
+        tasks.spawn(control(
+            "Source",
+            context.stores.sources.clone(),
+            self.sources,
+            Arc::clone(&context),
+            |o, c| probe::reconcile(o, c).boxed(),
+            probe::Error::label,
+        ));
+        tasks.spawn(control(
+            "Sink",
+            context.stores.sinks.clone(),
+            self.sinks,
+            Arc::clone(&context),
+            |o, c| probe::reconcile(o, c).boxed(),
+            probe::Error::label,
+        ));
         tasks.spawn(sweep(context, self.bell.namespace.clone()));
         // None of them ends by itself.
         while tasks.join_next().await.is_some() {}
@@ -275,8 +300,12 @@ fn watch(tasks: &mut JoinSet<()>, client: &Client, bell: &Bell) -> Stores {
         refers_to(pipeline).for_each(|(part, key)| ring.endpoint(part, &key));
     });
     let ring = ring_users.clone();
-    let sources = follow(tasks, client, bell, sources, watcher::Config::default(), move |source: &Source| ring(TroublePart::Source, &Key::of(&source.metadata)));
-    let sinks = follow(tasks, client, bell, sinks, watcher::Config::default(), move |sink: &Sink| ring_users(TroublePart::Sink, &Key::of(&sink.metadata)));
+    let sources = follow(tasks, client, bell, sources, watcher::Config::default(), move |source: &Source| {
+        ring(TroublePart::Source, &Key::of(&source.metadata))
+    });
+    let sinks = follow(tasks, client, bell, sinks, watcher::Config::default(), move |sink: &Sink| {
+        ring_users(TroublePart::Sink, &Key::of(&sink.metadata))
+    });
     Stores {
         pipelines,
         sources,
@@ -311,7 +340,11 @@ fn follow<K: Owned + 'static>(
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let stream = watcher(api, config).modify(|object: &mut K| object.meta_mut().managed_fields = None).default_backoff().reflect(writer).touched_objects();
+    let stream = watcher(api, config)
+        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects();
     tasks.spawn(async move {
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {

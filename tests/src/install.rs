@@ -131,7 +131,8 @@ impl Namespace {
             let found = self.object(object).await?;
             let generation = found["metadata"]["generation"].as_i64();
             let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let condition = conditions.iter().find(|condition| condition["type"] == kind).with_context(|| format!("no condition {kind}"))?;
+            let condition =
+                conditions.iter().find(|condition| condition["type"] == kind).with_context(|| format!("no condition {kind}"))?;
             let same = condition["status"] == status && (reason.is_empty() || condition["reason"] == reason);
             ensure!(same && condition["observedGeneration"].as_i64() == generation, "the conditions are: {}", brief(&conditions));
             Ok(condition["message"].as_str().unwrap_or_default().to_owned())

@@ -15,6 +15,7 @@
 //! dropping a server kills it, dropping the last handle of a cluster removes it.
 
 pub mod access_logs;
+pub mod certificates;
 pub mod cluster;
 mod command;
 mod hex;

@@ -56,7 +56,9 @@ fn dependencies_point_one_way() -> Result<()> {
 #[test]
 fn a_wrong_dependency_is_found() {
     let package = |name: &str, dependency: &str| serde_json::json!({"name": name, "dependencies": [{"name": dependency}]});
-    for (name, dependency) in [("millrace-engine", "millrace-connectors"), ("millrace-operator", "datafusion-sql"), ("millrace-new", "serde")] {
+    for (name, dependency) in
+        [("millrace-engine", "millrace-connectors"), ("millrace-operator", "datafusion-sql"), ("millrace-new", "serde")]
+    {
         assert_eq!(violations(&package(name, dependency)).len(), 1, "{name} on {dependency}");
     }
     assert_eq!(violations(&package("millrace-connectors", "millrace-engine")), Vec::<String>::new());

@@ -16,11 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 
 fn workload() -> Workload {
     let size = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    Workload {
-        objects: size("MILLRACE_TEST_OBJECTS", 60),
-        lines: size("MILLRACE_TEST_LINES", 250),
-        one_malformed_in: 1000,
-    }
+    Workload { objects: size("MILLRACE_TEST_OBJECTS", 60), lines: size("MILLRACE_TEST_LINES", 250), one_malformed_in: 1000 }
 }
 
 #[tokio::test]
@@ -63,7 +59,9 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
     announcements.send(&moto, &queue, 0.2, 0.5).await?;
     arrived(0.25).await?;
     namespace.kill_a_worker("edge").await?;
-    cluster.kubectl(["delete", "pod", "--namespace", "millrace-system", "--selector", "app.kubernetes.io/name=millrace", "--wait=false"]).await?;
+    cluster
+        .kubectl(["delete", "pod", "--namespace", "millrace-system", "--selector", "app.kubernetes.io/name=millrace", "--wait=false"])
+        .await?;
     announcements.send(&moto, &queue, 0.5, 0.8).await?;
     arrived(0.4).await?;
 

@@ -14,8 +14,7 @@ const PIPELINE: &str = "pipelines.millrace.dev/orders";
 
 /// Orders from a topic to a bucket; `variables` are those of the AWS clients.
 fn manifests(kafka: &str, moto: &Moto, sql: &str) -> String {
-    let variables: String =
-        moto.env().iter().map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n")).collect();
+    let variables: String = moto.env().iter().map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n")).collect();
     format!(
         "
 apiVersion: millrace.dev/v1alpha1
@@ -82,7 +81,9 @@ async fn the_life_of_a_pipeline() -> Result<()> {
     let case = Case::start("conditions").await?;
     let namespace = &case.namespace;
     eprintln!("healthy:\n{}", namespace.get("pipelines,sources,sinks").await?);
-    for (object, condition) in [("sources.millrace.dev/orders", "Reachable"), ("sinks.millrace.dev/lake", "Reachable"), ("sinks.millrace.dev/lake", "Ready")] {
+    for (object, condition) in
+        [("sources.millrace.dev/orders", "Reachable"), ("sinks.millrace.dev/lake", "Reachable"), ("sinks.millrace.dev/lake", "Ready")]
+    {
         namespace.condition(object, condition, "True", "", PATIENCE).await?;
     }
 
@@ -101,7 +102,10 @@ async fn the_life_of_a_pipeline() -> Result<()> {
     namespace.kubectl(["patch", PIPELINE, "--type=merge", &patch("Paused")]).await?;
     namespace.condition(PIPELINE, "Ready", "True", "Paused", PATIENCE).await?;
     namespace.kubectl(["patch", PIPELINE, "--type=merge", &patch("Running")]).await?;
-    namespace.condition(PIPELINE, "Ready", "True", "Running", PATIENCE).await.or(namespace.condition(PIPELINE, "Ready", "True", "Idle", PATIENCE).await)?;
+    namespace
+        .condition(PIPELINE, "Ready", "True", "Running", PATIENCE)
+        .await
+        .or(namespace.condition(PIPELINE, "Ready", "True", "Idle", PATIENCE).await)?;
 
     // The Source goes away: said, and nothing is torn down.
     namespace.kubectl(["delete", "sources.millrace.dev/orders"]).await?;
@@ -117,12 +121,14 @@ async fn the_life_of_a_pipeline() -> Result<()> {
 async fn a_missing_secret_is_named_and_its_arrival_is_noticed() -> Result<()> {
     let case = Case::start("conditions-secret").await?;
     let namespace = &case.namespace;
-    let with_secret = manifests(&case.kafka.bootstrap(), &case.moto, SQL).replace("format: {json: {}}}\n  probe", "format: {json: {}}, aws: {secretRef: {name: lake-keys}}}\n  probe");
+    let with_secret = manifests(&case.kafka.bootstrap(), &case.moto, SQL)
+        .replace("format: {json: {}}}\n  probe", "format: {json: {}}, aws: {secretRef: {name: lake-keys}}}\n  probe");
     namespace.apply(&with_secret).await?;
     let said = namespace.condition(PIPELINE, "SecretsResolved", "False", "", PATIENCE).await?;
     eprintln!("missing Secret: {said}");
     ensure!(said.contains("lake-keys"), "the message does not name the Secret: {said}");
-    let secret = "{apiVersion: v1, kind: Secret, metadata: {name: lake-keys}, stringData: {AWS_ACCESS_KEY_ID: test, AWS_SECRET_ACCESS_KEY: test}}";
+    let secret =
+        "{apiVersion: v1, kind: Secret, metadata: {name: lake-keys}, stringData: {AWS_ACCESS_KEY_ID: test, AWS_SECRET_ACCESS_KEY: test}}";
     namespace.apply(secret).await?;
     namespace.condition(PIPELINE, "SecretsResolved", "True", "", PATIENCE).await?;
     namespace.delete().await

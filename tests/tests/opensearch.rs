@@ -14,8 +14,8 @@ use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, Origin, RejectCode, Rejected};
 use millrace_engine::connector::Health;
 use millrace_engine::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
-use millrace_tests::poll;
 use millrace_tests::servers::{LOOPBACK, OpenSearch, Proxy, proxy::Mode};
+use millrace_tests::{certificates, poll};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -414,15 +414,7 @@ struct TlsServer {
 impl TlsServer {
     /// Its key, its certificate and that of the authority that signed it (`ca.crt`) are made in `folder`.
     fn start(folder: &Path) -> Result<Self> {
-        std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
-        for arguments in [
-            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
-            "req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr",
-            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt",
-        ] {
-            let made = std::process::Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output()?;
-            ensure!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
-        }
+        certificates::make(folder)?;
         let address = std::net::SocketAddr::new(LOOPBACK, millrace_tests::servers::ports::free(LOOPBACK)?);
         let mut server = std::process::Command::new("openssl");
         server.args(["s_server", "-www", "-cert", "server.crt", "-key", "server.key", "-accept", &address.to_string()]);

@@ -103,11 +103,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
         }
     }
-    if problems.is_empty() {
-        Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters })
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
 }
 
 /// The event-time column of an output: the one that all its inputs agree on.
@@ -129,12 +125,7 @@ fn bind(job: &Job, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> (Vec<OutputBindin
                     dead_letters.len() - 1
                 })
             });
-            OutputBinding {
-                name: output.name.clone(),
-                sink: Arc::clone(&sinks[&output.sink]),
-                sink_name: output.sink.clone(),
-                dead_letter,
-            }
+            OutputBinding { name: output.name.clone(), sink: Arc::clone(&sinks[&output.sink]), sink_name: output.sink.clone(), dead_letter }
         })
         .collect();
     (outputs, dead_letters)
@@ -154,7 +145,11 @@ impl Assembled {
             plan: Some(PlanReport {
                 hash: self.plan.hash(),
                 operators: self.plan.operators(),
-                inputs: self.inputs.iter().map(|input| InputPlan { input: input.name.clone(), distribution: input.source.distribution() }).collect(),
+                inputs: self
+                    .inputs
+                    .iter()
+                    .map(|input| InputPlan { input: input.name.clone(), distribution: input.source.distribution() })
+                    .collect(),
             }),
         }
     }

@@ -16,8 +16,7 @@ const TERMINATION_MESSAGE_BYTES: usize = 4096;
 /// Reads a Job document.
 pub(crate) fn read_job(path: &Path) -> anyhow::Result<Job> {
     let text = std::fs::read(path).with_context(|| format!("cannot read the Job {}", path.display()))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| exit::bad_config(format!("{} is not a Job document: {error}", path.display())))
+    serde_json::from_slice(&text).map_err(|error| exit::bad_config(format!("{} is not a Job document: {error}", path.display())))
 }
 
 /// `millrace check`.
@@ -56,8 +55,7 @@ pub(crate) fn explain(source: &JobSource) -> anyhow::Result<u8> {
 /// Assembles, or fails with exit code 64 and all problems.
 fn assembled(job: Job) -> anyhow::Result<Assembled> {
     let name = job.pipeline.name.clone();
-    assemble(job, PathBuf::new())
-        .map_err(|problems| exit::bad_config(format!("pipeline {name} cannot run:{}", describe(&problems))))
+    assemble(job, PathBuf::new()).map_err(|problems| exit::bad_config(format!("pipeline {name} cannot run:{}", describe(&problems))))
 }
 
 fn jobs(source: &JobSource) -> anyhow::Result<Vec<Job>> {

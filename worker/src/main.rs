@@ -64,6 +64,8 @@ struct JobSource {
 }
 
 fn main() -> ExitCode {
+    // Several TLS backends are compiled in; an error means that one has been chosen already, which is as good.
+    let _chosen = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     let code = match cli.command {
         Command::Check(source) => check::check(&source),

@@ -12,17 +12,52 @@ struct Metric {
 }
 
 const METRICS: [Metric; 11] = [
-    Metric { name: "millrace_records_in_total", kind: "counter", help: "Records taken in, good and bad.", value: |t| Some(t.records_in as f64) },
-    Metric { name: "millrace_records_out_total", kind: "counter", help: "Rows handed to sinks, over all outputs.", value: |t| Some(t.records_out as f64) },
-    Metric { name: "millrace_records_dead_lettered_total", kind: "counter", help: "Records written to dead-letter sinks.", value: |t| Some(t.dead_lettered as f64) },
-    Metric { name: "millrace_records_dropped_total", kind: "counter", help: "Bad records dropped by policy.", value: |t| Some(t.dropped as f64) },
+    Metric {
+        name: "millrace_records_in_total",
+        kind: "counter",
+        help: "Records taken in, good and bad.",
+        value: |t| Some(t.records_in as f64),
+    },
+    Metric {
+        name: "millrace_records_out_total",
+        kind: "counter",
+        help: "Rows handed to sinks, over all outputs.",
+        value: |t| Some(t.records_out as f64),
+    },
+    Metric {
+        name: "millrace_records_dead_lettered_total",
+        kind: "counter",
+        help: "Records written to dead-letter sinks.",
+        value: |t| Some(t.dead_lettered as f64),
+    },
+    Metric {
+        name: "millrace_records_dropped_total",
+        kind: "counter",
+        help: "Bad records dropped by policy.",
+        value: |t| Some(t.dropped as f64),
+    },
     Metric { name: "millrace_bytes_in_total", kind: "counter", help: "Uncompressed bytes taken in.", value: |t| Some(t.bytes_in as f64) },
-    Metric { name: "millrace_lag_records", kind: "gauge", help: "Records or announcements not yet taken in.", value: |t| t.lag_records.map(|v| v as f64) },
+    Metric {
+        name: "millrace_lag_records",
+        kind: "gauge",
+        help: "Records or announcements not yet taken in.",
+        value: |t| t.lag_records.map(|v| v as f64),
+    },
     Metric { name: "millrace_lag_seconds", kind: "gauge", help: "Age of the oldest of them.", value: |t| t.lag_seconds.map(|v| v as f64) },
     Metric { name: "millrace_epoch", kind: "gauge", help: "Last committed epoch.", value: |t| Some(t.epoch as f64) },
-    Metric { name: "millrace_epoch_timestamp_seconds", kind: "gauge", help: "When it was found complete.", value: |t| t.epoch_at_millis.map(|v| v as f64 / 1000.0) },
+    Metric {
+        name: "millrace_epoch_timestamp_seconds",
+        kind: "gauge",
+        help: "When it was found complete.",
+        value: |t| t.epoch_at_millis.map(|v| v as f64 / 1000.0),
+    },
     Metric { name: "millrace_generation", kind: "gauge", help: "Generation of the task.", value: |t| Some(t.generation as f64) },
-    Metric { name: "millrace_task_running", kind: "gauge", help: "1 while the task runs or drains.", value: |t| Some(f64::from(u8::from(matches!(t.phase, TaskPhase::Running | TaskPhase::Draining)))) },
+    Metric {
+        name: "millrace_task_running",
+        kind: "gauge",
+        help: "1 while the task runs or drains.",
+        value: |t| Some(f64::from(u8::from(matches!(t.phase, TaskPhase::Running | TaskPhase::Draining)))),
+    },
 ];
 
 /// The text for all tasks of all Pipelines of this process.

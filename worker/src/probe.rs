@@ -45,8 +45,7 @@ enum Document {
 pub(crate) async fn run(args: ProbeArgs) -> anyhow::Result<u8> {
     logging::init(logging::LogFormat::Json, "warn");
     let text = std::fs::read(&args.document).with_context(|| format!("cannot read {}", args.document.display()))?;
-    let document: Document =
-        serde_json::from_slice(&text).map_err(|error| exit::bad_config(format!("not a probe document: {error}")))?;
+    let document: Document = serde_json::from_slice(&text).map_err(|error| exit::bad_config(format!("not a probe document: {error}")))?;
     let context = Context { secrets_dir: args.secrets_dir, limits: ResolvedLimits::from(&Limits::default()) };
     let (kind, name, result) = match document {
         Document::Source { name, spec } => {

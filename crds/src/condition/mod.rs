@@ -54,54 +54,24 @@ pub struct Finding {
 impl Finding {
     /// A finding about a Pipeline.
     #[must_use]
-    pub fn pipeline(
-        type_: PipelineCondition,
-        status: impl Into<Status>,
-        reason: PipelineReason,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            type_: type_.as_str(),
-            status: status.into(),
-            reason: reason.as_str(),
-            message: message.into(),
-        }
+    pub fn pipeline(type_: PipelineCondition, status: impl Into<Status>, reason: PipelineReason, message: impl Into<String>) -> Self {
+        Self { type_: type_.as_str(), status: status.into(), reason: reason.as_str(), message: message.into() }
     }
 
     /// A finding about a Source or Sink.
     #[must_use]
-    pub fn endpoint(
-        type_: EndpointCondition,
-        status: impl Into<Status>,
-        reason: EndpointReason,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            type_: type_.as_str(),
-            status: status.into(),
-            reason: reason.as_str(),
-            message: message.into(),
-        }
+    pub fn endpoint(type_: EndpointCondition, status: impl Into<Status>, reason: EndpointReason, message: impl Into<String>) -> Self {
+        Self { type_: type_.as_str(), status: status.into(), reason: reason.as_str(), message: message.into() }
     }
 }
 
 /// Puts a finding into the conditions and returns whether the status changed (a new condition counts as changed): only then is an Event worth sending.
 ///
 /// `lastTransitionTime` becomes `now` when the status changes and stays otherwise; order of the list stays, a new type goes to its end.
-pub fn set(
-    conditions: &mut Vec<Condition>,
-    finding: Finding,
-    generation: Option<i64>,
-    now: &Time,
-) -> bool {
+pub fn set(conditions: &mut Vec<Condition>, finding: Finding, generation: Option<i64>, now: &Time) -> bool {
     let existing = conditions.iter_mut().find(|c| c.type_ == finding.type_);
-    let changed = existing
-        .as_ref()
-        .is_none_or(|c| c.status != finding.status.as_str());
-    let since = existing
-        .as_ref()
-        .filter(|_| !changed)
-        .map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
+    let changed = existing.as_ref().is_none_or(|c| c.status != finding.status.as_str());
+    let since = existing.as_ref().filter(|_| !changed).map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
     let condition = Condition {
         type_: finding.type_.to_owned(),
         status: finding.status.as_str().to_owned(),
@@ -153,33 +123,12 @@ mod tests {
     #[test]
     fn transition_time_moves_only_with_the_status() {
         let mut conditions = Vec::new();
-        assert!(set(
-            &mut conditions,
-            ready(Status::Unknown, PipelineReason::Pending, ""),
-            Some(1),
-            &at(10)
-        ));
-        assert!(!set(
-            &mut conditions,
-            ready(Status::Unknown, PipelineReason::Progressing, "x"),
-            Some(2),
-            &at(20)
-        ));
+        assert!(set(&mut conditions, ready(Status::Unknown, PipelineReason::Pending, ""), Some(1), &at(10)));
+        assert!(!set(&mut conditions, ready(Status::Unknown, PipelineReason::Progressing, "x"), Some(2), &at(20)));
         assert_eq!(conditions[0].last_transition_time, at(10));
-        assert_eq!(
-            (
-                conditions[0].reason.as_str(),
-                conditions[0].message.as_str()
-            ),
-            ("Progressing", "x")
-        );
+        assert_eq!((conditions[0].reason.as_str(), conditions[0].message.as_str()), ("Progressing", "x"));
         assert_eq!(conditions[0].observed_generation, Some(2));
-        assert!(set(
-            &mut conditions,
-            ready(Status::True, PipelineReason::Running, ""),
-            Some(2),
-            &at(30)
-        ));
+        assert!(set(&mut conditions, ready(Status::True, PipelineReason::Running, ""), Some(2), &at(30)));
         assert_eq!(conditions[0].last_transition_time, at(30));
         assert!(holds(&conditions, "Ready"));
         assert_eq!(conditions.len(), 1);
@@ -189,64 +138,31 @@ mod tests {
     fn other_conditions_stay_in_place() {
         let mut conditions = Vec::new();
         for type_ in PipelineCondition::ALL {
-            set(
-                &mut conditions,
-                Finding::pipeline(*type_, Status::Unknown, PipelineReason::Pending, ""),
-                None,
-                &at(1),
-            );
+            set(&mut conditions, Finding::pipeline(*type_, Status::Unknown, PipelineReason::Pending, ""), None, &at(1));
         }
         let before: Vec<_> = conditions.iter().map(|c| c.type_.clone()).collect();
-        set(
-            &mut conditions,
-            ready(Status::True, PipelineReason::Running, ""),
-            None,
-            &at(2),
-        );
+        set(&mut conditions, ready(Status::True, PipelineReason::Running, ""), None, &at(2));
         let after: Vec<_> = conditions.iter().map(|c| c.type_.clone()).collect();
         assert_eq!(before, after);
-        assert_eq!(
-            conditions
-                .iter()
-                .filter(|c| c.last_transition_time == at(2))
-                .count(),
-            1
-        );
+        assert_eq!(conditions.iter().filter(|c| c.last_transition_time == at(2)).count(), 1);
     }
 
     #[test]
     fn long_messages_are_cut_at_a_character() {
         let mut conditions = Vec::new();
-        set(
-            &mut conditions,
-            ready(Status::False, PipelineReason::Degraded, &"ü".repeat(2000)),
-            None,
-            &at(1),
-        );
+        set(&mut conditions, ready(Status::False, PipelineReason::Degraded, &"ü".repeat(2000)), None, &at(1));
         assert_eq!(conditions[0].message.chars().count(), MAX_MESSAGE);
         assert!(conditions[0].message.ends_with("ü…"));
         let exact = "x".repeat(MAX_MESSAGE);
-        set(
-            &mut conditions,
-            ready(Status::False, PipelineReason::Degraded, &exact),
-            None,
-            &at(1),
-        );
+        set(&mut conditions, ready(Status::False, PipelineReason::Degraded, &exact), None, &at(1));
         assert_eq!(conditions[0].message, exact);
     }
 
     #[test]
     fn names_are_what_the_api_server_accepts() {
-        let reasons = PipelineReason::ALL
-            .iter()
-            .map(|r| r.as_str())
-            .chain(EndpointReason::ALL.iter().map(|r| r.as_str()));
+        let reasons = PipelineReason::ALL.iter().map(|r| r.as_str()).chain(EndpointReason::ALL.iter().map(|r| r.as_str()));
         for name in reasons {
-            assert!(
-                name.chars().all(|c| c.is_ascii_alphanumeric())
-                    && name.starts_with(|c: char| c.is_ascii_uppercase()),
-                "{name}"
-            );
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_uppercase()), "{name}");
         }
     }
 }

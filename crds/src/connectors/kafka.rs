@@ -61,10 +61,7 @@ pub struct KafkaSource {
     #[serde(flatten)]
     pub access: KafkaAccess,
     /// Topics to read.
-    #[schemars(
-        length(min = 1, max = 64),
-        inner(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))
-    )]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub topics: Vec<String>,
     /// Consumer group under which progress is published for other tools to see. Default: none is published.

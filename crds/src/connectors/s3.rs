@@ -17,10 +17,7 @@ pub struct S3Source {
     pub sqs: SqsQueue,
     /// Only objects of this bucket; announcements of others are acknowledged and counted as skipped. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 3, max = 63),
-        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    )]
+    #[schemars(length(min = 3, max = 63), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub bucket: Option<String>,
     /// Only keys that start with this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,10 +63,7 @@ pub struct SqsQueue {
 #[serde(rename_all = "camelCase")]
 pub struct S3Sink {
     /// Bucket.
-    #[schemars(
-        length(min = 3, max = 63),
-        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    )]
+    #[schemars(length(min = 3, max = 63), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub bucket: String,
     /// Template of the key in front of the file name. `{column}` is a column's value, `{column:yyyy-MM-dd}` a timestamp column formatted,
     /// `{yyyy-MM-dd}` the event time of the input formatted. Values are percent-encoded, so none escapes its folder. Default: none.

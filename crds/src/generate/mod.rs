@@ -24,19 +24,13 @@ pub fn files() -> Vec<Generated> {
     for definition in crd::all() {
         let plural = &definition.spec.names.plural;
         let yaml = crd::to_yaml(&definition);
-        files.push(Generated {
-            path: format!("crds/yaml/{plural}.yaml"),
-            text: format!("{HEAD}{yaml}"),
-        });
+        files.push(Generated { path: format!("crds/yaml/{plural}.yaml"), text: format!("{HEAD}{yaml}") });
         files.push(Generated {
             path: format!("charts/millrace-crds/templates/{plural}.yaml"),
             text: format!("{HEAD}{}", chart_template(&definition)),
         });
     }
-    files.push(Generated {
-        path: "crds/REFERENCE.md".to_owned(),
-        text: reference::page(&crd::all()),
-    });
+    files.push(Generated { path: "crds/REFERENCE.md".to_owned(), text: reference::page(&crd::all()) });
     files
 }
 
@@ -44,15 +38,9 @@ pub fn files() -> Vec<Generated> {
 /// uninstalled, since the API server would delete every Pipeline with it.
 fn chart_template(definition: &CustomResourceDefinition) -> String {
     let mut definition = definition.clone();
-    definition
-        .metadata
-        .annotations
-        .get_or_insert_default()
-        .insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
+    definition.metadata.annotations.get_or_insert_default().insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
     let yaml = crd::to_yaml(&definition);
-    let labels =
-        "metadata:\n  labels:\n    {{- include \"millrace-crds.labels\" . | nindent 4 }}\n";
+    let labels = "metadata:\n  labels:\n    {{- include \"millrace-crds.labels\" . | nindent 4 }}\n";
     // Text that looks like a template directive would be run as one.
-    yaml.replace("{{", "{{ \"{{\" }}")
-        .replacen("metadata:\n", labels, 1)
+    yaml.replace("{{", "{{ \"{{\" }}").replacen("metadata:\n", labels, 1)
 }

@@ -33,33 +33,17 @@ pub(super) fn page(definitions: &[CustomResourceDefinition]) -> String {
 fn kind(page: &mut String, definition: &CustomResourceDefinition) {
     let names = &definition.spec.names;
     let schema = crd::schema(definition);
-    let short = names
-        .short_names
-        .iter()
-        .flatten()
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let short = names.short_names.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         page,
         "\n# {}\n\n{}\n\nShort name `{short}`, category `{}`.",
         names.kind,
         text(&schema),
-        names
-            .categories
-            .iter()
-            .flatten()
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ")
+        names.categories.iter().flatten().cloned().collect::<Vec<_>>().join(", ")
     );
     rules(page, &schema);
     for part in ["spec", "status"] {
-        block(
-            page,
-            &format!("{}.{part}", names.kind),
-            &schema["properties"][part],
-        );
+        block(page, &format!("{}.{part}", names.kind), &schema["properties"][part]);
     }
 }
 
@@ -68,33 +52,12 @@ fn block(page: &mut String, path: &str, schema: &Value) {
     let Some(properties) = schema["properties"].as_object().filter(|p| !p.is_empty()) else {
         return;
     };
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let _ = writeln!(
-        page,
-        "\n## {path}\n\n| field | type | meaning |\n|---|---|---|"
-    );
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let _ = writeln!(page, "\n## {path}\n\n| field | type | meaning |\n|---|---|---|");
     for (name, field) in properties {
-        let star = if required.contains(&name.as_str()) {
-            "*"
-        } else {
-            ""
-        };
-        let suffix = if is_foreign(&below(path, name, field)) {
-            " as in Kubernetes"
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            page,
-            "| `{name}`{star} | {}{suffix} | {} |",
-            type_of(field),
-            cell(&text(field))
-        );
+        let star = if required.contains(&name.as_str()) { "*" } else { "" };
+        let suffix = if is_foreign(&below(path, name, field)) { " as in Kubernetes" } else { "" };
+        let _ = writeln!(page, "| `{name}`{star} | {}{suffix} | {} |", type_of(field), cell(&text(field)));
     }
     rules(page, schema);
     for (name, field) in properties {
@@ -102,11 +65,7 @@ fn block(page: &mut String, path: &str, schema: &Value) {
     }
     for (name, field) in properties {
         let below = below(path, name, field);
-        let inner = if field["items"].is_object() {
-            &field["items"]
-        } else {
-            field
-        };
+        let inner = if field["items"].is_object() { &field["items"] } else { field };
         if !is_reference(inner) && !is_foreign(&below) {
             block(page, &below, inner);
         }
@@ -115,10 +74,7 @@ fn block(page: &mut String, path: &str, schema: &Value) {
 
 /// Path of a field's block, or of the blocks in its list.
 fn below(path: &str, name: &str, field: &Value) -> String {
-    format!(
-        "{path}.{name}{}",
-        if field["items"].is_object() { "[]" } else { "" }
-    )
+    format!("{path}.{name}{}", if field["items"].is_object() { "[]" } else { "" })
 }
 
 fn is_foreign(path: &str) -> bool {
@@ -127,9 +83,7 @@ fn is_foreign(path: &str) -> bool {
 
 /// Whether a block only names another object.
 fn is_reference(schema: &Value) -> bool {
-    schema["properties"]
-        .as_object()
-        .is_some_and(|properties| properties.len() == 1 && properties.contains_key("name"))
+    schema["properties"].as_object().is_some_and(|properties| properties.len() == 1 && properties.contains_key("name"))
 }
 
 /// Rules of a field whose type is no block; those of a block stand below its table.
@@ -153,19 +107,11 @@ fn rules(page: &mut String, schema: &Value) {
 }
 
 fn messages(schema: &Value) -> Vec<&str> {
-    schema["x-kubernetes-validations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|rule| rule["message"].as_str())
-        .collect()
+    schema["x-kubernetes-validations"].as_array().into_iter().flatten().filter_map(|rule| rule["message"].as_str()).collect()
 }
 
 fn text(schema: &Value) -> String {
-    schema["description"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
+    schema["description"].as_str().unwrap_or_default().to_owned()
 }
 
 fn cell(text: &str) -> String {
@@ -175,22 +121,13 @@ fn cell(text: &str) -> String {
 /// Type and bounds, in a few words.
 fn type_of(field: &Value) -> String {
     if let Some(members) = field["enum"].as_array() {
-        return members
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|m| format!("`{m}`"))
-            .collect::<Vec<_>>()
-            .join(" ");
+        return members.iter().filter_map(Value::as_str).map(|m| format!("`{m}`")).collect::<Vec<_>>().join(" ");
     }
     if field["x-kubernetes-int-or-string"] == true {
         return "quantity".to_owned();
     }
     match field["type"].as_str().unwrap_or_default() {
-        "array" => format!(
-            "list of {}{}",
-            type_of(&field["items"]),
-            bounds(field, "minItems", "maxItems", " entries")
-        ),
+        "array" => format!("list of {}{}", type_of(&field["items"]), bounds(field, "minItems", "maxItems", " entries")),
         "object" if field["additionalProperties"].is_object() => {
             format!("map to {}", type_of(&field["additionalProperties"]))
         }
@@ -214,34 +151,10 @@ fn bounds(field: &Value, least: &str, most: &str, unit: &str) -> String {
 
 fn conditions(page: &mut String) {
     page.push_str("\n# Conditions\n\nTypes and reasons are closed sets. Every condition starts as Unknown with reason Pending.\n");
-    table(
-        page,
-        "Condition types of a Pipeline",
-        PipelineCondition::ALL
-            .iter()
-            .map(|c| (c.as_str(), c.meaning())),
-    );
-    table(
-        page,
-        "Reasons of a Pipeline",
-        PipelineReason::ALL
-            .iter()
-            .map(|r| (r.as_str(), r.meaning())),
-    );
-    table(
-        page,
-        "Condition types of a Source or Sink",
-        EndpointCondition::ALL
-            .iter()
-            .map(|c| (c.as_str(), c.meaning())),
-    );
-    table(
-        page,
-        "Reasons of a Source or Sink",
-        EndpointReason::ALL
-            .iter()
-            .map(|r| (r.as_str(), r.meaning())),
-    );
+    table(page, "Condition types of a Pipeline", PipelineCondition::ALL.iter().map(|c| (c.as_str(), c.meaning())));
+    table(page, "Reasons of a Pipeline", PipelineReason::ALL.iter().map(|r| (r.as_str(), r.meaning())));
+    table(page, "Condition types of a Source or Sink", EndpointCondition::ALL.iter().map(|c| (c.as_str(), c.meaning())));
+    table(page, "Reasons of a Source or Sink", EndpointReason::ALL.iter().map(|r| (r.as_str(), r.meaning())));
 }
 
 fn table<'a>(page: &mut String, title: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) {

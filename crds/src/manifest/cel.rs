@@ -18,11 +18,7 @@ impl Definition {
     /// Compiles a definition's schema and rules.
     pub(super) fn new(definition: &CustomResourceDefinition) -> Self {
         let schema = crd::schema(definition);
-        Self {
-            rules: compile_schema(&schema),
-            schema,
-            validator: Validator::new(),
-        }
+        Self { rules: compile_schema(&schema), schema, validator: Validator::new() }
     }
 
     /// What the API server would refuse in a new object. Nulls that it would drop are dropped, and `status`, which it would not take.
@@ -31,28 +27,17 @@ impl Definition {
             object.remove("status");
         }
         let problems = schema::check(&self.schema, object);
-        if problems.is_empty() {
-            self.check_rules(object, None)
-        } else {
-            problems
-        }
+        if problems.is_empty() { self.check_rules(object, None) } else { problems }
     }
 
     /// The CEL rules alone; with an older object those about changes too.
     pub(super) fn check_rules(&self, object: &Value, older: Option<&Value>) -> Vec<Problem> {
-        let failed = self
-            .validator
-            .validate_compiled(&self.rules, object, older)
-            .err();
+        let failed = self.validator.validate_compiled(&self.rules, object, older).err();
         failed
             .into_iter()
             .flatten()
             .map(|error| Problem {
-                field: if error.field_path.is_empty() {
-                    ".".to_owned()
-                } else {
-                    error.field_path
-                },
+                field: if error.field_path.is_empty() { ".".to_owned() } else { error.field_path },
                 message: error.message,
             })
             .collect()

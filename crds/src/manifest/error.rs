@@ -17,11 +17,7 @@ pub struct Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)?;
-        if self.document > 1 {
-            write!(f, " (document {})", self.document)
-        } else {
-            Ok(())
-        }
+        if self.document > 1 { write!(f, " (document {})", self.document) } else { Ok(()) }
     }
 }
 
@@ -57,9 +53,7 @@ pub enum Error {
         origin: Origin,
     },
     /// A kind or version of our group that does not exist.
-    #[error(
-        "{origin}: there is no kind {kind:?} in {api_version:?}: write Source, Sink or Pipeline of millrace.dev/v1alpha1"
-    )]
+    #[error("{origin}: there is no kind {kind:?} in {api_version:?}: write Source, Sink or Pipeline of millrace.dev/v1alpha1")]
     UnknownKind {
         /// Where.
         origin: Origin,

@@ -80,11 +80,7 @@ impl Manifests {
         for document in documents {
             loader.add(document, &mut errors);
         }
-        if errors.is_empty() {
-            Ok(loader.manifests)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(loader.manifests) } else { Err(errors) }
     }
 
     /// The Job of a loaded Pipeline, from the Sources and Sinks of its namespace. Relative paths of `files` connectors
@@ -92,29 +88,17 @@ impl Manifests {
     ///
     /// # Errors
     /// What the Pipeline refers to and is not there.
-    pub fn job(
-        &self,
-        pipeline: &Pipeline,
-        default_state: &State,
-    ) -> Result<Job, Vec<resolve::Error>> {
+    pub fn job(&self, pipeline: &Pipeline, default_state: &State) -> Result<Job, Vec<resolve::Error>> {
         let namespace = pipeline.namespace();
         let mut references = References::default();
-        for source in self
-            .sources
-            .iter()
-            .filter(|s| s.object.namespace() == namespace)
-        {
+        for source in self.sources.iter().filter(|s| s.object.namespace() == namespace) {
             let mut spec = source.object.spec.clone();
             if let Some(files) = &mut spec.files {
                 files.path = source.origin.absolute(&files.path);
             }
             references.sources.insert(source.object.name_any(), spec);
         }
-        for sink in self
-            .sinks
-            .iter()
-            .filter(|s| s.object.namespace() == namespace)
-        {
+        for sink in self.sinks.iter().filter(|s| s.object.namespace() == namespace) {
             let mut spec = sink.object.spec.clone();
             if let Some(files) = &mut spec.files {
                 files.path = sink.origin.absolute(&files.path);
@@ -127,10 +111,7 @@ impl Manifests {
     /// The Secret of a name in a namespace.
     #[must_use]
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&LocalSecret> {
-        self.secrets
-            .iter()
-            .map(|s| &s.object)
-            .find(|s| s.namespace == namespace && s.name == name)
+        self.secrets.iter().map(|s| &s.object).find(|s| s.namespace == namespace && s.name == name)
     }
 }
 
@@ -143,15 +124,8 @@ struct Loader {
 
 impl Loader {
     fn new() -> Self {
-        let rules = crate::crd::all()
-            .iter()
-            .map(|d| (d.spec.names.kind.clone(), cel::Definition::new(d)))
-            .collect();
-        Self {
-            rules,
-            seen: BTreeMap::new(),
-            manifests: Manifests::default(),
-        }
+        let rules = crate::crd::all().iter().map(|d| (d.spec.names.kind.clone(), cel::Definition::new(d))).collect();
+        Self { rules, seen: BTreeMap::new(), manifests: Manifests::default() }
     }
 
     fn add(&mut self, document: read::Document, errors: &mut Vec<Error>) {
@@ -162,68 +136,30 @@ impl Loader {
             return errors.push(Error::NotAnObject { origin });
         }
         if kind == "List" && api_version == "v1" {
-            for item in value["items"]
-                .as_array_mut()
-                .map(std::mem::take)
-                .unwrap_or_default()
-            {
-                self.add(
-                    read::Document {
-                        value: item,
-                        origin: origin.clone(),
-                    },
-                    errors,
-                );
+            for item in value["items"].as_array_mut().map(std::mem::take).unwrap_or_default() {
+                self.add(read::Document { value: item, origin: origin.clone() }, errors);
             }
             return;
         }
         let ours = api_version.split('/').next() == Some(GROUP);
-        let known = if ours {
-            self.rules.contains_key(&kind)
-        } else {
-            (api_version.as_str(), kind.as_str()) == ("v1", "Secret")
-        };
-        let name = value["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let known = if ours { self.rules.contains_key(&kind) } else { (api_version.as_str(), kind.as_str()) == ("v1", "Secret") };
+        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if !known && !ours {
-            return self.manifests.ignored.push(Ignored {
-                api_version,
-                kind,
-                name,
-                origin,
-            });
+            return self.manifests.ignored.push(Ignored { api_version, kind, name, origin });
         }
         if ours && (!known || api_version != format!("{GROUP}/{VERSION}")) {
-            return errors.push(Error::UnknownKind {
-                origin,
-                api_version,
-                kind,
-            });
+            return errors.push(Error::UnknownKind { origin, api_version, kind });
         }
         if name.is_empty() {
             return errors.push(Error::NoName { origin, kind });
         }
         if let Some(metadata) = value["metadata"].as_object_mut() {
-            metadata
-                .entry("namespace")
-                .or_insert_with(|| "default".into());
+            metadata.entry("namespace").or_insert_with(|| "default".into());
         }
-        let namespace = value["metadata"]["namespace"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let namespace = value["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
         let object = format!("{kind} {namespace}/{name}");
-        if let Some(first) = self
-            .seen
-            .insert((kind.clone(), namespace, name), origin.clone())
-        {
-            return errors.push(Error::Duplicate {
-                origin,
-                object,
-                first,
-            });
+        if let Some(first) = self.seen.insert((kind.clone(), namespace, name), origin.clone()) {
+            return errors.push(Error::Duplicate { origin, object, first });
         }
         if let Some(definition) = self.rules.get(&kind) {
             let problems = definition.check(&mut value);
@@ -237,11 +173,7 @@ impl Loader {
             }
         }
         if let Err(source) = self.keep(&kind, value, &origin) {
-            errors.push(Error::NotThatKind {
-                origin,
-                object,
-                source,
-            });
+            errors.push(Error::NotThatKind { origin, object, source });
         }
     }
 
@@ -253,10 +185,7 @@ impl Loader {
             _ => {
                 let secret: Loaded<core::Secret> = typed(value, origin)?;
                 let object = LocalSecret::from(secret.object);
-                self.manifests.secrets.push(Loaded {
-                    object,
-                    origin: secret.origin,
-                });
+                self.manifests.secrets.push(Loaded { object, origin: secret.origin });
             }
         }
         Ok(())
@@ -264,24 +193,14 @@ impl Loader {
 }
 
 fn typed<T: DeserializeOwned>(value: Value, origin: &Origin) -> serde_json::Result<Loaded<T>> {
-    Ok(Loaded {
-        object: serde_json::from_value(value)?,
-        origin: origin.clone(),
-    })
+    Ok(Loaded { object: serde_json::from_value(value)?, origin: origin.clone() })
 }
 
 impl Origin {
     /// A path as written in this manifest, from its directory unless it is absolute.
     fn absolute(&self, path: &str) -> String {
-        let folder = self
-            .file
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
+        let folder = self.file.parent().map(Path::to_path_buf).unwrap_or_default();
         let joined: PathBuf = folder.join(path).components().collect();
-        std::path::absolute(&joined)
-            .unwrap_or(joined)
-            .to_string_lossy()
-            .into_owned()
+        std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned()
     }
 }

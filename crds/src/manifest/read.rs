@@ -22,14 +22,9 @@ pub(super) fn files<P: AsRef<Path>>(paths: &[P], errors: &mut Vec<Error>) -> Vec
             continue;
         }
         match manifests_in(path) {
-            Ok(found) if found.is_empty() => errors.push(Error::NoFiles {
-                path: path.to_path_buf(),
-            }),
+            Ok(found) if found.is_empty() => errors.push(Error::NoFiles { path: path.to_path_buf() }),
             Ok(found) => files.extend(found),
-            Err(source) => errors.push(Error::Read {
-                path: path.to_path_buf(),
-                source,
-            }),
+            Err(source) => errors.push(Error::Read { path: path.to_path_buf(), source }),
         }
     }
     files
@@ -39,9 +34,7 @@ fn manifests_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let named = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        let named = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
         if named && path.is_file() {
             found.push(path);
         }
@@ -55,33 +48,18 @@ pub(super) fn documents(file: &Path, documents: &mut Vec<Document>, errors: &mut
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(source) => {
-            return errors.push(Error::Read {
-                path: file.to_path_buf(),
-                source,
-            });
+            return errors.push(Error::Read { path: file.to_path_buf(), source });
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     for (index, part) in split(text).into_iter().enumerate() {
-        let origin = |line| Origin {
-            file: file.to_path_buf(),
-            document: index + 1,
-            line,
-        };
+        let origin = |line| Origin { file: file.to_path_buf(), document: index + 1, line };
         match parse(&part.text) {
             Ok(Value::Null) => {}
-            Ok(value) => documents.push(Document {
-                value,
-                origin: origin(part.line),
-            }),
+            Ok(value) => documents.push(Document { value, origin: origin(part.line) }),
             Err(error) => {
-                let line = error
-                    .location()
-                    .map_or(part.line, |at| part.first_line + at.line() - 1);
-                errors.push(Error::Syntax {
-                    origin: origin(line),
-                    message: without_location(&error),
-                });
+                let line = error.location().map_or(part.line, |at| part.first_line + at.line() - 1);
+                errors.push(Error::Syntax { origin: origin(line), message: without_location(&error) });
             }
         }
     }
@@ -98,26 +76,15 @@ struct Part {
 /// Splits at lines that start with `---`, which YAML allows nowhere else, not even inside a block of text.
 fn split(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut current = Part {
-        text: String::new(),
-        first_line: 1,
-        line: 0,
-    };
+    let mut current = Part { text: String::new(), first_line: 1, line: 0 };
     for (index, line) in text.lines().enumerate() {
-        let rest = line
-            .strip_prefix("---")
-            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let rest = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
         if rest.is_some() && index > 0 {
-            let next = Part {
-                text: String::new(),
-                first_line: index + 1,
-                line: 0,
-            };
+            let next = Part { text: String::new(), first_line: index + 1, line: 0 };
             parts.push(std::mem::replace(&mut current, next));
         }
         let content = rest.unwrap_or(line);
-        if current.line == 0 && !content.trim().is_empty() && !content.trim_start().starts_with('#')
-        {
+        if current.line == 0 && !content.trim().is_empty() && !content.trim_start().starts_with('#') {
             current.line = index + 1;
         }
         current.text.push_str(content);

@@ -17,9 +17,7 @@ const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// Drops nulls, as the API server does with fields that are not nullable, and returns what is wrong with the rest.
 pub(super) fn check(schema: &Value, object: &mut Value) -> Vec<Problem> {
     prune_nulls(object);
-    let mut walk = Walk {
-        problems: Vec::new(),
-    };
+    let mut walk = Walk { problems: Vec::new() };
     walk.value("", schema, object);
     walk.problems
 }
@@ -41,10 +39,7 @@ struct Walk {
 
 impl Walk {
     fn refuse(&mut self, path: &str, message: String) {
-        self.problems.push(Problem {
-            field: path.to_owned(),
-            message,
-        });
+        self.problems.push(Problem { field: path.to_owned(), message });
     }
 
     fn value(&mut self, path: &str, schema: &Value, value: &Value) {
@@ -60,15 +55,8 @@ impl Walk {
             }
             (Some("boolean"), Value::Bool(_)) => {}
             (expected, _) => {
-                let expected = if quantity {
-                    "quantity"
-                } else {
-                    expected.unwrap_or("value")
-                };
-                self.refuse(
-                    path,
-                    format!("must be of type {expected}, not {}", describe(value)),
-                );
+                let expected = if quantity { "quantity" } else { expected.unwrap_or("value") };
+                self.refuse(path, format!("must be of type {expected}, not {}", describe(value)));
             }
         }
     }
@@ -87,56 +75,27 @@ impl Walk {
                 Some(inner) => self.value(&below, inner, value),
                 None if path.is_empty() && ROOT.contains(&name.as_str()) => {}
                 None => {
-                    let known = properties
-                        .into_iter()
-                        .flat_map(|p| p.keys())
-                        .map(String::as_str);
+                    let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str);
                     self.refuse(&below, format!("unknown field{}", suggestion(name, known)));
                 }
             }
         }
-        self.size(
-            path,
-            schema,
-            object.len(),
-            ("minProperties", "maxProperties"),
-            "entries",
-        );
+        self.size(path, schema, object.len(), ("minProperties", "maxProperties"), "entries");
     }
 
     fn array(&mut self, path: &str, schema: &Value, items: &[Value]) {
-        self.size(
-            path,
-            schema,
-            items.len(),
-            ("minItems", "maxItems"),
-            "entries",
-        );
+        self.size(path, schema, items.len(), ("minItems", "maxItems"), "entries");
         let keys: Vec<&str> = strings(&schema["x-kubernetes-list-map-keys"]).collect();
         let unique = !keys.is_empty() || schema["x-kubernetes-list-type"] == "set";
         for (index, item) in items.iter().enumerate() {
             let below = format!("{path}[{index}]");
             let same = |other: &&Value| {
-                if keys.is_empty() {
-                    *other == item
-                } else {
-                    keys.iter().all(|key| other[*key] == item[*key])
-                }
+                if keys.is_empty() { *other == item } else { keys.iter().all(|key| other[*key] == item[*key]) }
             };
             if unique && items[..index].iter().any(|other| same(&other)) {
-                let what: Vec<String> = keys
-                    .iter()
-                    .map(|key| format!("{key} {}", item[*key]))
-                    .collect();
-                let what = if what.is_empty() {
-                    item.to_string()
-                } else {
-                    what.join(", ")
-                };
-                self.refuse(
-                    &below,
-                    format!("{what} is there twice: each may be there once"),
-                );
+                let what: Vec<String> = keys.iter().map(|key| format!("{key} {}", item[*key])).collect();
+                let what = if what.is_empty() { item.to_string() } else { what.join(", ") };
+                self.refuse(&below, format!("{what} is there twice: each may be there once"));
             }
             self.value(&below, &schema["items"], item);
         }
@@ -147,20 +106,11 @@ impl Walk {
             if !members.iter().any(|member| member == text) {
                 let names: Vec<&str> = members.iter().filter_map(Value::as_str).collect();
                 let hint = suggestion(text, names.iter().copied());
-                self.refuse(
-                    path,
-                    format!("{text:?} is not one of {}{hint}", names.join(", ")),
-                );
+                self.refuse(path, format!("{text:?} is not one of {}{hint}", names.join(", ")));
             }
             return;
         }
-        self.size(
-            path,
-            schema,
-            text.chars().count(),
-            ("minLength", "maxLength"),
-            "characters",
-        );
+        self.size(path, schema, text.chars().count(), ("minLength", "maxLength"), "characters");
         if let Some(pattern) = schema["pattern"].as_str() {
             // A pattern that does not compile is a defect of ours, which the tests of the definitions would show.
             let matches = regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
@@ -173,62 +123,32 @@ impl Walk {
     fn integer(&mut self, path: &str, schema: &Value, number: i64) {
         let least = schema["minimum"].as_i64().unwrap_or(i64::MIN);
         let most = schema["maximum"].as_i64().unwrap_or(i64::MAX);
-        let (least, most) = if schema["format"] == "int32" {
-            (least.max(i32::MIN.into()), most.min(i32::MAX.into()))
-        } else {
-            (least, most)
-        };
+        let (least, most) =
+            if schema["format"] == "int32" { (least.max(i32::MIN.into()), most.min(i32::MAX.into())) } else { (least, most) };
         if number < least {
-            self.refuse(
-                path,
-                format!("{number} is less than {least}, the least that is allowed"),
-            );
+            self.refuse(path, format!("{number} is less than {least}, the least that is allowed"));
         } else if number > most {
-            self.refuse(
-                path,
-                format!("{number} is more than {most}, the most that is allowed"),
-            );
+            self.refuse(path, format!("{number} is more than {most}, the most that is allowed"));
         }
     }
 
-    fn size(
-        &mut self,
-        path: &str,
-        schema: &Value,
-        size: usize,
-        (least, most): (&str, &str),
-        unit: &str,
-    ) {
+    fn size(&mut self, path: &str, schema: &Value, size: usize, (least, most): (&str, &str), unit: &str) {
         let size = u64::try_from(size).unwrap_or(u64::MAX);
         if let Some(least) = schema[least].as_u64().filter(|least| size < *least) {
-            self.refuse(
-                path,
-                format!("has {size} {unit}, at least {least} are needed"),
-            );
+            self.refuse(path, format!("has {size} {unit}, at least {least} are needed"));
         }
         if let Some(most) = schema[most].as_u64().filter(|most| size > *most) {
-            self.refuse(
-                path,
-                format!("has {size} {unit}, at most {most} are allowed"),
-            );
+            self.refuse(path, format!("has {size} {unit}, at most {most} are allowed"));
         }
     }
 }
 
 fn strings(value: &Value) -> impl Iterator<Item = &str> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
+    value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn describe(value: &Value) -> &'static str {
@@ -246,9 +166,7 @@ fn describe(value: &Value) -> &'static str {
 /// `: did you mean "x"?` for the nearest name, if one is near.
 fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let lower = name.to_lowercase();
-    let nearest = known
-        .map(|k| (distance(&lower, &k.to_lowercase()), k))
-        .min();
+    let nearest = known.map(|k| (distance(&lower, &k.to_lowercase()), k)).min();
     match nearest {
         Some((distance, near)) if distance <= 1 + name.len() / 4 => {
             format!(": did you mean {near:?}?")

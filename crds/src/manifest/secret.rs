@@ -28,16 +28,8 @@ impl fmt::Debug for LocalSecret {
 
 impl From<Secret> for LocalSecret {
     fn from(secret: Secret) -> Self {
-        let data = secret
-            .data
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key, value.0));
-        let text = secret
-            .string_data
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key, value.into_bytes()));
+        let data = secret.data.into_iter().flatten().map(|(key, value)| (key, value.0));
+        let text = secret.string_data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
         Self {
             namespace: secret.metadata.namespace.unwrap_or_default(),
             name: secret.metadata.name.unwrap_or_default(),

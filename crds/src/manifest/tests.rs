@@ -46,9 +46,7 @@ struct Cases {
 }
 
 fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/cases")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name);
     serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -72,14 +70,8 @@ fn merge(target: &mut Value, patch: &Value) {
 
 impl Cases {
     fn new() -> Self {
-        let definitions = crd::all()
-            .iter()
-            .map(|d| (d.spec.names.kind.clone(), Definition::new(d)))
-            .collect();
-        Self {
-            base: read("base.yaml"),
-            definitions,
-        }
+        let definitions = crd::all().iter().map(|d| (d.spec.names.kind.clone(), Definition::new(d))).collect();
+        Self { base: read("base.yaml"), definitions }
     }
 
     fn object(&self, case: &Case, patch: &Value) -> Value {
@@ -105,18 +97,8 @@ impl Cases {
         if change && problems.is_empty() {
             problems = definition.check_rules(&object, Some(&self.object(case, &case.from)));
         }
-        let all: Vec<String> = problems
-            .iter()
-            .map(|p| format!("{}: {}", p.field, p.message))
-            .collect();
-        (
-            problems
-                .into_iter()
-                .filter(|p| p.field == case.field)
-                .map(|p| p.message)
-                .collect(),
-            all.join("\n"),
-        )
+        let all: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        (problems.into_iter().filter(|p| p.field == case.field).map(|p| p.message).collect(), all.join("\n"))
     }
 }
 
@@ -124,10 +106,7 @@ impl Cases {
 fn bases_and_accepted_cases_are_accepted() {
     let cases = Cases::new();
     let mut accepted: Vec<Case> = read("accepted.yaml");
-    let bases = cases
-        .base
-        .keys()
-        .map(|of| json!({"name": of, "of": of, "patch": {}}));
+    let bases = cases.base.keys().map(|of| json!({"name": of, "of": of, "patch": {}}));
     accepted.extend(bases.map(|case| serde_json::from_value(case).unwrap()));
     for case in accepted {
         let (_, all) = cases.check(&case, false);
@@ -140,17 +119,8 @@ fn refused_cases_are_refused_where_they_say() {
     let cases = Cases::new();
     for case in read::<Vec<Case>>("refused.yaml") {
         let (here, all) = cases.check(&case, false);
-        assert!(
-            here.iter().any(|message| message.contains(&case.message)),
-            "{}: refused as:\n{all}",
-            case.name
-        );
-        assert_eq!(
-            all.lines().count(),
-            1,
-            "{}: more than one problem:\n{all}",
-            case.name
-        );
+        assert!(here.iter().any(|message| message.contains(&case.message)), "{}: refused as:\n{all}", case.name);
+        assert_eq!(all.lines().count(), 1, "{}: more than one problem:\n{all}", case.name);
     }
 }
 
@@ -162,11 +132,7 @@ fn changes_are_judged_against_the_older_object() {
         if case.message.is_empty() {
             assert_eq!(all, "", "{}", case.name);
         } else {
-            assert!(
-                here.iter().any(|message| message.contains(&case.message)),
-                "{}: refused as:\n{all}",
-                case.name
-            );
+            assert!(here.iter().any(|message| message.contains(&case.message)), "{}: refused as:\n{all}", case.name);
         }
     }
 }
@@ -194,12 +160,7 @@ fn every_rule_refuses_a_case() {
 fn rules(schema: &Value, visit: &mut impl FnMut(&str)) {
     match schema {
         Value::Object(object) => {
-            for rule in object
-                .get("x-kubernetes-validations")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for rule in object.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
                 visit(rule["message"].as_str().unwrap());
             }
             object.values().for_each(|inner| rules(inner, visit));
@@ -254,88 +215,45 @@ fn messages(files: &[(&str, &str)]) -> Vec<String> {
     let folder = folder(files);
     let prefix = format!("{}/", folder.path().display());
     let errors = Manifests::load(&[folder.path()]).unwrap_err();
-    errors
-        .iter()
-        .map(|error| error.to_string().replace(&prefix, ""))
-        .collect()
+    errors.iter().map(|error| error.to_string().replace(&prefix, "")).collect()
 }
 
 fn default_state() -> State {
-    State {
-        location: "file:///state".to_owned(),
-        aws: None,
-    }
+    State { location: "file:///state".to_owned(), aws: None }
 }
 
 #[test]
 fn a_directory_becomes_a_job() {
-    let folder = folder(&[
-        ("a.yaml", TWO),
-        ("b.json", PIPELINE),
-        ("c.yml", OTHERS),
-        ("notes.txt", "not: {a manifest"),
-    ]);
+    let folder = folder(&[("a.yaml", TWO), ("b.json", PIPELINE), ("c.yml", OTHERS), ("notes.txt", "not: {a manifest")]);
     let manifests = Manifests::load(&[folder.path()]).unwrap();
-    assert_eq!(
-        (
-            manifests.sources.len(),
-            manifests.sinks.len(),
-            manifests.pipelines.len()
-        ),
-        (1, 1, 1)
-    );
-    assert_eq!(
-        manifests
-            .ignored
-            .iter()
-            .map(|i| i.kind.as_str())
-            .collect::<Vec<_>>(),
-        ["Namespace"]
-    );
-    assert_eq!(
-        (
-            manifests.sinks[0].origin.document,
-            manifests.sinks[0].origin.line
-        ),
-        (2, 11)
-    );
+    assert_eq!((manifests.sources.len(), manifests.sinks.len(), manifests.pipelines.len()), (1, 1, 1));
+    assert_eq!(manifests.ignored.iter().map(|i| i.kind.as_str()).collect::<Vec<_>>(), ["Namespace"]);
+    assert_eq!((manifests.sinks[0].origin.document, manifests.sinks[0].origin.line), (2, 11));
 
     let secret = manifests.secret("default", "keys").unwrap();
-    assert_eq!(
-        (secret.values["a"].as_slice(), secret.values["b"].as_slice()),
-        (&b"x"[..], &b"z"[..])
-    );
+    assert_eq!((secret.values["a"].as_slice(), secret.values["b"].as_slice()), (&b"x"[..], &b"z"[..]));
     assert!(!format!("{secret:?}").contains('z'));
 
-    let job = manifests
-        .job(&manifests.pipelines[0].object, &default_state())
-        .unwrap();
+    let job = manifests.job(&manifests.pipelines[0].object, &default_state()).unwrap();
     assert_eq!(job.pipeline.uid, "local-default-p");
     assert_eq!(job.state, default_state());
     let path = &job.inputs[0].source.files.as_ref().unwrap().path;
-    assert_eq!(
-        Path::new(path),
-        std::path::absolute(folder.path().join("data")).unwrap()
-    );
+    assert_eq!(Path::new(path), std::path::absolute(folder.path().join("data")).unwrap());
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let folder = folder(&[("b.json", PIPELINE)]);
     let manifests = Manifests::load(&[folder.path().join("b.json")]).unwrap();
-    let errors = manifests
-        .job(&manifests.pipelines[0].object, &default_state())
-        .unwrap_err();
+    let errors = manifests.job(&manifests.pipelines[0].object, &default_state()).unwrap_err();
     let expected = |kind, name: &str, field: &str| resolve::Error::NotFound {
         kind,
         name: name.to_owned(),
         namespace: "default".to_owned(),
         field: field.to_owned(),
     };
-    let wanted = [
-        expected(resolve::Kind::Source, "in", "inputs[lines].sourceRef"),
-        expected(resolve::Kind::Sink, "out", "outputs[all].sinkRef"),
-    ];
+    let wanted =
+        [expected(resolve::Kind::Source, "in", "inputs[lines].sourceRef"), expected(resolve::Kind::Sink, "out", "outputs[all].sinkRef")];
     assert_eq!(errors, wanted);
 }
 
@@ -347,40 +265,18 @@ fn relative_paths_mean_nothing_without_a_manifest() {
         sources: BTreeMap::from([("in".to_owned(), manifests.sources[0].object.spec.clone())]),
         sinks: BTreeMap::from([("out".to_owned(), manifests.sinks[0].object.spec.clone())]),
     };
-    let errors = resolve::resolve(
-        &manifests.pipelines[0].object,
-        &references,
-        &default_state(),
-    )
-    .unwrap_err();
-    assert!(
-        matches!(&errors[..], [resolve::Error::RelativePath { path, .. }] if path == "data"),
-        "{errors:?}"
-    );
+    let errors = resolve::resolve(&manifests.pipelines[0].object, &references, &default_state()).unwrap_err();
+    assert!(matches!(&errors[..], [resolve::Error::RelativePath { path, .. }] if path == "data"), "{errors:?}");
 }
 
 #[test]
 fn a_state_of_its_own_goes_before_the_default() {
-    let own = PIPELINE.replace(
-        "\"inputs\"",
-        r#""state": {"location": "s3://b/p", "aws": {"region": "eu-west-1"}}, "inputs""#,
-    );
+    let own = PIPELINE.replace("\"inputs\"", r#""state": {"location": "s3://b/p", "aws": {"region": "eu-west-1"}}, "inputs""#);
     let folder = folder(&[("a.yaml", TWO), ("b.json", &own)]);
     let manifests = Manifests::load(&[folder.path()]).unwrap();
-    let job = manifests
-        .job(&manifests.pipelines[0].object, &default_state())
-        .unwrap();
-    let aws = AwsAccess {
-        region: Some("eu-west-1".to_owned()),
-        ..AwsAccess::default()
-    };
-    assert_eq!(
-        job.state,
-        State {
-            location: "s3://b/p".to_owned(),
-            aws: Some(aws)
-        }
-    );
+    let job = manifests.job(&manifests.pipelines[0].object, &default_state()).unwrap();
+    let aws = AwsAccess { region: Some("eu-west-1".to_owned()), ..AwsAccess::default() };
+    assert_eq!(job.state, State { location: "s3://b/p".to_owned(), aws: Some(aws) });
 }
 
 #[test]
@@ -388,9 +284,7 @@ fn errors_say_file_line_document_and_field() {
     let broken = TWO.replace("{stdout: {}}", "{stdout: {layuot: Table}}");
     assert_eq!(
         messages(&[("a.yaml", &broken)]),
-        [
-            r#"a.yaml:11 (document 2): Sink default/out: spec.stdout.layuot: unknown field: did you mean "layout"?"#
-        ]
+        [r#"a.yaml:11 (document 2): Sink default/out: spec.stdout.layuot: unknown field: did you mean "layout"?"#]
     );
 }
 
@@ -398,16 +292,10 @@ fn errors_say_file_line_document_and_field() {
 fn a_mistake_in_yaml_has_its_line() {
     let broken = TWO.replace("spec: {stdout: {}}", "spec: {stdout: {}");
     let found = messages(&[("a.yaml", &broken)]);
-    assert!(
-        found.len() == 1 && found[0].starts_with("a.yaml:1"),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].starts_with("a.yaml:1"), "{found:?}");
     let twice = TWO.replace("metadata: {name: out}", "metadata: {name: out}\nkind: Sink");
     let found = messages(&[("a.yaml", &twice)]);
-    assert!(
-        found.len() == 1 && found[0].contains("duplicate"),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].contains("duplicate"), "{found:?}");
 }
 
 #[test]
@@ -416,37 +304,19 @@ fn strangers_are_refused() {
         ("kind: Sink", "kind: Skin", "there is no kind \"Skin\""),
         ("kind: Sink", "knd: Sink", "apiVersion and kind must be set"),
         ("name: out", "nam: out", "has no metadata.name"),
-        (
-            "millrace.dev/v1alpha1",
-            "millrace.dev/v1",
-            "millrace.dev/v1alpha1",
-        ),
+        ("millrace.dev/v1alpha1", "millrace.dev/v1", "millrace.dev/v1alpha1"),
     ] {
         let found = messages(&[("a.yaml", &TWO.replace(from, to))]);
-        assert!(
-            found.iter().any(|message| message.contains(expected)),
-            "{expected}: {found:?}"
-        );
+        assert!(found.iter().any(|message| message.contains(expected)), "{expected}: {found:?}");
     }
     let found = messages(&[("a.yaml", TWO), ("b.yaml", TWO)]);
-    assert!(
-        found
-            .iter()
-            .any(|m| m.contains("b.yaml:3: Source default/in is there already, from a.yaml:3")),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|m| m.contains("b.yaml:3: Source default/in is there already, from a.yaml:3")), "{found:?}");
 }
 
 #[test]
 fn nothing_to_read_is_an_error() {
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        &Manifests::load(&[empty.path()]).unwrap_err()[..],
-        [Error::NoFiles { .. }]
-    ));
+    assert!(matches!(&Manifests::load(&[empty.path()]).unwrap_err()[..], [Error::NoFiles { .. }]));
     let missing = empty.path().join("missing.yaml");
-    assert!(matches!(
-        &Manifests::load(&[missing]).unwrap_err()[..],
-        [Error::Read { .. }]
-    ));
+    assert!(matches!(&Manifests::load(&[missing]).unwrap_err()[..], [Error::Read { .. }]));
 }

@@ -9,9 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use status::{
-    CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus,
-};
+pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus};
 pub use workload::{VolumeMount, Workload};
 
 use crate::reference::ObjectRef;
@@ -87,10 +85,7 @@ pub struct PipelineSpec {
     pub limits: Option<Limits>,
     /// Service account of the workers, for example one with a cloud identity. Default: one is made for this Pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
     /// How worker pods are scheduled and what they get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,10 +100,7 @@ pub struct PipelineSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Input {
     /// Table name in SQL.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$"))]
     pub name: String,
     /// The Source.
     pub source_ref: ObjectRef,
@@ -119,10 +111,7 @@ pub struct Input {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// Table name in SQL.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$"))]
     pub name: String,
     /// A SELECT.
     #[schemars(length(min = 1, max = 16384))]
@@ -135,10 +124,7 @@ pub struct Step {
 #[x_kube(validation = Rule::new("!has(self.deadLetter) || self.deadLetter.sinkRef.name != self.sinkRef.name").message("deadLetter.sinkRef must name another Sink than sinkRef: what it refuses cannot go back to it"))]
 pub struct Output {
     /// Name of the output, in status, metrics and manifests.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z]([-a-z0-9_]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9_]*[a-z0-9])?$"))]
     pub name: String,
     /// A step or an input.
     #[schemars(length(min = 1, max = 63))]
@@ -164,10 +150,7 @@ pub struct DeadLetter {
 #[x_kube(validation = Rule::new("!has(self.aws) || self.location.startsWith('s3://')").message("aws belongs to an s3:// location: remove it"))]
 pub struct State {
     /// `s3://bucket/prefix`, or a directory as `file:///path` (on a cluster, of a volume that all workers share). Immutable.
-    #[schemars(
-        length(min = 1, max = 1024),
-        regex(pattern = "^(s3://[^/]+|file:///).*$")
-    )]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^(s3://[^/]+|file:///).*$"))]
     pub location: String,
     /// Endpoint, region and identity for `s3://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,10 +25,7 @@ pub struct Workload {
     pub tolerations: Vec<Toleration>,
     /// Priority class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub priority_class_name: Option<String>,
     /// More labels of the pods, apart from those that the operator sets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,10 +66,7 @@ pub struct Workload {
 #[x_kube(validation = Rule::new("has(self.persistentVolumeClaim) != has(self.configMap)").message("exactly one of persistentVolumeClaim and configMap must be set"))]
 pub struct VolumeMount {
     /// Name of the volume.
-    #[schemars(
-        length(min = 1, max = 50),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 50), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Absolute path in the worker. Not `/etc`, `/var` or `/tmp` themselves, nor anything in `/etc/millrace`, `/etc/ssl`, `/var/run`, `/run`, `/proc`, `/sys`, `/dev`, `/usr`, `/bin`, `/sbin`, `/lib`.
     #[schemars(length(min = 2, max = 256), regex(pattern = "^(/[A-Za-z0-9_.-]+)+$"))]

@@ -7,9 +7,9 @@ use crate::quantity;
 /// Whether `observed` holds everything that `desired` says. What the server leaves out because it is empty counts as held.
 pub(crate) fn contains(observed: &Value, desired: &Value) -> bool {
     match (observed, desired) {
-        (Value::Object(observed), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, wanted)| observed.get(key).map_or_else(|| is_empty(wanted), |found| contains(found, wanted))),
+        (Value::Object(observed), Value::Object(desired)) => {
+            desired.iter().all(|(key, wanted)| observed.get(key).map_or_else(|| is_empty(wanted), |found| contains(found, wanted)))
+        }
         (Value::Array(observed), Value::Array(desired)) => {
             observed.len() >= desired.len() && desired.iter().all(|wanted| observed.iter().any(|found| contains(found, wanted)))
         }

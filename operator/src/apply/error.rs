@@ -15,7 +15,9 @@ pub(crate) enum Error {
         kind: String,
     },
     /// The name is taken.
-    #[error("a {kind} named {name:?} exists that this Pipeline, Source or Sink did not make; it is left alone: rename one of them, or delete the {kind}")]
+    #[error(
+        "a {kind} named {name:?} exists that this Pipeline, Source or Sink did not make; it is left alone: rename one of them, or delete the {kind}"
+    )]
     NameConflict {
         /// Kind of the object.
         kind: String,

@@ -47,7 +47,8 @@ pub(super) fn assign<'a>(draft: &mut Draft<'a>, name: &str, input: &Input, keepe
     let orphans = view.orphans.iter().filter(|task| task.input == name).cloned();
     let leftovers: BTreeSet<TaskRef> = unfinished.into_iter().chain(orphans).filter(|task| !taken.contains(task)).collect();
     for task in leftovers {
-        let least = workers.iter().copied().min_by_key(|worker| (draft.load(worker, |given, draining| draining && given.input == name), *worker));
+        let least =
+            workers.iter().copied().min_by_key(|worker| (draft.load(worker, |given, draining| draining && given.input == name), *worker));
         if let Some(worker) = least {
             draft.give(worker, task, true);
         }

@@ -60,11 +60,13 @@ pub(crate) fn decide(view: &View) -> BTreeMap<String, Assignment> {
 
 /// Whether everything is finished: all that is held, and all that is known to be unfinished.
 pub(crate) fn finished(view: &View) -> bool {
-    let held: BTreeMap<&TaskRef, bool> = view.workers.values().flat_map(|worker| &worker.holds).map(|(task, held)| (task, held.is_finished())).collect();
+    let held: BTreeMap<&TaskRef, bool> =
+        view.workers.values().flat_map(|worker| &worker.holds).map(|(task, held)| (task, held.is_finished())).collect();
     let known = |(name, input): (&String, &Input)| {
-        input.splits.as_ref().is_some_and(|splits| {
-            splits.iter().all(|split| held.contains_key(&TaskRef { input: name.clone(), split: split.clone() }))
-        })
+        input
+            .splits
+            .as_ref()
+            .is_some_and(|splits| splits.iter().all(|split| held.contains_key(&TaskRef { input: name.clone(), split: split.clone() })))
     };
     view.settled
         && view.workers.values().any(|worker| worker.eligible)
@@ -82,7 +84,8 @@ fn keepers(view: &View) -> Keepers<'_> {
     let mut keepers: Keepers<'_> = BTreeMap::new();
     for (name, worker) in &view.workers {
         for (task, held) in &worker.holds {
-            let rank = |name: &str, held: &Held| (held.phase.is_none(), held.generation, view.workers.get(name).is_some_and(|w| w.eligible));
+            let rank =
+                |name: &str, held: &Held| (held.phase.is_none(), held.generation, view.workers.get(name).is_some_and(|w| w.eligible));
             let better = keepers.get(task).is_none_or(|(other, known)| rank(name, held) > rank(other, known));
             if better {
                 keepers.insert(task, (name, *held));

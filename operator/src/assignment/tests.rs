@@ -59,12 +59,28 @@ fn partitions() {
         ("spread evenly", view(P, four, &[("a", worker(&[])), ("b", worker(&[]))]), "a*: 0 2 | b: 1 3"),
         ("one worker has all", view(P, four, &[("a", worker(&[]))]), "a*: 0 1 2 3"),
         ("what is balanced stays", view(P, four, &[("a", worker(&["2", "3"])), ("b", worker(&["0", "1"]))]), "a*: 2 3 | b: 0 1"),
-        ("a newcomer gets nothing before it is let go", view(P, four, &[("a", worker(&["0", "1", "2", "3"])), ("b", worker(&[]))]), "a*: 0 1 | b:"),
+        (
+            "a newcomer gets nothing before it is let go",
+            view(P, four, &[("a", worker(&["0", "1", "2", "3"])), ("b", worker(&[]))]),
+            "a*: 0 1 | b:",
+        ),
         ("then it does", view(P, four, &[("a", worker(&["0", "1"])), ("b", worker(&[]))]), "a*: 0 1 | b: 2 3"),
-        ("what was told is not given to another", view(P, four, &[("a", worker(&["0?", "1?", "2?", "3?"])), ("b", worker(&[]))]), "a*: 0 1 | b:"),
-        ("least moves: five over two", view(P, Some(&["0", "1", "2", "3", "4"]), &[("a", worker(&["0", "1"])), ("b", worker(&["2", "3", "4"]))]), "a*: 0 1 | b: 2 3 4"),
+        (
+            "what was told is not given to another",
+            view(P, four, &[("a", worker(&["0?", "1?", "2?", "3?"])), ("b", worker(&[]))]),
+            "a*: 0 1 | b:",
+        ),
+        (
+            "least moves: five over two",
+            view(P, Some(&["0", "1", "2", "3", "4"]), &[("a", worker(&["0", "1"])), ("b", worker(&["2", "3", "4"]))]),
+            "a*: 0 1 | b: 2 3 4",
+        ),
         ("more workers than splits", view(P, Some(&["0"]), &[("a", worker(&[])), ("b", worker(&["0"]))]), "a*: | b: 0"),
-        ("two run it: the higher generation keeps it", view(P, Some(&["0"]), &[("a", worker(&["0"])), ("b", worker(&["0^"]))]), "a*: | b: 0"),
+        (
+            "two run it: the higher generation keeps it",
+            view(P, Some(&["0"]), &[("a", worker(&["0"])), ("b", worker(&["0^"]))]),
+            "a*: | b: 0",
+        ),
         ("one that was told since keeps it", view(P, Some(&["0"]), &[("a", worker(&["0^"])), ("b", worker(&["0?"]))]), "a*: | b: 0"),
         ("what has ended is not moved", view(P, four, &[("a", worker(&["0.", "1.", "2.", "3."])), ("b", worker(&[]))]), "a*: 0 1 2 3 | b:"),
         ("a split that is gone is let go", view(P, Some(&["0"]), &[("a", worker(&["0", "9"]))]), "a*: 0"),
@@ -79,11 +95,23 @@ fn partitions() {
 fn queues() {
     let none: Option<&[&str]> = Some(&[]);
     let cases: &[(&str, View, &str)] = &[
-        ("each its own, the lowest free", view(C, None, &[("a", worker(&[])), ("b", worker(&["0"])), ("c", worker(&[]))]), "a*: 1 | b: 0 | c: 2"),
+        (
+            "each its own, the lowest free",
+            view(C, None, &[("a", worker(&[])), ("b", worker(&["0"])), ("c", worker(&[]))]),
+            "a*: 1 | b: 0 | c: 2",
+        ),
         ("a number is kept", view(C, none, &[("a", worker(&["5"]))]), "a*: 5"),
         ("what is left over is finished", view(C, Some(&["0", "1", "2"]), &[("a", worker(&["0"]))]), "a*: 0 1! 2!"),
-        ("left overs are spread", view(C, Some(&["0", "1", "2", "3"]), &[("a", worker(&["0"])), ("b", worker(&["1"]))]), "a*: 0 2! | b: 1 3!"),
-        ("a newcomer takes a left over as its own", view(C, Some(&["0", "1"]), &[("a", worker(&["0"])), ("b", worker(&[]))]), "a*: 0 | b: 1"),
+        (
+            "left overs are spread",
+            view(C, Some(&["0", "1", "2", "3"]), &[("a", worker(&["0"])), ("b", worker(&["1"]))]),
+            "a*: 0 2! | b: 1 3!",
+        ),
+        (
+            "a newcomer takes a left over as its own",
+            view(C, Some(&["0", "1"]), &[("a", worker(&["0"])), ("b", worker(&[]))]),
+            "a*: 0 | b: 1",
+        ),
         ("what drains stays until it is finished", view(C, Some(&["0", "1"]), &[("a", worker(&["0", "1!"]))]), "a*: 0 1!"),
         ("finished, but still listed: it stays", view(C, Some(&["1"]), &[("a", worker(&["0", "1."]))]), "a*: 0 1!"),
         ("finished and no longer listed: it goes", view(C, none, &[("a", worker(&["0", "1."]))]), "a*: 0"),

@@ -12,7 +12,14 @@ use crate::apply::{Error, Writer};
 use crate::names::{self, REVISION};
 
 /// Writes what differs. Stops at the first error: later objects need earlier ones.
-pub(crate) async fn apply(writer: &Writer, validated: &Validated, built: &Built, found: &Found, decision: &Decision, workers: Workers) -> Result<(), Error> {
+pub(crate) async fn apply(
+    writer: &Writer,
+    validated: &Validated,
+    built: &Built,
+    found: &Found,
+    decision: &Decision,
+    workers: Workers,
+) -> Result<(), Error> {
     let owner = &validated.owner;
     if let Some(account) = &built.service_account {
         writer.apply(owner, account, found.service_account.as_deref()).await?;
@@ -57,7 +64,10 @@ async fn clean(writer: &Writer, validated: &Validated, built: &Built, found: &Fo
     if let Some(account) = found.service_account.as_deref().filter(|_| built.service_account.is_none()) {
         let template = found.deployment.as_ref().and_then(|deployment| deployment.spec.as_ref()?.template.spec.as_ref());
         let used = template.is_some_and(|spec| spec.service_account_name.as_deref() == Some(&account.name_any()));
-        let pods_use = found.pods.iter().any(|pod| pod.spec.as_ref().is_some_and(|spec| spec.service_account_name.as_deref() == Some(&account.name_any())));
+        let pods_use = found
+            .pods
+            .iter()
+            .any(|pod| pod.spec.as_ref().is_some_and(|spec| spec.service_account_name.as_deref() == Some(&account.name_any())));
         if !used && !pods_use {
             writer.delete(owner, account).await?;
         }

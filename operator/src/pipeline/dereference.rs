@@ -126,7 +126,10 @@ fn check_of(pod: &Pod, now: Timestamp) -> Check {
         OneShot::Underway { obstacle } => Check::Underway { age: seconds_since(made), waits_for: obstacle.as_ref().map(describe) },
         OneShot::Ended { message, at } => match serde_json::from_str::<CheckOutcome>(&message) {
             Ok(outcome) => Check::Answered(outcome),
-            Err(_) => Check::Failed { age: seconds_since(at.unwrap_or(made)), message: format!("the check pod ended without a result: {message}") },
+            Err(_) => Check::Failed {
+                age: seconds_since(at.unwrap_or(made)),
+                message: format!("the check pod ended without a result: {message}"),
+            },
         },
     }
 }
@@ -161,7 +164,8 @@ mod tests {
         assert!(matches!(check_of(&ended(r#"{"revision":"r","problems":[]}"#), now), Check::Answered(outcome) if outcome.revision == "r"));
         assert!(matches!(check_of(&ended("boom"), now), Check::Failed { age: 5, message } if message.ends_with("boom")));
         let mut waits = pod(&json!({"phase": "Pending"}));
-        waits.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        waits.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
         assert_eq!(check_of(&waits, now), Check::Underway { age: 15, waits_for: None });
     }
 }

@@ -198,7 +198,11 @@ mod tests {
             ((Drained, 3, false, false, false), told(0, true, false)),
         ];
         for ((desired, replicas, started, drained, finished), expected) in cases {
-            assert_eq!(workers(desired, replicas, started, drained, finished), expected, "{desired:?} {replicas} {started} {drained} {finished}");
+            assert_eq!(
+                workers(desired, replicas, started, drained, finished),
+                expected,
+                "{desired:?} {replicas} {started} {drained} {finished}"
+            );
         }
     }
 }

@@ -15,12 +15,20 @@ use crate::names::Owner;
 use crate::settings::Settings;
 
 /// Annotations that once set, or still set, the security profile of a container: the operator alone does that.
-const PROFILE_ANNOTATIONS: [&str; 3] =
-    ["container.apparmor.security.beta.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/", "seccomp.security.alpha.kubernetes.io/"];
+const PROFILE_ANNOTATIONS: [&str; 3] = [
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+];
 
 /// Labels that the operator sets.
-const OWN_LABELS: [&str; 5] =
-    ["app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/managed-by", "app.kubernetes.io/part-of"];
+const OWN_LABELS: [&str; 5] = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/part-of",
+];
 
 /// A Pipeline that can be built from.
 #[derive(Clone, Debug)]
@@ -122,7 +130,8 @@ fn target(pipeline: &Pipeline, workload: &Workload, references: &References, set
         Ok(job) if problems.is_empty() => Target::Ready(Box::new(Ready { revision: job.revision(), secrets: secrets(&job), job })),
         Ok(_) => Target::Invalid(problems),
         Err(errors) => {
-            let (missing, unusable): (Vec<_>, Vec<_>) = errors.into_iter().partition(|error| matches!(error, resolve::Error::NotFound { .. }));
+            let (missing, unusable): (Vec<_>, Vec<_>) =
+                errors.into_iter().partition(|error| matches!(error, resolve::Error::NotFound { .. }));
             problems.extend(unusable.iter().map(unusable_reference));
             if problems.is_empty() { Target::Missing(missing) } else { Target::Invalid(problems) }
         }
@@ -131,7 +140,9 @@ fn target(pipeline: &Pipeline, workload: &Workload, references: &References, set
 
 fn unusable_reference(error: &resolve::Error) -> Problem {
     let (kind, name) = match error {
-        resolve::Error::NotFound { kind, name, .. } | resolve::Error::NotOneConnector { kind, name } | resolve::Error::RelativePath { kind, name, .. } => (kind, name),
+        resolve::Error::NotFound { kind, name, .. }
+        | resolve::Error::NotOneConnector { kind, name }
+        | resolve::Error::RelativePath { kind, name, .. } => (kind, name),
     };
     Problem { reason: "PlanInvalid".to_owned(), location: format!("{kind} {name}"), message: error.to_string(), hint: None }
 }
@@ -167,12 +178,27 @@ fn workload_problems(workload: &Workload) -> Vec<Problem> {
 /// Directories that the worker or the system needs.
 fn hides_ours(path: &str) -> bool {
     const EXACT: [&str; 4] = ["/", "/etc", "/tmp", "/var"];
-    const BELOW: [&str; 13] =
-        ["/bin", "/dev", "/etc/millrace", "/etc/ssl", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/lib/kubelet"];
+    const BELOW: [&str; 13] = [
+        "/bin",
+        "/dev",
+        "/etc/millrace",
+        "/etc/ssl",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/var/run",
+        "/var/lib/kubelet",
+    ];
     let path = path.trim_end_matches('/');
     let path = if path.is_empty() { "/" } else { path };
     let relative = !path.starts_with('/') || path.split('/').any(|part| matches!(part, "." | ".."));
-    relative || EXACT.contains(&path) || BELOW.iter().any(|dir| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    relative
+        || EXACT.contains(&path)
+        || BELOW.iter().any(|dir| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 fn problem(location: &str, message: &str, hint: &str) -> Problem {
@@ -261,14 +287,31 @@ mod tests {
     #[test]
     fn each_escape_from_the_hardened_pod_is_refused() {
         let annotate = |key: &'static str| move |w: &mut Workload| drop(w.pod_annotations.insert(key.into(), "unconfined".into()));
-        for key in ["container.apparmor.security.beta.kubernetes.io/worker", "seccomp.security.alpha.kubernetes.io/pod", "millrace.dev/revision"] {
+        for key in
+            ["container.apparmor.security.beta.kubernetes.io/worker", "seccomp.security.alpha.kubernetes.io/pod", "millrace.dev/revision"]
+        {
             assert!(first_problem(annotate(key)).starts_with("workload.podAnnotations"), "{key}");
         }
-        assert!(first_problem(|w| drop(w.pod_labels.insert("millrace.dev/pipeline".into(), "other".into()))).starts_with("workload.podLabels"));
-        assert!(first_problem(|w| drop(w.pod_labels.insert("app.kubernetes.io/part-of".into(), "x".into()))).starts_with("workload.podLabels"));
+        assert!(
+            first_problem(|w| drop(w.pod_labels.insert("millrace.dev/pipeline".into(), "other".into()))).starts_with("workload.podLabels")
+        );
+        assert!(
+            first_problem(|w| drop(w.pod_labels.insert("app.kubernetes.io/part-of".into(), "x".into()))).starts_with("workload.podLabels")
+        );
         let env = serde_json::from_value(serde_json::json!({"name": "MILLRACE_OPERATOR_URL", "value": "http://evil"})).unwrap();
         assert!(first_problem(|w| w.env.push(env)).starts_with("workload.env"));
-        for path in ["/", "/etc", "/etc/millrace", "/etc/millrace/secrets", "/var/run/secrets/millrace", "/tmp", "/proc", "/usr/local/bin", "data", "/data/../etc/ssl"] {
+        for path in [
+            "/",
+            "/etc",
+            "/etc/millrace",
+            "/etc/millrace/secrets",
+            "/var/run/secrets/millrace",
+            "/tmp",
+            "/proc",
+            "/usr/local/bin",
+            "data",
+            "/data/../etc/ssl",
+        ] {
             let volume = serde_json::from_value(serde_json::json!({"name": "v", "mountPath": path, "configMap": {"name": "c"}})).unwrap();
             assert!(first_problem(|w| w.volumes.push(volume)).starts_with("workload.volumes"), "{path}");
         }

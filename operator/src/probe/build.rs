@@ -33,7 +33,9 @@ pub(super) fn build<E: Endpoint>(owner: &Owner, object: &E, settings: &Settings)
         container: "probe",
         image: &settings.worker_image,
         pull_policy: &settings.worker_image_pull_policy,
-        args: ["probe", "--document", &format!("{PROBE_DIR}/{PROBE_FILE}"), "--termination-message", pod::TERMINATION_MESSAGE].map(str::to_owned).into(),
+        args: ["probe", "--document", &format!("{PROBE_DIR}/{PROBE_FILE}"), "--termination-message", pod::TERMINATION_MESSAGE]
+            .map(str::to_owned)
+            .into(),
         env: Vec::new(),
         resources: pod::one_shot_resources(),
         service_account: None,

@@ -130,6 +130,11 @@ pub(crate) fn next_look(decision: &Decision) -> Duration {
         Decision::Off | Decision::Alone | Decision::Reported(ProbeResult::Ok { .. } | ProbeResult::Unsupported) => SLOW,
         // What workers stop reporting, and failures that are due again, come without a change of any object.
         Decision::Reported(ProbeResult::Failed { .. }) | Decision::Keep => Duration::from_secs(30),
-        Decision::AwaitWorkers | Decision::Grace | Decision::Start | Decision::AwaitPod(_) | Decision::Read(_) | Decision::Broken { .. } => SOON,
+        Decision::AwaitWorkers
+        | Decision::Grace
+        | Decision::Start
+        | Decision::AwaitPod(_)
+        | Decision::Read(_)
+        | Decision::Broken { .. } => SOON,
     }
 }

@@ -164,7 +164,9 @@ fn read(pod: &Pod, now: Timestamp) -> OneShotProbe {
         OneShot::Underway { obstacle } => OneShotProbe::Underway { age: age(made), waits_for: obstacle.as_ref().map(describe) },
         OneShot::Ended { message, at } => match serde_json::from_str::<ProbeReport>(&message) {
             Ok(report) => OneShotProbe::Answered(report.result),
-            Err(_) => OneShotProbe::Failed { age: age(at.unwrap_or(made)), message: format!("the probe pod ended without a result: {message}") },
+            Err(_) => {
+                OneShotProbe::Failed { age: age(at.unwrap_or(made)), message: format!("the probe pod ended without a result: {message}") }
+            }
         },
     }
 }

@@ -33,7 +33,14 @@ pub(super) fn known(status: &EndpointStatus, generation: i64) -> Option<bool> {
 }
 
 /// The status.
-pub(super) fn derive<E: Endpoint>(object: &E, before: &EndpointStatus, decision: &Decision, used_by: i32, now: Timestamp, problem: Option<&apply::Error>) -> EndpointStatus {
+pub(super) fn derive<E: Endpoint>(
+    object: &E,
+    before: &EndpointStatus,
+    decision: &Decision,
+    used_by: i32,
+    now: Timestamp,
+    problem: Option<&apply::Error>,
+) -> EndpointStatus {
     let generation = object.meta().generation;
     let mut status = EndpointStatus { observed_generation: generation, used_by, ..before.clone() };
     let has_secrets = !object.secrets().is_empty();
@@ -59,24 +66,35 @@ fn findings(decision: &Decision, has_secrets: bool, problem: Option<&apply::Erro
     let mut findings = match (problem, decision) {
         (Some(problem), _) => vec![Finding::endpoint(Ready, Status::Unknown, EndpointReason::ProbeFailed, problem.to_string())],
         (None, Decision::Off) => not_looked_at(Status::True, EndpointReason::ProbeOff, "not probed: spec.probe.mode is Off"),
-        (None, Decision::Alone) => {
-            not_looked_at(Status::True, EndpointReason::ProbeUnsupported, "not probed: only the workers of a Pipeline that uses it can see it")
-        }
+        (None, Decision::Alone) => not_looked_at(
+            Status::True,
+            EndpointReason::ProbeUnsupported,
+            "not probed: only the workers of a Pipeline that uses it can see it",
+        ),
         (None, Decision::Reported(result) | Decision::Read(result)) => seen(result, has_secrets),
-        (None, Decision::AwaitWorkers) => not_looked_at(Status::Unknown, EndpointReason::Probing, "the workers of a Pipeline that uses it will probe it"),
+        (None, Decision::AwaitWorkers) => {
+            not_looked_at(Status::Unknown, EndpointReason::Probing, "the workers of a Pipeline that uses it will probe it")
+        }
         (None, Decision::Broken { message, .. }) => not_looked_at(Status::Unknown, EndpointReason::ProbeFailed, message),
         // While a probe is under way, what was known stays.
         (None, Decision::Grace | Decision::Start | Decision::AwaitPod(_) | Decision::Keep) => Vec::new(),
     };
     findings.push(match decision {
-        Decision::Grace | Decision::Start | Decision::AwaitPod(None) => Finding::endpoint(Reconciling, true, EndpointReason::Probing, "a pod probes it"),
-        Decision::AwaitPod(Some(waits_for)) => Finding::endpoint(Reconciling, true, EndpointReason::Probing, format!("the probe pod waits for {waits_for}")),
+        Decision::Grace | Decision::Start | Decision::AwaitPod(None) => {
+            Finding::endpoint(Reconciling, true, EndpointReason::Probing, "a pod probes it")
+        }
+        Decision::AwaitPod(Some(waits_for)) => {
+            Finding::endpoint(Reconciling, true, EndpointReason::Probing, format!("the probe pod waits for {waits_for}"))
+        }
         Decision::AwaitWorkers => Finding::endpoint(Reconciling, true, EndpointReason::Probing, "workers will probe it"),
-        Decision::Broken { message, .. } => Finding::endpoint(Reconciling, true, EndpointReason::ProbeFailed, format!("tried again: {message}")),
+        Decision::Broken { message, .. } => {
+            Finding::endpoint(Reconciling, true, EndpointReason::ProbeFailed, format!("tried again: {message}"))
+        }
         Decision::Off | Decision::Alone | Decision::Reported(_) | Decision::Read(_) | Decision::Keep => idle(),
     });
     findings.push(match decision {
-        Decision::Reported(ProbeResult::Failed { reason: ErrorReason::Invalid, message }) | Decision::Read(ProbeResult::Failed { reason: ErrorReason::Invalid, message }) => {
+        Decision::Reported(ProbeResult::Failed { reason: ErrorReason::Invalid, message })
+        | Decision::Read(ProbeResult::Failed { reason: ErrorReason::Invalid, message }) => {
             Finding::endpoint(Stalled, true, EndpointReason::Invalid, message.clone())
         }
         _ => calm(),
@@ -102,7 +120,12 @@ fn seen(result: &ProbeResult, has_secrets: bool) -> Vec<Finding> {
         ProbeResult::Unsupported => {
             let message = "this connector cannot be probed: nothing was looked at";
             let unknown = |type_| Finding::endpoint(type_, Status::Unknown, EndpointReason::ProbeUnsupported, message);
-            vec![Finding::endpoint(Ready, true, EndpointReason::ProbeUnsupported, message), unknown(Reachable), unknown(Authorized), secrets(true, "")]
+            vec![
+                Finding::endpoint(Ready, true, EndpointReason::ProbeUnsupported, message),
+                unknown(Reachable),
+                unknown(Authorized),
+                secrets(true, ""),
+            ]
         }
         ProbeResult::Failed { reason, message } => {
             let why = endpoint_reason(*reason);

@@ -6,6 +6,6 @@ pub(crate) mod server;
 pub(crate) mod trouble;
 mod view;
 
-pub(crate) use registry::{Facts, PodLife, Registry, Snapshot, TaskFact, TroubleFact};
 #[cfg(test)]
 pub(crate) use registry::WorkerFact;
+pub(crate) use registry::{Facts, PodLife, Registry, Snapshot, TaskFact, TroubleFact};

@@ -26,7 +26,12 @@ pub(crate) fn counts(fact: &TroubleFact) -> bool {
 /// Whether an error says something of the Source or Sink itself, not of the records.
 pub(crate) fn is_of_the_system(reason: ErrorReason) -> bool {
     match reason {
-        ErrorReason::Unreachable | ErrorReason::ServerError | ErrorReason::AccessDenied | ErrorReason::NotFound | ErrorReason::Invalid | ErrorReason::SecretMissing => true,
+        ErrorReason::Unreachable
+        | ErrorReason::ServerError
+        | ErrorReason::AccessDenied
+        | ErrorReason::NotFound
+        | ErrorReason::Invalid
+        | ErrorReason::SecretMissing => true,
         ErrorReason::Throttled | ErrorReason::DataLost | ErrorReason::PoisonRecord | ErrorReason::Corrupt | ErrorReason::Internal => false,
     }
 }

@@ -35,7 +35,10 @@ pub fn manifests(endpoints: &Endpoints, run: &str) -> Result<String> {
         endpoints.aws
     );
     let replacements = [
-        ("https://sqs.eu-west-1.amazonaws.com/123456789012/edge-logs\"}}", format!("{}\", visibilityTimeoutSeconds: 20}}}}", endpoints.queue)),
+        (
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/edge-logs\"}}",
+            format!("{}\", visibilityTimeoutSeconds: 20}}}}", endpoints.queue),
+        ),
         ("https://search.example.com:9200", endpoints.opensearch.clone()),
         ("    basicAuth: {secretRef: {name: search-login}}\n", String::new()),
         ("  state: {location: \"s3://state/edge\"}\n", workload),

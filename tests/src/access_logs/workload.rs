@@ -90,7 +90,8 @@ impl Workload {
         for line in 0..self.lines {
             let identity = identity(object, line);
             let second = (object * self.lines + line) % 86_400;
-            let (date, time) = (format!("2026-11-{:02}", 20 + object % 3), format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60));
+            let (date, time) =
+                (format!("2026-11-{:02}", 20 + object % 3), format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60));
             if self.is_malformed(object, line) {
                 let bytes = if line % 2 == 0 { "many" } else { "" };
                 let _infallible = writeln!(text, "{date}\t{time}\tFRA56-P1\t{bytes}\t192.0.2.7\tGET\t{identity}");
@@ -160,9 +161,11 @@ fn event(number: usize, key: &str) -> String {
         0 => direct,
         1 => json!({"Type": "Notification", "MessageId": format!("m-{number}"), "TopicArn": "arn:aws:sns:eu-west-1:123456789012:logs",
                     "Message": direct.to_string(), "Timestamp": "2026-11-23T10:00:01.000Z"}),
-        _ => json!({"version": "0", "id": format!("e-{number}"), "detail-type": "Object Created", "source": "aws.s3", "account": "123456789012",
+        _ => {
+            json!({"version": "0", "id": format!("e-{number}"), "detail-type": "Object Created", "source": "aws.s3", "account": "123456789012",
                     "time": "2026-11-23T10:00:00Z", "region": "eu-west-1",
-                    "detail": {"version": "0", "bucket": {"name": BUCKET}, "object": {"key": key, "size": 1}, "reason": "PutObject"}}),
+                    "detail": {"version": "0", "bucket": {"name": BUCKET}, "object": {"key": key, "size": 1}, "reason": "PutObject"}})
+        }
     };
     shaped.to_string()
 }

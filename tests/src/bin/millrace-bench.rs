@@ -23,7 +23,11 @@ async fn main() -> Result<()> {
     image::build(Image::Operator, Profile::Release)?;
     for (image, goal) in [(Image::Worker, 20), (Image::Operator, 8)] {
         let archive = image::pack(image, Profile::Release, None)?;
-        println!("M4  image of the {:8} compressed      goal <= {goal:3} MB   measured {:6.1} MB", image.name(), megabytes(archive.compressed_size()?));
+        println!(
+            "M4  image of the {:8} compressed      goal <= {goal:3} MB   measured {:6.1} MB",
+            image.name(),
+            megabytes(archive.compressed_size()?)
+        );
     }
     let (median, min, max) = first_row(&worker)?;
     println!("C1  exec to first row (CSV, warm cache)   goal <= 100 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {STARTS} starts)");

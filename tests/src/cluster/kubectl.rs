@@ -18,7 +18,10 @@ pub(super) async fn run<S: AsRef<OsStr>>(program: &str, kubeconfig: &Path, argum
     let helm = installed::cache()?.join("helm");
     let mut command = Command::new(installed::program(program)?);
     command.args(arguments).env("KUBECONFIG", kubeconfig).kill_on_drop(true);
-    command.env("HELM_CACHE_HOME", helm.join("cache")).env("HELM_CONFIG_HOME", helm.join("config")).env("HELM_DATA_HOME", helm.join("data"));
+    command
+        .env("HELM_CACHE_HOME", helm.join("cache"))
+        .env("HELM_CONFIG_HOME", helm.join("config"))
+        .env("HELM_DATA_HOME", helm.join("data"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let shown = || arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
 

@@ -81,7 +81,11 @@ impl Cluster {
             return Ok(foreign);
         }
         let lock = own::lock().await?;
-        let kind = if own::is_running().await { Kind::Running } else { Kind::Own { _own: Box::new(own::Own::start(Lifetime::Owned, lock).await?) } };
+        let kind = if own::is_running().await {
+            Kind::Running
+        } else {
+            Kind::Own { _own: Box::new(own::Own::start(Lifetime::Owned, lock).await?) }
+        };
         Ok(Self { kubeconfig: own_kubeconfig, kind, loading: Mutex::new(()) })
     }
 

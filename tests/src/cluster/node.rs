@@ -159,7 +159,11 @@ struct Layout {
 impl Layout {
     fn new(cluster: &Path, number: u8) -> Result<Self> {
         let (name, socket) = (name(number), socket(cluster, number));
-        ensure!(socket.as_os_str().len() < LONGEST_SOCKET, "{} is too long for a socket: set XDG_CACHE_HOME to a shorter path", socket.display());
+        ensure!(
+            socket.as_os_str().len() < LONGEST_SOCKET,
+            "{} is too long for a socket: set XDG_CACHE_HOME to a shorter path",
+            socket.display()
+        );
         let folder = cluster.join(&name);
         fs::create_dir_all(folder.join("cni")).with_context(|| format!("make {}", folder.display()))?;
         let snapshotter = snapshotter(&folder)?;

@@ -7,8 +7,8 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
-use arrow_csv::ReaderBuilder;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_csv::ReaderBuilder;
 use bytes::Bytes;
 use flate2::Compression as Level;
 use flate2::read::GzDecoder;

@@ -105,15 +105,7 @@ impl Local {
         let assembled = Arc::new(assembled);
         let tasks = Tasks::new(Arc::clone(&assembled), store.clone());
         let (shown, _) = watch::channel(Vec::new());
-        Ok(Self {
-            name,
-            assembled,
-            store,
-            tasks,
-            wanted: Assignment::default(),
-            shown,
-            ready: Arc::new(AtomicBool::new(true)),
-        })
+        Ok(Self { name, assembled, store, tasks, wanted: Assignment::default(), shown, ready: Arc::new(AtomicBool::new(true)) })
     }
 
     fn shown(&self) -> http::Shown {
@@ -154,7 +146,8 @@ impl Local {
         use millrace_crds::report::TaskPhase;
         for task in tasks {
             if task.phase == TaskPhase::Fenced {
-                let message = format!("pipeline {}: another process has taken over split {} of {}", self.name, task.task.split, task.task.input);
+                let message =
+                    format!("pipeline {}: another process has taken over split {} of {}", self.name, task.task.split, task.task.input);
                 return Some(Stop::Refused { code: exit::FENCED, message });
             }
             for trouble in &task.troubles {

@@ -1,7 +1,7 @@
 //! Secrets of local runs as files, as the kubelet would mount them. They live in a private temporary directory that goes with the process.
 
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;

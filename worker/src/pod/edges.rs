@@ -88,7 +88,9 @@ async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>
                     found.lock().unwrap_or_else(PoisonError::into_inner).splits.insert(input.name.clone(), splits);
                 }
                 // The probe tells users; what was found before stays.
-                Err(error) => tracing::warn!(input = %input.name, reason = ?error.reason, error = %error.message, "cannot search for splits"),
+                Err(error) => {
+                    tracing::warn!(input = %input.name, reason = ?error.reason, error = %error.message, "cannot search for splits")
+                }
             }
         }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use millrace_connectors::aws::open_store;
 use millrace_crds::job::Job;
-use millrace_crds::report::{Assignment, CheckOutcome, InputSplits, ProbeReport, Problem, REPORT_VERSION, Report, TaskReport, Trouble, TroublePart, WorkerPhase};
+use millrace_crds::report::{
+    Assignment, CheckOutcome, InputSplits, ProbeReport, Problem, REPORT_VERSION, Report, TaskReport, Trouble, TroublePart, WorkerPhase,
+};
 use millrace_engine::checkpoint::{self, Clock};
 use millrace_engine::connector::{Backoff, ConnectorError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,11 +36,8 @@ pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<u8> {
     let (tasks, shown) = watch::channel(Vec::new());
     let ready = Arc::new(AtomicBool::new(false));
     let identity = &job.pipeline;
-    let show = http::Shown {
-        pipeline: format!("{}/{}", identity.namespace, identity.name).into(),
-        ready: Arc::clone(&ready),
-        tasks: shown,
-    };
+    let show =
+        http::Shown { pipeline: format!("{}/{}", identity.namespace, identity.name).into(), ready: Arc::clone(&ready), tasks: shown };
     let mut server = JoinSet::new();
     server.spawn(http::serve(args.http, vec![show]));
 
@@ -212,10 +211,7 @@ impl Reporter {
         self.tasks.as_ref().map(Tasks::report).unwrap_or_default()
     }
 
-    async fn report(
-        &mut self,
-        found: Option<(Vec<InputSplits>, Vec<ProbeReport>)>,
-    ) -> anyhow::Result<Assignment> {
+    async fn report(&mut self, found: Option<(Vec<InputSplits>, Vec<ProbeReport>)>) -> anyhow::Result<Assignment> {
         self.sequence += 1;
         let (splits, probes) = found.unwrap_or_default();
         let report = Report {

@@ -20,7 +20,9 @@ pub(super) fn build(validated: &Validated, ready: &Ready) -> Pod {
         container: "check",
         image: &shell.image,
         pull_policy: &shell.pull_policy,
-        args: ["check", "--job", &format!("{JOB_DIR}/{JOB_FILE}"), "--termination-message", pod::TERMINATION_MESSAGE].map(str::to_owned).into(),
+        args: ["check", "--job", &format!("{JOB_DIR}/{JOB_FILE}"), "--termination-message", pod::TERMINATION_MESSAGE]
+            .map(str::to_owned)
+            .into(),
         env: Vec::new(),
         resources: pod::one_shot_resources(),
         service_account: None,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec,
-    Probe, ProjectedVolumeSource, ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    ConfigMapVolumeSource, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+    PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -85,7 +86,12 @@ fn pod_spec(validated: &Validated, ready: &Ready, selector: BTreeMap<String, Str
         volumes,
     });
     for container in &mut spec.containers {
-        let port = ContainerPort { container_port: HTTP_PORT.0, name: Some(HTTP_PORT.1.to_owned()), protocol: Some("TCP".to_owned()), ..ContainerPort::default() };
+        let port = ContainerPort {
+            container_port: HTTP_PORT.0,
+            name: Some(HTTP_PORT.1.to_owned()),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        };
         container.ports = Some(vec![port]);
         container.liveness_probe = Some(probe("/healthz", 10, 6));
         container.readiness_probe = Some(probe("/readyz", 5, 3));
@@ -94,7 +100,8 @@ fn pod_spec(validated: &Validated, ready: &Ready, selector: BTreeMap<String, Str
     spec.node_selector = (!workload.node_selector.is_empty()).then(|| workload.node_selector.clone());
     spec.tolerations = (!workload.tolerations.is_empty()).then(|| workload.tolerations.clone());
     spec.priority_class_name.clone_from(&workload.priority_class_name);
-    spec.topology_spread_constraints = Some(["kubernetes.io/hostname", "topology.kubernetes.io/zone"].map(|key| spread(key, selector.clone())).into());
+    spec.topology_spread_constraints =
+        Some(["kubernetes.io/hostname", "topology.kubernetes.io/zone"].map(|key| spread(key, selector.clone())).into());
     spec
 }
 
@@ -135,16 +142,26 @@ fn user_volume(volume: &pipeline::VolumeMount) -> (Volume, VolumeMount) {
     let built = Volume {
         name: name.clone(),
         persistent_volume_claim: claim.map(|claim| PersistentVolumeClaimVolumeSource { claim_name: claim.name.clone(), read_only: None }),
-        config_map: volume.config_map.as_ref().map(|map| ConfigMapVolumeSource { name: map.name.clone(), ..ConfigMapVolumeSource::default() }),
+        config_map: volume
+            .config_map
+            .as_ref()
+            .map(|map| ConfigMapVolumeSource { name: map.name.clone(), ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
-    let mount = VolumeMount { name, mount_path: volume.mount_path.clone(), read_only: claim.is_none().then_some(true), ..VolumeMount::default() };
+    let mount =
+        VolumeMount { name, mount_path: volume.mount_path.clone(), read_only: claim.is_none().then_some(true), ..VolumeMount::default() };
     (built, mount)
 }
 
 fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
     let get = HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String(HTTP_PORT.1.to_owned()), ..HTTPGetAction::default() };
-    Probe { http_get: Some(get), period_seconds: Some(period_seconds), timeout_seconds: Some(5), failure_threshold: Some(failures), ..Probe::default() }
+    Probe {
+        http_get: Some(get),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
 }
 
 /// Workers on different nodes and in different zones, if there are any.

@@ -34,5 +34,8 @@ pub(crate) fn egress() -> NetworkPolicyEgressRule {
     };
     // Some network plugins do not count pods among addresses.
     let pods = NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() };
-    NetworkPolicyEgressRule { ports: None, to: Some(vec![block("0.0.0.0/0", "169.254.169.254/32"), block("::/0", "fd00:ec2::254/128"), pods]) }
+    NetworkPolicyEgressRule {
+        ports: None,
+        to: Some(vec![block("0.0.0.0/0", "169.254.169.254/32"), block("::/0", "fd00:ec2::254/128"), pods]),
+    }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -42,7 +42,11 @@ pub(crate) struct Draft<'a> {
 /// A pod spec, hardened.
 pub(crate) fn harden(draft: Draft<'_>) -> PodSpec {
     let tmp = (
-        Volume { name: "tmp".to_owned(), empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity("1Gi".to_owned())), medium: None }), ..Volume::default() },
+        Volume {
+            name: "tmp".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity("1Gi".to_owned())), medium: None }),
+            ..Volume::default()
+        },
         VolumeMount { name: "tmp".to_owned(), mount_path: "/tmp".to_owned(), ..VolumeMount::default() },
     );
     let (volumes, mounts): (Vec<_>, Vec<_>) = draft.volumes.into_iter().chain([tmp]).unzip();
@@ -103,7 +107,8 @@ pub(crate) fn secret_volumes<'a>(names: impl IntoIterator<Item = &'a String>) ->
 
 /// A ConfigMap as folder.
 pub(crate) fn config_map_volume(volume: &str, config_map: &str, path: &str) -> (Volume, VolumeMount) {
-    let source = ConfigMapVolumeSource { name: config_map.to_owned(), default_mode: Some(READ_ONLY_MODE), ..ConfigMapVolumeSource::default() };
+    let source =
+        ConfigMapVolumeSource { name: config_map.to_owned(), default_mode: Some(READ_ONLY_MODE), ..ConfigMapVolumeSource::default() };
     mounted(Volume { name: volume.to_owned(), config_map: Some(source), ..Volume::default() }, path.to_owned())
 }
 

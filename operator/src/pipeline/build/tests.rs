@@ -203,14 +203,32 @@ mod arbitrary {
 
     fn word() -> impl Strategy<Value = String> {
         prop::sample::select(vec![
-            "a", "team", "millrace.dev/pipeline", "app.kubernetes.io/name", "container.apparmor.security.beta.kubernetes.io/worker", "MILLRACE_WORKER_NAME", "PATH",
-            "RUST_LOG", "seccomp.security.alpha.kubernetes.io/pod", "example.com/x",
+            "a",
+            "team",
+            "millrace.dev/pipeline",
+            "app.kubernetes.io/name",
+            "container.apparmor.security.beta.kubernetes.io/worker",
+            "MILLRACE_WORKER_NAME",
+            "PATH",
+            "RUST_LOG",
+            "seccomp.security.alpha.kubernetes.io/pod",
+            "example.com/x",
         ])
         .prop_map(str::to_owned)
     }
 
     fn path() -> impl Strategy<Value = String> {
-        prop::sample::select(vec!["/data", "/etc/millrace/job", "/var/run/secrets/millrace", "/tmp/x", "/proc/self", "/etc/ssl/certs", "/", "/data/../proc"]).prop_map(str::to_owned)
+        prop::sample::select(vec![
+            "/data",
+            "/etc/millrace/job",
+            "/var/run/secrets/millrace",
+            "/tmp/x",
+            "/proc/self",
+            "/etc/ssl/certs",
+            "/",
+            "/data/../proc",
+        ])
+        .prop_map(str::to_owned)
     }
 
     proptest! {

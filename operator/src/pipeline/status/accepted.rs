@@ -11,14 +11,18 @@ use super::{Observed, again, words};
 pub(super) fn finding(observed: &Observed<'_>) -> Finding {
     let ready = match &observed.validated.target {
         Target::Invalid(problems) => return refused(problems),
-        Target::Missing(_) => return as_before(observed).unwrap_or_else(|| unknown(PipelineReason::Pending, "planned once every Source and Sink exists")),
+        Target::Missing(_) => {
+            return as_before(observed).unwrap_or_else(|| unknown(PipelineReason::Pending, "planned once every Source and Sink exists"));
+        }
         Target::Ready(ready) => ready,
     };
     match observed.decision {
         Decision::Refuse(outcome) => refused(&outcome.problems),
         Decision::Switch(outcome) => planned(outcome.plan.as_ref()),
         Decision::CheckFailed { message, .. } => unknown(PipelineReason::CheckFailed, message),
-        Decision::Check | Decision::AwaitCheck { waits_for: None } => unknown(PipelineReason::Checking, "a pod checks the new revision; what runs stays"),
+        Decision::Check | Decision::AwaitCheck { waits_for: None } => {
+            unknown(PipelineReason::Checking, "a pod checks the new revision; what runs stays")
+        }
         Decision::AwaitCheck { waits_for: Some(waits_for) } => {
             unknown(PipelineReason::Checking, &format!("the pod that checks the new revision waits for {waits_for}; what runs stays"))
         }

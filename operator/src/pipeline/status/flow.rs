@@ -37,7 +37,9 @@ pub(super) fn data(observed: &Observed<'_>) -> Finding {
     if let Some((reason, fact)) = worst(observed) {
         return of(Status::False, reason, words::sentence(fact));
     }
-    let stuck = |task: &&TaskFact| task.report.phase == TaskPhase::Running && !task.report.idle && task.report.lag_records > Some(0) && task.still >= STUCK;
+    let stuck = |task: &&TaskFact| {
+        task.report.phase == TaskPhase::Running && !task.report.idle && task.report.lag_records > Some(0) && task.still >= STUCK
+    };
     if let Some(task) = tasks(observed).find(stuck) {
         let (input, split) = (&task.report.task.input, &task.report.task.split);
         let message = format!("split {split} of input {input} has records to read and has not moved for {} s", task.still.as_secs());
@@ -89,12 +91,16 @@ pub(super) fn checkpoint(observed: &Observed<'_>) -> Finding {
         let reason = if fact.trouble.reason == ErrorReason::Corrupt { PipelineReason::Corrupt } else { PipelineReason::StoreUnavailable };
         return of(Status::False, reason, words::sentence(fact));
     }
-    let timeout = observed.pipeline.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.timeout_seconds).unwrap_or(CHECKPOINT_TIMEOUT);
+    let timeout =
+        observed.pipeline.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.timeout_seconds).unwrap_or(CHECKPOINT_TIMEOUT);
     let timeout = Duration::from_secs(timeout.into());
     let open = || tasks(observed).filter(|task| task.report.phase != TaskPhase::Finished);
     if let Some(late) = open().filter(|task| task.epoch_age > timeout).max_by_key(|task| task.epoch_age) {
         let (input, split, age) = (&late.report.task.input, &late.report.task.split, late.epoch_age.as_secs());
-        let message = format!("split {split} of input {input} has closed no epoch for {age} s, more than spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
+        let message = format!(
+            "split {split} of input {input} has closed no epoch for {age} s, more than spec.checkpoint.timeoutSeconds ({})",
+            timeout.as_secs()
+        );
         return of(Status::False, PipelineReason::Timeout, message);
     }
     if tasks(observed).any(|task| task.report.epoch_at_millis.is_some()) {
@@ -110,6 +116,11 @@ pub(super) fn dead_letters(observed: &Observed<'_>) -> Finding {
         let message = "records were dead-lettered in the last 5 minutes: their envelopes in the dead-letter Sinks say why";
         Finding::pipeline(PipelineCondition::DeadLettering, true, PipelineReason::RecordsDeadLettered, message)
     } else {
-        Finding::pipeline(PipelineCondition::DeadLettering, false, PipelineReason::NoDeadLetters, "no record was dead-lettered in the last 5 minutes")
+        Finding::pipeline(
+            PipelineCondition::DeadLettering,
+            false,
+            PipelineReason::NoDeadLetters,
+            "no record was dead-lettered in the last 5 minutes",
+        )
     }
 }

@@ -5,10 +5,10 @@ mod flow;
 mod numbers;
 mod ready;
 mod references;
-mod words;
-mod workload;
 #[cfg(test)]
 mod tests;
+mod words;
+mod workload;
 
 use std::time::Duration;
 

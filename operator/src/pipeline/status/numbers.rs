@@ -45,7 +45,10 @@ fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &Referenc
     let tasks: Vec<_> = observed.reports.workers.iter().flat_map(|worker| &worker.tasks).collect();
     let of_input = |input: &str| dead_lettered(tasks.iter().filter(|task| task.report.task.input == input));
     let spec = &observed.pipeline.spec;
-    let inputs = spec.inputs.iter().map(|input| EndStatus { dead_lettered: of_input(&input.name), ..end(&input.name, references.sources.get(&input.source_ref.name)) });
+    let inputs = spec.inputs.iter().map(|input| EndStatus {
+        dead_lettered: of_input(&input.name),
+        ..end(&input.name, references.sources.get(&input.source_ref.name))
+    });
     let outputs = spec.outputs.iter().map(|output| end(&output.name, references.sinks.get(&output.sink_ref.name)));
     let mut status = PipelineStatus {
         lag: None,
@@ -69,12 +72,15 @@ fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &Referenc
 /// Whether two statuses have the same numbers, whenever they were seen.
 fn is_same(one: &PipelineStatus, other: &PipelineStatus) -> bool {
     let lag = |status: &PipelineStatus| status.lag.as_ref().map(|lag| (lag.records, lag.seconds));
-    let counts = |status: &PipelineStatus| status.inputs.iter().map(|end| (end.name.clone(), end.dead_lettered)).collect::<BTreeMap<_, _>>();
+    let counts =
+        |status: &PipelineStatus| status.inputs.iter().map(|end| (end.name.clone(), end.dead_lettered)).collect::<BTreeMap<_, _>>();
     lag(one) == lag(other) && one.checkpoint == other.checkpoint && one.dead_lettered == other.dead_lettered && counts(one) == counts(other)
 }
 
 fn lag(observed: &Observed<'_>, tasks: &[&TaskFact]) -> LagStatus {
-    let competing = |input: &str| plans(observed).flat_map(|plan| &plan.inputs).any(|plan| plan.input == input && plan.distribution == Distribution::Competing);
+    let competing = |input: &str| {
+        plans(observed).flat_map(|plan| &plan.inputs).any(|plan| plan.input == input && plan.distribution == Distribution::Competing)
+    };
     let mut records: BTreeMap<&str, u64> = BTreeMap::new();
     for task in tasks {
         if let Some(lag) = task.report.lag_records {
@@ -91,7 +97,8 @@ fn lag(observed: &Observed<'_>, tasks: &[&TaskFact]) -> LagStatus {
 
 fn checkpoint(observed: &Observed<'_>, before: &PipelineStatus, tasks: &[&TaskFact]) -> Option<CheckpointStatus> {
     let before = before.checkpoint.as_ref();
-    let furthest_behind = tasks.iter().filter_map(|task| task.report.epoch_at_millis).min().and_then(|millis| Timestamp::from_second(millis / 1000).ok());
+    let furthest_behind =
+        tasks.iter().filter_map(|task| task.report.epoch_at_millis).min().and_then(|millis| Timestamp::from_second(millis / 1000).ok());
     let location = observed.validated.target.ready().map(|ready| ready.job.state.location.clone());
     let status = CheckpointStatus {
         // Without workers the last one known is still the last one.
@@ -113,7 +120,9 @@ fn plan(observed: &Observed<'_>, before: &PipelineStatus) -> Option<PlanStatus> 
 /// Plans of workers, those of the revision that runs first.
 fn plans<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a PlanReport> {
     let current = |revision: &str| observed.running.is_some_and(|running| running.revision == revision);
-    let of = move |wanted: bool| accepted::checks(observed).filter(move |check| current(&check.revision) == wanted).filter_map(|check| check.plan.as_ref());
+    let of = move |wanted: bool| {
+        accepted::checks(observed).filter(move |check| current(&check.revision) == wanted).filter_map(|check| check.plan.as_ref())
+    };
     of(true).chain(of(false))
 }
 

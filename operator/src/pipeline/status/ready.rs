@@ -31,7 +31,12 @@ const CAUSES: [PipelineCondition; 7] = [
 ];
 
 fn ready(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
-    let of = |status: Status, reason: &'static str, message: String| Finding { type_: PipelineCondition::Ready.as_str(), status, reason, message };
+    let of = |status: Status, reason: &'static str, message: String| Finding {
+        type_: PipelineCondition::Ready.as_str(),
+        status,
+        reason,
+        message,
+    };
     if let Some(problem) = observed.problem {
         let reason = problem.needs_a_human().unwrap_or(PipelineReason::Degraded);
         let reason = if matches!(problem, apply::Error::NamespaceTerminating { .. }) { PipelineReason::Terminating } else { reason };
@@ -53,14 +58,17 @@ fn ready(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
     let flow = aspect(aspects, PipelineCondition::DataFlowing);
     match flow.map(|flow| flow.reason) {
         Some("SourceIdle") => of(Status::True, PipelineReason::Idle.as_str(), "ready; the sources have nothing to give".to_owned()),
-        Some("Completed") => of(Status::True, PipelineReason::Completed.as_str(), "every input has ended and everything is durable".to_owned()),
+        Some("Completed") => {
+            of(Status::True, PipelineReason::Completed.as_str(), "every input has ended and everything is durable".to_owned())
+        }
         _ => of(Status::True, PipelineReason::Running.as_str(), "records flow".to_owned()),
     }
 }
 
 /// The reason of the summary: a sink that takes nothing is called that, whatever the sink says; what runs short of workers while it rolls is on its way.
 fn summary(cause: &Finding, aspects: &[Finding], observed: &Observed<'_>) -> &'static str {
-    let sink_stalled = is(aspects, PipelineCondition::DataFlowing, Status::False).is_some_and(|flow| flow.reason == PipelineReason::SinkStalled.as_str());
+    let sink_stalled =
+        is(aspects, PipelineCondition::DataFlowing, Status::False).is_some_and(|flow| flow.reason == PipelineReason::SinkStalled.as_str());
     if cause.type_ == PipelineCondition::SinksReady.as_str() && cause.reason == PipelineReason::Unreachable.as_str() && sink_stalled {
         return PipelineReason::SinkStalled.as_str();
     }
@@ -88,7 +96,9 @@ fn reconciling(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
         return of(true, PipelineReason::Progressing, "an object could not be written; trying again".to_owned());
     }
     match observed.decision {
-        Decision::Check | Decision::AwaitCheck { .. } => return of(true, PipelineReason::Checking, "the new revision is checked".to_owned()),
+        Decision::Check | Decision::AwaitCheck { .. } => {
+            return of(true, PipelineReason::Checking, "the new revision is checked".to_owned());
+        }
         Decision::CheckFailed { .. } => return of(true, PipelineReason::CheckFailed, "the check is tried again".to_owned()),
         Decision::Start | Decision::Switch(_) => return of(true, PipelineReason::RollingOut, "workers of this revision start".to_owned()),
         Decision::Hold | Decision::Follow | Decision::Refuse(_) => {}
@@ -102,7 +112,8 @@ fn reconciling(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
     if workload.exists && !workload.rolled_out {
         return of(true, PipelineReason::RollingOut, format!("{} of {} workers are ready", workload.ready, observed.workers.replicas));
     }
-    let restoring = is(aspects, PipelineCondition::DataFlowing, Status::Unknown).filter(|flow| flow.reason == PipelineReason::Restoring.as_str());
+    let restoring =
+        is(aspects, PipelineCondition::DataFlowing, Status::Unknown).filter(|flow| flow.reason == PipelineReason::Restoring.as_str());
     if let Some(restoring) = restoring {
         return of(true, PipelineReason::Restoring, restoring.message.clone());
     }
@@ -127,10 +138,10 @@ fn stalled(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
         PipelineReason::Corrupt,
     ];
     let accepted = is(aspects, PipelineCondition::Accepted, Status::False);
-    let other = aspects.iter().find(|finding| finding.status == Status::False && for_good.iter().any(|reason| reason.as_str() == finding.reason));
+    let other =
+        aspects.iter().find(|finding| finding.status == Status::False && for_good.iter().any(|reason| reason.as_str() == finding.reason));
     match accepted.or(other) {
         Some(cause) => of(true, cause.reason, cause.message.clone()),
         None => of(false, PipelineReason::UpToDate.as_str(), "no human is needed".to_owned()),
     }
 }
-

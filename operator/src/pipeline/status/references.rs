@@ -57,7 +57,8 @@ fn finding(observed: &Observed<'_>, type_: PipelineCondition, verdicts: &BTreeMa
         let sentences: Vec<_> = bad.iter().map(|(_, message)| message.clone()).collect();
         return Finding::pipeline(type_, false, *reason, words::first_of(&sentences, what));
     }
-    let unknown: Vec<_> = verdicts.iter().filter(|(_, verdict)| **verdict == Verdict::Unknown).map(|(name, _)| format!("\"{name}\"")).collect();
+    let unknown: Vec<_> =
+        verdicts.iter().filter(|(_, verdict)| **verdict == Verdict::Unknown).map(|(name, _)| format!("\"{name}\"")).collect();
     if unknown.is_empty() {
         return Finding::pipeline(type_, true, PipelineReason::Resolved, format!("every {what} exists and answers"));
     }
@@ -77,12 +78,21 @@ fn verdict(observed: &Observed<'_>, part: TroublePart, name: &str) -> Verdict {
     if let Some(fact) = worst {
         return Verdict::Bad(words::reason(fact.trouble.reason), words::sentence(fact));
     }
-    let runs = observed.reports.workers.iter().flat_map(|worker| &worker.tasks).any(|task| task.report.phase == TaskPhase::Running && task.report.troubles.is_empty());
+    let runs = observed
+        .reports
+        .workers
+        .iter()
+        .flat_map(|worker| &worker.tasks)
+        .any(|task| task.report.phase == TaskPhase::Running && task.report.troubles.is_empty());
     let probe = observed.reports.probes.iter().filter(|probe| probe.kind == part && probe.name == name).max_by_key(|probe| probe.at_millis);
     match probe.map(|probe| &probe.result) {
         // What may be over in a moment does not count against tasks that run.
-        Some(ProbeResult::Failed { reason: ErrorReason::Unreachable | ErrorReason::ServerError | ErrorReason::Throttled, .. }) if runs => Verdict::Good,
-        Some(ProbeResult::Failed { reason, message }) => Verdict::Bad(words::reason(*reason), format!("{}: {message}", words::part(part, name))),
+        Some(ProbeResult::Failed { reason: ErrorReason::Unreachable | ErrorReason::ServerError | ErrorReason::Throttled, .. }) if runs => {
+            Verdict::Good
+        }
+        Some(ProbeResult::Failed { reason, message }) => {
+            Verdict::Bad(words::reason(*reason), format!("{}: {message}", words::part(part, name)))
+        }
         Some(ProbeResult::Ok { .. }) => Verdict::Good,
         Some(ProbeResult::Unsupported) | None if runs => Verdict::Good,
         Some(ProbeResult::Unsupported) | None => by_itself(observed, part, name),
@@ -109,7 +119,12 @@ pub(super) fn secrets(observed: &Observed<'_>, references: &References) -> Findi
         Verdict::Bad(PipelineReason::SecretMissing, message) => Some(message.clone()),
         Verdict::Bad(..) | Verdict::Good | Verdict::Unknown => None,
     };
-    let of_state = observed.reports.workers.iter().flat_map(|worker| &worker.troubles).filter(|fact| fact.trouble.reason == ErrorReason::SecretMissing);
+    let of_state = observed
+        .reports
+        .workers
+        .iter()
+        .flat_map(|worker| &worker.troubles)
+        .filter(|fact| fact.trouble.reason == ErrorReason::SecretMissing);
     let of_pods = observed.workload.obstacles.iter().filter_map(|obstacle| match obstacle {
         Obstacle::Config(message) => Some(format!("a worker cannot start: {message}")),
         _ => None,

@@ -6,8 +6,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use millrace_crds::pipeline::DesiredState;
 use millrace_crds::report::{
-    CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, ProbeReport, ProbeResult, Problem, REPORT_VERSION, Report, TaskPhase, TaskRef, TaskReport, Trouble,
-    TroublePart, WorkerPhase,
+    CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, ProbeReport, ProbeResult, Problem, REPORT_VERSION, Report, TaskPhase,
+    TaskRef, TaskReport, Trouble, TroublePart, WorkerPhase,
 };
 use serde_json::{Value, json};
 
@@ -50,7 +50,12 @@ fn outcome() -> CheckOutcome {
 }
 
 fn problem(reason: &str) -> Problem {
-    Problem { reason: reason.into(), location: "step errors, line 1, column 8".into(), message: "no column sc_state".into(), hint: Some("did you mean sc_status?".into()) }
+    Problem {
+        reason: reason.into(),
+        location: "step errors, line 1, column 8".into(),
+        message: "no column sc_state".into(),
+        hint: Some("did you mean sc_status?".into()),
+    }
 }
 
 fn task(split: &str) -> TaskFact {
@@ -111,15 +116,22 @@ fn deployment(replicas: i32, available: i32) -> Deployment {
 }
 
 fn pod(state: &Value, last: &Value) -> Pod {
-    let container = json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last});
-    serde_json::from_value(json!({"metadata": {"name": "edge-1"}, "status": {"phase": "Running", "containerStatuses": [container]}})).unwrap()
+    let container =
+        json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last});
+    serde_json::from_value(json!({"metadata": {"name": "edge-1"}, "status": {"phase": "Running", "containerStatuses": [container]}}))
+        .unwrap()
 }
 
 impl World {
     /// Two workers, records flow.
     fn healthy() -> Self {
         let ok = || ProbeResult::Ok { detail: "seen".into() };
-        let probes = [(TroublePart::Source, "edge-logs"), (TroublePart::Sink, "search"), (TroublePart::Sink, "archive"), (TroublePart::Sink, "bad-lines")];
+        let probes = [
+            (TroublePart::Source, "edge-logs"),
+            (TroublePart::Sink, "search"),
+            (TroublePart::Sink, "archive"),
+            (TroublePart::Sink, "bad-lines"),
+        ];
         Self {
             pipeline: edge(),
             references: references(),
@@ -216,7 +228,10 @@ fn healthy() {
     let (status, again) = World::healthy().derive();
     assert_eq!(again, REGULAR);
     assert_eq!((status.replicas, status.ready_replicas), (2, 2));
-    assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/component=worker,app.kubernetes.io/name=millrace,millrace.dev/pipeline=edge"));
+    assert_eq!(
+        status.selector.as_deref(),
+        Some("app.kubernetes.io/component=worker,app.kubernetes.io/name=millrace,millrace.dev/pipeline=edge")
+    );
     assert_eq!(status.revision.unwrap(), RevisionStatus { current: Some(revision()), target: Some(revision()) });
     assert_eq!(status.observed_generation, Some(3));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
@@ -247,7 +262,11 @@ fn sinks() {
             |w| w.trouble(trouble(TroublePart::Sink, "bad-lines", ErrorReason::ServerError, 6)),
             "Ready:F:SinkStalled SinksReady:F:Unreachable DataFlowing:F:SinkStalled",
         ),
-        ("slow", |w| w.trouble(trouble(TroublePart::Sink, "search", ErrorReason::Throttled, 6)), "Ready:F:Backpressured DataFlowing:F:Backpressured"),
+        (
+            "slow",
+            |w| w.trouble(trouble(TroublePart::Sink, "search", ErrorReason::Throttled, 6)),
+            "Ready:F:Backpressured DataFlowing:F:Backpressured",
+        ),
         (
             "a probe fails though records flow: it may be over in a moment",
             |w| w.reports.probes[1].result = ProbeResult::Failed { reason: ErrorReason::Unreachable, message: "refused".into() },
@@ -295,7 +314,11 @@ fn sources() {
             "Ready:F:NotFound Accepted:U:Pending SourcesReady:F:NotFound SinksReady:U:NotProbed SecretsResolved:U:NotProbed WorkloadAvailable:U:Pending \
              DataFlowing:U:NoReports CheckpointHealthy:U:NoReports",
         ),
-        ("a source that slows us down still gives", |w| w.trouble(trouble(TroublePart::Source, "edge-logs", ErrorReason::Throttled, 60)), ""),
+        (
+            "a source that slows us down still gives",
+            |w| w.trouble(trouble(TroublePart::Source, "edge-logs", ErrorReason::Throttled, 60)),
+            "",
+        ),
         (
             "records are gone",
             |w| w.trouble(trouble(TroublePart::Source, "edge-logs", ErrorReason::DataLost, 0)),
@@ -364,7 +387,8 @@ fn planning() {
             "a later revision is invalid: the check says so, what runs stays",
             |w| {
                 w.running = Some(Version { revision: "older".into(), image: "i".into() });
-                w.decision = Decision::Refuse(CheckOutcome { problems: vec![problem("SyntaxError"), problem("Cycle")], plan: None, ..outcome() });
+                w.decision =
+                    Decision::Refuse(CheckOutcome { problems: vec![problem("SyntaxError"), problem("Cycle")], plan: None, ..outcome() });
             },
             "Ready:F:SyntaxError Stalled:T:SyntaxError Accepted:F:SyntaxError",
         ),
@@ -399,7 +423,10 @@ fn planning() {
         w.running = Some(Version { revision: "older".into(), image: "i".into() });
         w.decision = Decision::Refuse(CheckOutcome { problems: vec![problem("SyntaxError"), problem("Cycle")], plan: None, ..outcome() });
     });
-    assert_eq!(refused.message("Accepted"), "step errors, line 1, column 8: no column sc_state; did you mean sc_status? (and 1 more problem)");
+    assert_eq!(
+        refused.message("Accepted"),
+        "step errors, line 1, column 8: no column sc_state; did you mean sc_status? (and 1 more problem)"
+    );
     assert!(refused.message("Ready").ends_with("; revision older stays as it is"));
 }
 
@@ -407,7 +434,11 @@ fn planning() {
 fn workers() {
     check(&[
         ("three of four are enough", |w| (w.workers.replicas, w.deployment) = (4, Some(deployment(4, 3))), ""),
-        ("two of four are not", |w| (w.workers.replicas, w.deployment) = (4, Some(deployment(4, 2))), "Ready:F:Progressing WorkloadAvailable:F:Unavailable"),
+        (
+            "two of four are not",
+            |w| (w.workers.replicas, w.deployment) = (4, Some(deployment(4, 2))),
+            "Ready:F:Progressing WorkloadAvailable:F:Unavailable",
+        ),
         (
             "the image cannot be pulled",
             |w| {
@@ -444,12 +475,12 @@ fn workers() {
             },
             "Ready:F:QuotaExceeded Stalled:T:QuotaExceeded WorkloadAvailable:F:QuotaExceeded",
         ),
+        ("it rolls", |w| w.deployment.as_mut().unwrap().status.as_mut().unwrap().updated_replicas = Some(1), "Reconciling:T:RollingOut"),
         (
-            "it rolls",
-            |w| w.deployment.as_mut().unwrap().status.as_mut().unwrap().updated_replicas = Some(1),
+            "the controller has not seen it yet",
+            |w| w.deployment.as_mut().unwrap().metadata.generation = Some(5),
             "Reconciling:T:RollingOut",
         ),
-        ("the controller has not seen it yet", |w| w.deployment.as_mut().unwrap().metadata.generation = Some(5), "Reconciling:T:RollingOut"),
         (
             "nobody reports",
             |w| w.reports = Snapshot::default(),
@@ -469,7 +500,11 @@ fn flow_and_checkpoints() {
         ("idle for a moment", |w| every(w, |t| (t.report.idle, t.still) = (true, seconds(29))), ""),
         ("stuck", |w| every(w, |t| t.still = seconds(60)), "Ready:F:NoProgress DataFlowing:F:NoProgress"),
         ("every input has ended", |w| every(w, |t| t.report.phase = TaskPhase::Finished), "Ready:T:Completed DataFlowing:T:Completed"),
-        ("restoring", |w| every(w, |t| t.report.phase = TaskPhase::Claiming), "Ready:F:Progressing Reconciling:T:Restoring DataFlowing:U:Restoring"),
+        (
+            "restoring",
+            |w| every(w, |t| t.report.phase = TaskPhase::Claiming),
+            "Ready:F:Progressing Reconciling:T:Restoring DataFlowing:U:Restoring",
+        ),
         (
             "a bad record, and the policy is to stop",
             |w| w.trouble(trouble(TroublePart::Task, "", ErrorReason::PoisonRecord, 0)),
@@ -495,7 +530,8 @@ fn flow_and_checkpoints() {
 #[test]
 fn stopped_on_purpose() {
     let quiet = "SourcesReady:U:NotProbed SinksReady:U:NotProbed SecretsResolved:U:NotProbed";
-    for (desired, reason) in [(DesiredState::Paused, "Paused"), (DesiredState::Drained, "Drained"), (DesiredState::Running, "ScaledToZero")] {
+    for (desired, reason) in [(DesiredState::Paused, "Paused"), (DesiredState::Drained, "Drained"), (DesiredState::Running, "ScaledToZero")]
+    {
         let world = World::with(|w| {
             w.pipeline.status = Some(w.derive().0);
             w.stop(desired, 0);

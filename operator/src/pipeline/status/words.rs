@@ -53,7 +53,9 @@ pub(super) fn problem(problem: &Problem) -> String {
 
 /// The reason of a problem; what this version does not know is simply invalid.
 pub(super) fn problem_reason(problem: &Problem) -> PipelineReason {
-    use PipelineReason::{Cycle, NotSupported, PlanInvalid, SchemaInvalid, SyntaxError, TemplateInvalid, TypeMismatch, UnknownColumn, UnknownTable};
+    use PipelineReason::{
+        Cycle, NotSupported, PlanInvalid, SchemaInvalid, SyntaxError, TemplateInvalid, TypeMismatch, UnknownColumn, UnknownTable,
+    };
     let known = [UnknownColumn, UnknownTable, Cycle, NotSupported, SyntaxError, SchemaInvalid, TemplateInvalid, TypeMismatch];
     known.into_iter().find(|reason| reason.as_str() == problem.reason).unwrap_or(PlanInvalid)
 }

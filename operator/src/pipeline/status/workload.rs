@@ -46,7 +46,12 @@ impl Workload {
             rolled_out: seen && replicas == wanted && status.updated_replicas.unwrap_or_default() == wanted,
             pods: pods.iter().filter(|pod| pods::life(pod).is_some()).count(),
             obstacles: pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| pods::obstacle(pod)).collect(),
-            failure: status.conditions.iter().flatten().find(|condition| failure(condition)).and_then(|condition| condition.message.clone()),
+            failure: status
+                .conditions
+                .iter()
+                .flatten()
+                .find(|condition| failure(condition))
+                .and_then(|condition| condition.message.clone()),
         }
     }
 }
@@ -94,7 +99,9 @@ fn explain(obstacle: &Obstacle) -> (PipelineReason, String) {
     match obstacle {
         Obstacle::OutOfMemory(message) => (
             PipelineReason::OOMKilled,
-            format!("a worker took more memory than its limit ({message}): raise spec.workload.resources.limits.memory or lower spec.limits.maxInFlightBytes"),
+            format!(
+                "a worker took more memory than its limit ({message}): raise spec.workload.resources.limits.memory or lower spec.limits.maxInFlightBytes"
+            ),
         ),
         Obstacle::ImagePull(message) => (PipelineReason::ImagePullBackOff, format!("the image of the workers cannot be pulled: {message}")),
         Obstacle::Config(message) => (PipelineReason::SecretMissing, format!("a worker cannot start: {message}")),

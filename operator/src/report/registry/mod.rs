@@ -124,7 +124,7 @@ pub(crate) struct Registry(Mutex<HashMap<Key, Entry>>);
 pub(super) struct Entry {
     pub(super) facts: Facts,
     known_since: Instant,
-    awaited: BTreeMap<String, PodLife>,
+    awaited: BTreeSet<String>,
     pub(super) workers: BTreeMap<String, Seen>,
     pub(super) splits: BTreeMap<String, BTreeSet<String>>,
     pub(super) enumerator: Option<String>,
@@ -194,11 +194,14 @@ impl Registry {
     /// What workers that have the present spec of a Source or Sink say of it: trouble that lasts, else their freshest probe.
     pub(crate) fn endpoint(&self, namespace: &str, kind: TroublePart, name: &str, now: Instant) -> Option<ProbeResult> {
         let entries = self.entries();
-        let users = || entries.iter().filter(|(key, entry)| key.namespace == namespace && !entry.workers.is_empty()).map(|(_, entry)| entry);
-        let current = users().flat_map(|entry| entry.workers.values().filter(|seen| entry.facts.revision.as_ref() == Some(&seen.report.revision)));
+        let users =
+            || entries.iter().filter(|(key, entry)| key.namespace == namespace && !entry.workers.is_empty()).map(|(_, entry)| entry);
+        let current =
+            users().flat_map(|entry| entry.workers.values().filter(|seen| entry.facts.revision.as_ref() == Some(&seen.report.revision)));
         let troubles = current.flat_map(|seen| seen.fact(now).troubles);
         let of_it = |fact: &TroubleFact| fact.trouble.part == kind && fact.trouble.name == name;
-        let worst = troubles.into_iter().find(|fact| of_it(fact) && trouble::is_of_the_system(fact.trouble.reason) && trouble::counts(fact));
+        let worst =
+            troubles.into_iter().find(|fact| of_it(fact) && trouble::is_of_the_system(fact.trouble.reason) && trouble::counts(fact));
         if let Some(TroubleFact { trouble, .. }) = worst {
             return Some(ProbeResult::Failed { reason: trouble.reason, message: trouble.message });
         }
@@ -213,7 +216,7 @@ impl Registry {
 
 impl Entry {
     fn new(facts: Facts, now: Instant) -> Self {
-        let awaited = facts.pods.iter().filter(|(_, life)| **life != PodLife::Pending).map(|(name, life)| (name.clone(), *life)).collect();
+        let awaited = facts.pods.iter().filter(|(_, life)| **life != PodLife::Pending).map(|(name, _)| name.clone()).collect();
         Self {
             facts,
             known_since: now,
@@ -229,9 +232,11 @@ impl Entry {
     /// Whether every worker that was there before us has reported, or had the time to.
     fn settled(&self, now: Instant) -> bool {
         let waited = now - self.known_since;
-        self.awaited.iter().all(|(name, life)| {
-            let long_enough = if *life == PodLife::Terminating { DEAD_AFTER_TERMINATING } else { SETTLE };
-            waited >= long_enough || self.workers.contains_key(name) || !self.facts.pods.contains_key(name)
+        self.awaited.iter().all(|name| match self.facts.pods.get(name) {
+            None => true,
+            Some(_) if self.workers.contains_key(name) => true,
+            Some(PodLife::Terminating) => waited >= DEAD_AFTER_TERMINATING,
+            Some(PodLife::Pending | PodLife::Running) => waited >= SETTLE,
         })
     }
 
@@ -318,7 +323,14 @@ impl Seen {
             (slot, since)
         });
         let troubles = troubles.collect();
-        Self { told, received: now, tasks, troubles, dead_lettered: if more_dead { Some(now) } else { dead_lettered }, report: Arc::new(report) }
+        Self {
+            told,
+            received: now,
+            tasks,
+            troubles,
+            dead_lettered: if more_dead { Some(now) } else { dead_lettered },
+            report: Arc::new(report),
+        }
     }
 
     fn fact(&self, now: Instant) -> WorkerFact {
@@ -374,7 +386,8 @@ fn trouble_slot(trouble: &Trouble) -> (u8, String) {
 
 /// What of a report can make another status; counters are looked at from time to time only.
 fn signature(report: &Report) -> impl PartialEq + use<'_> {
-    let tasks: Vec<_> = report.tasks.iter().map(|task| (&task.task, task.phase, task.epoch_at_millis.is_some(), task.dead_lettered > 0)).collect();
+    let tasks: Vec<_> =
+        report.tasks.iter().map(|task| (&task.task, task.phase, task.epoch_at_millis.is_some(), task.dead_lettered > 0)).collect();
     let troubles: Vec<_> = troubles(report).map(|trouble| (trouble_slot(trouble), trouble.reason)).collect();
     let probes: Vec<_> = report.probes.iter().map(|probe| (&probe.name, &probe.result)).collect();
     (report.phase, &report.check, &report.revision, tasks, troubles, probes)

@@ -177,7 +177,10 @@ fn time_is_counted_on_our_own_clock() {
     };
     let with = |sequence, records_in, epoch_at_millis| {
         let troubles = vec![trouble.clone()];
-        Report { tasks: vec![TaskReport { records_in, epoch_at_millis, troubles, ..task("0", TaskPhase::Running) }], ..report("w0", sequence) }
+        Report {
+            tasks: vec![TaskReport { records_in, epoch_at_millis, troubles, ..task("0", TaskPhase::Running) }],
+            ..report("w0", sequence)
+        }
     };
     registry.record(with(1, 5, Some(1)), now).unwrap();
     registry.record(with(2, 6, Some(1)), now + seconds(4)).unwrap();
@@ -185,7 +188,9 @@ fn time_is_counted_on_our_own_clock() {
     let snapshot = registry.snapshot(&key(), now + seconds(10));
     let worker = &snapshot.workers[0];
     assert_eq!((worker.tasks[0].still, worker.tasks[0].epoch_age, worker.troubles[0].lasts), (seconds(6), seconds(2), seconds(10)));
-    assert!(matches!(registry.endpoint("ns", TroublePart::Sink, "search", now + seconds(10)), Some(ProbeResult::Failed { message, .. }) if message == "refused"));
+    assert!(
+        matches!(registry.endpoint("ns", TroublePart::Sink, "search", now + seconds(10)), Some(ProbeResult::Failed { message, .. }) if message == "refused")
+    );
     assert_eq!(registry.endpoint("ns", TroublePart::Source, "search", now + seconds(10)), None);
     assert_eq!(registry.endpoint("elsewhere", TroublePart::Sink, "search", now + seconds(10)), None);
 }
@@ -195,7 +200,8 @@ fn probes_count_for_the_spec_that_made_them_only() {
     let now = crate::clock::monotonic();
     let registry = Registry::default();
     registry.observe(&key(), facts(["w0"]), now);
-    let probe = ProbeReport { kind: TroublePart::Source, name: "s".into(), result: ProbeResult::Ok { detail: "read".into() }, at_millis: 1 };
+    let probe =
+        ProbeReport { kind: TroublePart::Source, name: "s".into(), result: ProbeResult::Ok { detail: "read".into() }, at_millis: 1 };
     let recorded = registry.record(Report { probes: vec![probe.clone()], ..report("w0", 1) }, now).unwrap();
     assert_eq!(recorded.endpoints, [(TroublePart::Source, "s".to_owned())]);
     let again = ProbeReport { at_millis: 2, ..probe };
@@ -211,7 +217,8 @@ fn only_news_asks_for_a_reconciliation() {
     let now = crate::clock::monotonic();
     let registry = Registry::default();
     registry.observe(&key(), facts(["w0"]), now);
-    let with = |sequence, phase, records_in| Report { tasks: vec![TaskReport { records_in, ..task("0", phase) }], ..report("w0", sequence) };
+    let with =
+        |sequence, phase, records_in| Report { tasks: vec![TaskReport { records_in, ..task("0", phase) }], ..report("w0", sequence) };
     let changed = |report| registry.record(report, now).unwrap().changed;
     assert!(changed(with(1, TaskPhase::Claiming, 0)));
     assert!(changed(with(2, TaskPhase::Running, 0)));
@@ -231,7 +238,10 @@ fn drained_means_that_everything_known_is_finished() {
     let enumerated = |splits: &[&str]| vec![InputSplits { input: "logs".into(), splits: splits.iter().map(|&s| s.to_owned()).collect() }];
     assert!(!finished(Report { tasks: vec![task("0", TaskPhase::Finished)], ..report("w0", 1) }), "nobody has enumerated");
     assert!(!finished(Report { tasks: vec![task("0", TaskPhase::Draining)], splits: enumerated(&["0"]), ..report("w0", 2) }));
-    assert!(!finished(Report { tasks: vec![task("0", TaskPhase::Finished)], splits: enumerated(&["1"]), ..report("w0", 3) }), "1 is left over");
+    assert!(
+        !finished(Report { tasks: vec![task("0", TaskPhase::Finished)], splits: enumerated(&["1"]), ..report("w0", 3) }),
+        "1 is left over"
+    );
     let both = vec![task("0", TaskPhase::Finished), task("1", TaskPhase::Finished)];
     assert!(finished(Report { tasks: both, splits: enumerated(&[]), ..report("w0", 4) }));
 }

@@ -74,7 +74,13 @@ impl Drop for Proxy {
 }
 
 /// Accepts connections while the mode wants it. Ends if the port cannot be bound again.
-async fn serve(listener: TcpListener, address: SocketAddr, target: SocketAddr, mut modes: watch::Receiver<Mode>, listens: watch::Sender<bool>) {
+async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    target: SocketAddr,
+    mut modes: watch::Receiver<Mode>,
+    listens: watch::Sender<bool>,
+) {
     let mut listener = Some(listener);
     // Dropping the set ends the connections.
     let mut connections = JoinSet::new();

@@ -185,10 +185,16 @@ mod tests {
     #[test]
     fn answers_become_reasons() {
         for (text, reason) in [
-            ("Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Message>Reduce</Message></Error>", ErrorReason::Throttled),
+            (
+                "Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Message>Reduce</Message></Error>",
+                ErrorReason::Throttled,
+            ),
             ("Server returned non-2xx status code: 500 Internal Server Error: ", ErrorReason::ServerError),
             ("Server returned non-2xx status code: 429 Too Many Requests: ", ErrorReason::Throttled),
-            ("Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code><Message>old</Message>", ErrorReason::AccessDenied),
+            (
+                "Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code><Message>old</Message>",
+                ErrorReason::AccessDenied,
+            ),
             ("Server returned non-2xx status code: 400 Bad Request: <Code>InvalidArgument</Code>", ErrorReason::Invalid),
             ("Received redirect without LOCATION, this normally indicates an incorrectly configured region", ErrorReason::Invalid),
             ("connection closed", ErrorReason::Unreachable),

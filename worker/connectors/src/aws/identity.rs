@@ -35,10 +35,7 @@ impl SecretIdentity {
 
     fn read(&self) -> CredentialsResult {
         let key = |name| self.context.secret(&self.secret, name).map_err(CredentialsError::invalid_configuration);
-        let token = self
-            .context
-            .optional_secret(&self.secret, "AWS_SESSION_TOKEN")
-            .map_err(CredentialsError::invalid_configuration)?;
+        let token = self.context.optional_secret(&self.secret, "AWS_SESSION_TOKEN").map_err(CredentialsError::invalid_configuration)?;
         let expiry = SystemTime::now() + REREAD;
         let (id, secret) = (key("AWS_ACCESS_KEY_ID")?, key("AWS_SECRET_ACCESS_KEY")?);
         Ok(Credentials::new(id, secret, token, Some(expiry), "Secret"))
@@ -83,10 +80,11 @@ impl CredentialProvider for StoreIdentity {
         if let Some(known) = cached.as_ref().filter(|known| now < known.until) {
             return Ok(Arc::clone(&known.credential));
         }
-        let fresh = self.provider.provide_credentials().await.map_err(|error| object_store::Error::Unauthenticated {
-            path: String::new(),
-            source: Box::new(error),
-        })?;
+        let fresh = self
+            .provider
+            .provide_credentials()
+            .await
+            .map_err(|error| object_store::Error::Unauthenticated { path: String::new(), source: Box::new(error) })?;
         let until = match fresh.expiry() {
             // Short-lived ones (of a Secret) are used until they expire.
             Some(expiry) => expiry.checked_sub(AHEAD).filter(|early| *early > now).unwrap_or(expiry),

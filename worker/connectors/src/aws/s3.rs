@@ -67,11 +67,7 @@ impl S3Access {
             .with_bucket_name(bucket)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_client_options(ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST))
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig::default(),
-                max_retries: RETRIES,
-                retry_timeout: RETRY_FOR,
-            });
+            .with_retry(RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_FOR });
         // Path style wherever the bucket's name is not known to be part of a host's.
         let base = match (&endpoint, folder) {
             (Some(endpoint), _) => Some(format!("{}/{bucket}", endpoint.trim_end_matches('/'))),
@@ -83,10 +79,7 @@ impl S3Access {
                 None => base,
                 Some(folder) => format!("{base}/{}", percent_encoding::utf8_percent_encode(folder, FOLDER)),
             };
-            builder = builder
-                .with_allow_http(whole.starts_with("http://"))
-                .with_virtual_hosted_style_request(true)
-                .with_endpoint(whole);
+            builder = builder.with_allow_http(whole.starts_with("http://")).with_virtual_hosted_style_request(true).with_endpoint(whole);
         }
         if let Some(provider) = config.credentials_provider() {
             builder = builder.with_credentials(Arc::new(StoreIdentity::new(provider)));
@@ -166,11 +159,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_bucket_has_its_prefix_as_base() {
-        let access = AwsAccess {
-            region: Some("eu-west-1".to_owned()),
-            endpoint: Some("http://127.0.0.1:1".to_owned()),
-            ..AwsAccess::default()
-        };
+        let access =
+            AwsAccess { region: Some("eu-west-1".to_owned()), endpoint: Some("http://127.0.0.1:1".to_owned()), ..AwsAccess::default() };
         let (_, base) = open_store("s3://state/edge/logs/", Some(&access), &context()).await.unwrap();
         assert_eq!(base.as_ref(), "edge/logs");
         let (_, base) = open_store("s3://state", Some(&access), &context()).await.unwrap();

@@ -143,8 +143,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         }
-        let mut seen: Vec<_> =
-            Selection::new(dir.path().to_owned(), None).unwrap().scan().unwrap().into_iter().map(|f| f.path).collect();
+        let mut seen: Vec<_> = Selection::new(dir.path().to_owned(), None).unwrap().scan().unwrap().into_iter().map(|f| f.path).collect();
         seen.sort();
         assert_eq!(seen, ["1.log", "b/2.log"]);
     }

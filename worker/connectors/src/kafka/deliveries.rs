@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::Origin;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,9 +15,6 @@ use tokio::sync::Notify;
 
 use super::events::Events;
 use super::failure;
-
-/// No acknowledgement for so long, with records on their way, is trouble even if the client has not noticed.
-const STALL: Duration = Duration::from_secs(10);
 
 /// One record on its way.
 #[derive(Debug)]
@@ -95,24 +93,47 @@ impl Deliveries {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until at most `most` bytes are on their way, or a record has failed. Says when it takes long.
-    pub(super) async fn settle(&self, most: usize) {
-        let mut waited = Duration::ZERO;
-        loop {
-            let progress = self.progress.notified();
-            let before = self.bytes();
-            if before <= most || self.outcome().failed.is_some() {
-                return;
+    /// Waits for `patience` at most, until at most `most` bytes are on their way or a record has failed.
+    pub(super) async fn settle(&self, most: usize, patience: Duration) -> Settled {
+        let mut before = None;
+        let settling = async {
+            loop {
+                let progress = self.progress.notified();
+                let bytes = self.bytes();
+                if bytes <= most || self.outcome().failed.is_some() {
+                    return Settled::Done;
+                }
+                before.get_or_insert(bytes);
+                progress.await;
             }
-            if tokio::time::timeout(STALL, progress).await.is_ok() {
-                waited = Duration::ZERO;
-            } else {
-                waited += STALL;
-                let seconds = waited.as_secs();
-                self.events.stalled(&format!("the brokers have acknowledged nothing for {seconds} s, with {before} bytes on their way"));
-            }
+        };
+        match tokio::time::timeout(patience, settling).await {
+            Ok(settled) => settled,
+            Err(_elapsed) if before.is_some_and(|before| self.bytes() < before) => Settled::Progress,
+            Err(_elapsed) => Settled::Nothing,
         }
     }
+
+    /// Whether the brokers do not let the client in.
+    pub(super) fn is_locked_out(&self) -> bool {
+        self.events.trouble().is_some_and(|trouble| trouble.reason == ErrorReason::AccessDenied)
+    }
+
+    /// Reports what the client itself may not have noticed.
+    pub(super) fn stalled(&self, message: &str) {
+        self.events.stalled(message);
+    }
+}
+
+/// What became of waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Settled {
+    /// There is room, or a failure to look at.
+    Done,
+    /// Not yet, but some were acknowledged.
+    Progress,
+    /// Nothing was acknowledged.
+    Nothing,
 }
 
 impl ClientContext for Deliveries {

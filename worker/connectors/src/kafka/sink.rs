@@ -68,14 +68,20 @@ impl KafkaSink {
         Ok(config)
     }
 
-    /// A client that writes; `alone` makes each record a request of its own.
-    pub(super) fn producer(&self, health: &Health, alone: bool) -> Result<ThreadedProducer<Deliveries>, ConnectorError> {
+    /// A client that sends each record in a request of its own.
+    pub(super) fn lone_producer(&self, health: &Health) -> Result<ThreadedProducer<Deliveries>, ConnectorError> {
         let mut config = self.producing()?;
-        if alone {
-            config.set("batch.num.messages", "1");
-        }
-        let deliveries = Deliveries::new(Events::of(health.clone()));
-        let producer = config.create_with_context(deliveries);
+        config.set("batch.num.messages", "1");
+        self.producer(&config, health)
+    }
+
+    /// Whether the Secrets hold something else now than when `config` was made.
+    pub(super) fn has_other_secrets(&self, config: &ClientConfig) -> bool {
+        self.producing().is_ok_and(|now| now.config_map() != config.config_map())
+    }
+
+    fn producer(&self, config: &ClientConfig, health: &Health) -> Result<ThreadedProducer<Deliveries>, ConnectorError> {
+        let producer = config.create_with_context(Deliveries::new(Events::of(health.clone())));
         producer.map_err(|error| failure::error(&format!("starting to write to topic {}", self.options.topic), error))
     }
 
@@ -92,11 +98,13 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        let producer = self.producer(&open.health, false)?;
+        let config = self.producing()?;
+        let producer = self.producer(&config, &open.health)?;
         let writing = Writing {
             topic: self.options.topic.clone(),
             keys: self.keys(&open.schema)?,
             in_flight_bytes: self.in_flight_bytes(),
+            config,
             sink: self.clone(),
             health: open.health,
         };

@@ -1,17 +1,20 @@
 //! Writes the rows of one output to a topic and keeps count of what is on its way. It never gives up on a record by itself.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected, coordinate};
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::sink::{Prepared, SinkWriter};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::client::Held;
-use super::deliveries::{Deliveries, Refused, Sent};
+use super::deliveries::{Deliveries, Refused, Sent, Settled};
 use super::failure;
 use super::sink::{BATCH_BYTES, KafkaSink};
 use crate::formats::PAYLOAD_CAP;
@@ -22,6 +25,11 @@ use crate::keys::KeyColumns;
 const COORDINATE_HEADER: &str = "millrace-coordinate";
 /// What a record costs besides its key and value, roughly: its header, and the client's own memory.
 const OVERHEAD: usize = 160;
+/// No acknowledgement for so long, with records on their way, is trouble even if the client has not noticed.
+const STALL: Duration = Duration::from_secs(10);
+/// Time between two looks while waiting.
+const LOOK: Duration = Duration::from_secs(2);
+
 type Client = ThreadedProducer<Deliveries>;
 
 /// What a writer is told.
@@ -29,6 +37,8 @@ pub(super) struct Writing {
     pub(super) topic: String,
     pub(super) keys: Option<KeyColumns>,
     pub(super) in_flight_bytes: usize,
+    /// What the client was made with.
+    pub(super) config: ClientConfig,
     /// Makes the client that sends records one by one.
     pub(super) sink: KafkaSink,
     pub(super) health: Health,
@@ -49,10 +59,28 @@ impl TopicWriter {
         Self { writing, encoder, producer: Held::new(producer), alone: None, rejected: Vec::new() }
     }
 
-    /// Waits until at most `most` bytes are on their way.
+    /// Waits until at most `most` bytes are on their way, and says when that takes long.
     async fn settle(&self, producer: &Client, most: usize) -> Result<(), ConnectorError> {
         let deliveries = producer.client().context();
-        deliveries.settle(most).await;
+        let mut silent = Duration::ZERO;
+        loop {
+            match deliveries.settle(most, LOOK).await {
+                Settled::Done => break,
+                Settled::Progress => silent = Duration::ZERO,
+                Settled::Nothing => silent += LOOK,
+            }
+            if silent >= STALL {
+                let (bytes, seconds) = (deliveries.bytes(), silent.as_secs());
+                deliveries.stalled(&format!("the brokers have acknowledged nothing for {seconds} s, with {bytes} bytes on their way"));
+            }
+            if deliveries.is_locked_out() && self.writing.sink.has_other_secrets(&self.writing.config) {
+                let message = format!(
+                    "the login to write to topic {} was refused and its Secret has changed since: starting anew",
+                    self.writing.topic
+                );
+                return Err(ConnectorError::new(ErrorReason::AccessDenied, message));
+            }
+        }
         match deliveries.take_failure() {
             Some(error) => Err(self.failed(error)),
             None => Ok(()),
@@ -105,7 +133,7 @@ impl TopicWriter {
                 continue;
             }
             if self.alone.is_none() {
-                self.alone = Some(Held::new(self.writing.sink.producer(&self.writing.health, true)?));
+                self.alone = Some(Held::new(self.writing.sink.lone_producer(&self.writing.health)?));
             }
             let alone = self.alone.as_ref().and_then(Held::get).ok_or_else(closed)?;
             let at_once = self.send(alone, record.key.as_deref(), &record.value, record.sent).await?;

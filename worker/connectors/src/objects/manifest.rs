@@ -56,10 +56,8 @@ pub(crate) struct FileEntry {
 impl Manifest {
     /// The manifest of what an epoch prepared. Pure, so a retried commit makes the same.
     pub(crate) fn of(writer: &WriterIdentity, epoch: u64, committables: &[Committable]) -> Self {
-        let mut files: Vec<_> = committables
-            .iter()
-            .map(|file| FileEntry { path: file.path.clone(), rows: file.rows, bytes: file.bytes })
-            .collect();
+        let mut files: Vec<_> =
+            committables.iter().map(|file| FileEntry { path: file.path.clone(), rows: file.rows, bytes: file.bytes }).collect();
         files.sort();
         Self {
             version: VERSION,

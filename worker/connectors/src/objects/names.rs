@@ -46,12 +46,7 @@ mod tests {
     use super::*;
 
     fn writer(uid: &str) -> WriterIdentity {
-        WriterIdentity {
-            pipeline_uid: uid.to_owned(),
-            output: "archive".to_owned(),
-            task: "logs-0".to_owned(),
-            generation: 3,
-        }
+        WriterIdentity { pipeline_uid: uid.to_owned(), output: "archive".to_owned(), task: "logs-0".to_owned(), generation: 3 }
     }
 
     #[test]

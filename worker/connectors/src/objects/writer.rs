@@ -201,8 +201,7 @@ impl PartitionedWriter {
             if self.files.len() <= MAX_OPEN && buffered <= self.layout.buffer_bytes {
                 return Ok(());
             }
-            let Some(largest) = self.files.iter().max_by_key(|(_, file)| file.buffered()).map(|(folder, _)| folder.clone())
-            else {
+            let Some(largest) = self.files.iter().max_by_key(|(_, file)| file.buffered()).map(|(folder, _)| folder.clone()) else {
                 return Ok(());
             };
             if let Some(file) = self.files.remove(&largest) {
@@ -260,17 +259,12 @@ impl SinkWriter for PartitionedWriter {
 
 /// Makes the files of an epoch visible, then writes its manifest.
 pub(crate) async fn commit(storage: &dyn Storage, root: &str, commit: Commit<'_>) -> Result<(), ConnectorError> {
-    let files: Vec<Committable> = commit
-        .committables
-        .iter()
-        .map(|value| Committable::deserialize(value))
-        .collect::<Result<_, _>>()
-        .map_err(|error| ConnectorError::new(ErrorReason::Corrupt, "an epoch record names a file in an unknown form").caused_by(error))?;
+    let files: Vec<Committable> =
+        commit.committables.iter().map(|value| Committable::deserialize(value)).collect::<Result<_, _>>().map_err(|error| {
+            ConnectorError::new(ErrorReason::Corrupt, "an epoch record names a file in an unknown form").caused_by(error)
+        })?;
     let publishing: Vec<_> = files.iter().map(|file| storage.publish(file, commit.health)).collect();
-    futures::stream::iter(publishing)
-        .buffer_unordered(COMMITS_AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await?;
+    futures::stream::iter(publishing).buffer_unordered(COMMITS_AT_ONCE).try_collect::<Vec<()>>().await?;
     let manifest = Manifest::of(commit.writer, commit.epoch, &files);
     let body = serde_json::to_vec(&manifest).map_err(|error| internal("write a manifest", error))?;
     storage.put(&names::manifest(root, commit.writer, commit.epoch), body.into(), commit.health).await

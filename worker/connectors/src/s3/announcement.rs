@@ -240,7 +240,11 @@ mod tests {
                 Ok(objects) => objects.iter().map(|object| format!("{}\n", line(object))).collect(),
                 Err(error) => format!("error: {error}\n"),
             };
-            assert!(got == expected || expected.ends_with("…\n") && got.starts_with(expected.trim_end_matches("…\n")), "{}: {got}", path.display());
+            assert!(
+                got == expected || expected.ends_with("…\n") && got.starts_with(expected.trim_end_matches("…\n")),
+                "{}: {got}",
+                path.display()
+            );
             cases += 1;
         }
         assert!(cases >= 12, "only {cases} cases in {folder}");

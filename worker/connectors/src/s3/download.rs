@@ -64,7 +64,12 @@ impl Downloads {
         Download { id, parts, _task: task }
     }
 
-    async fn run(&self, claim: Claim, start: Option<StreamPosition>, parts: &mpsc::Sender<Part>) -> Result<(), mpsc::error::SendError<Part>> {
+    async fn run(
+        &self,
+        claim: Claim,
+        start: Option<StreamPosition>,
+        parts: &mpsc::Sender<Part>,
+    ) -> Result<(), mpsc::error::SendError<Part>> {
         let position = start.unwrap_or_default();
         let object = match claim.what {
             Subject::Object(object) => object,

@@ -94,13 +94,7 @@ impl Object {
             (None, Some(etag)) => Revision::Etag(etag.clone()),
             (None, None) => return None,
         };
-        Some(Self {
-            bucket: announced.bucket.clone(),
-            key: announced.key.clone(),
-            revision,
-            size: announced.size,
-            time: announced.time,
-        })
+        Some(Self { bucket: announced.bucket.clone(), key: announced.key.clone(), revision, size: announced.size, time: announced.time })
     }
 
     fn revision(&self) -> &str {

@@ -157,7 +157,9 @@ fn entries<T, E: std::error::Error + Send + Sync + 'static>(
     build: impl Fn(String, &str) -> Result<T, E>,
 ) -> Result<Vec<T>, ConnectorError> {
     let built = receipts.iter().enumerate().map(|(index, receipt)| build(index.to_string(), receipt));
-    built.collect::<Result<_, _>>().map_err(|error| ConnectorError::new(ErrorReason::Internal, "cannot build a batch request").caused_by(error))
+    built
+        .collect::<Result<_, _>>()
+        .map_err(|error| ConnectorError::new(ErrorReason::Internal, "cannot build a batch request").caused_by(error))
 }
 
 /// The receipts whose entries failed through no fault of ours.

@@ -87,17 +87,7 @@ impl S3Reader {
         janitor.spawn(janitor::run(Arc::clone(&downloads.desk)));
         position.reading.retain(|id, _| unfinished.iter().any(|claim| claim.id == *id));
         let noted = position.finished.clone();
-        Self {
-            downloads,
-            position,
-            noted,
-            waiting: unfinished.into(),
-            started: VecDeque::new(),
-            claims,
-            stop,
-            intake,
-            janitor,
-        }
+        Self { downloads, position, noted, waiting: unfinished.into(), started: VecDeque::new(), claims, stop, intake, janitor }
     }
 
     fn desk(&self) -> &Desk {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use millrace_crds::SourceSpec;
 use millrace_crds::connectors::s3::{S3Sink as SinkOptions, S3Source as SourceOptions};
 use millrace_crds::format::{JsonOut, SinkFormat};
@@ -187,14 +187,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            queue: Arc::default(),
-            bucket: Arc::default(),
-            next: AtomicU64::new(0),
-            announcements: 1,
-            gzip: false,
-            hidden_seconds: 30,
-        }
+        Self { queue: Arc::default(), bucket: Arc::default(), next: AtomicU64::new(0), announcements: 1, gzip: false, hidden_seconds: 30 }
     }
 
     async fn put(&self, key: &str, body: Vec<u8>) -> Value {
@@ -226,7 +219,8 @@ impl World {
             "sqs": {"queueUrl": "http://queue/q", "visibilityTimeoutSeconds": self.hidden_seconds}, "bucket": "b", "prefix": "in/"
         }))
         .unwrap();
-        let spec = SourceSpec { files: None, s3: Some(options.clone()), kafka: None, format, schema: Some(schema), event_time: None, probe: None };
+        let spec =
+            SourceSpec { files: None, s3: Some(options.clone()), kafka: None, format, schema: Some(schema), event_time: None, probe: None };
         let queue: Arc<dyn Queue> = Arc::clone(&self.queue) as _;
         let buckets = Arc::new(OneBucket(Arc::clone(&self.bucket)));
         S3Source::over(queue, buckets, &options, &spec, &conformance::context(FilePath::new("/nowhere"))).unwrap()

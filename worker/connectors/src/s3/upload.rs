@@ -72,7 +72,8 @@ impl Bucket {
 
     fn path(&self, key: &str) -> Result<Path, ConnectorError> {
         Path::parse(key).ok().filter(|path| path.as_ref() == key).ok_or_else(|| {
-            let message = format!("\"{key}\" cannot be a key: it has an empty, \".\" or \"..\" segment or control characters; change `prefix`");
+            let message =
+                format!("\"{key}\" cannot be a key: it has an empty, \".\" or \"..\" segment or control characters; change `prefix`");
             ConnectorError::new(ErrorReason::Invalid, message)
         })
     }
@@ -179,10 +180,8 @@ impl StagedObject {
         }
         let doing = format!("start an upload to s3://{}/{}", self.bucket, self.path);
         let (store, path) = (&self.store, &self.path);
-        let id = retry::until_done(&self.health, async || {
-            store.create_multipart(path).await.map_err(|error| store_error(&doing, error))
-        })
-        .await?;
+        let id = retry::until_done(&self.health, async || store.create_multipart(path).await.map_err(|error| store_error(&doing, error)))
+            .await?;
         self.upload = Some(id.clone());
         Ok(id)
     }
@@ -237,10 +236,8 @@ impl Staging for StagedObject {
             self.sent().await?;
         }
         self.parts.sort_by_key(|(number, _)| *number);
-        let upload = Upload {
-            upload_id: self.upload_id().await?,
-            parts: self.parts.iter().map(|(_, part)| part.content_id.clone()).collect(),
-        };
+        let upload =
+            Upload { upload_id: self.upload_id().await?, parts: self.parts.iter().map(|(_, part)| part.content_id.clone()).collect() };
         serde_json::to_value(upload)
             .map_err(|error| ConnectorError::new(ErrorReason::Internal, "cannot describe an upload").caused_by(error))
     }

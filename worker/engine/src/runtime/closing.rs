@@ -103,12 +103,7 @@ impl Closer {
     }
 
     /// Records that the sink of output `index` refused.
-    fn route_refused(
-        &self,
-        index: usize,
-        rejected: Vec<crate::batch::Rejected>,
-        dead: &mut DeadLetters,
-    ) -> Result<(), Failure> {
+    fn route_refused(&self, index: usize, rejected: Vec<crate::batch::Rejected>, dead: &mut DeadLetters) -> Result<(), Failure> {
         if rejected.is_empty() {
             return Ok(());
         }
@@ -123,13 +118,7 @@ impl Closer {
 }
 
 /// Writes the dead letters of one sink and ends its epoch. A dead-letter sink that refuses envelopes stops the task: nothing may vanish.
-async fn write_dead(
-    index: usize,
-    output: &mut Output,
-    dead: &DeadLetters,
-    config: &TaskConfig,
-    epoch: u64,
-) -> Result<Prepared, Failure> {
+async fn write_dead(index: usize, output: &mut Output, dead: &DeadLetters, config: &TaskConfig, epoch: u64) -> Result<Prepared, Failure> {
     let writer = Writer::of(output);
     let generation = output.identity.generation;
     let batches = dead
@@ -138,21 +127,16 @@ async fn write_dead(
     for batch in batches {
         output.send(batch).await?;
     }
-    let prepared =
-        answered(output.prepare(epoch).await?.await).map_err(|error| writer.failure(error))?;
+    let prepared = answered(output.prepare(epoch).await?.await).map_err(|error| writer.failure(error))?;
     match prepared.rejected.first() {
-        Some(first) if config.on_poison != OnPoison::Drop => Err(writer.failure(ConnectorError::new(
-            ErrorReason::PoisonRecord,
-            format!("the dead-letter sink refuses an envelope: {}", first.error),
-        ))),
+        Some(first) if config.on_poison != OnPoison::Drop => Err(writer
+            .failure(ConnectorError::new(ErrorReason::PoisonRecord, format!("the dead-letter sink refuses an envelope: {}", first.error)))),
         _ => Ok(prepared),
     }
 }
 
 fn answered<T>(answer: Result<Result<T, ConnectorError>, oneshot::error::RecvError>) -> Result<T, ConnectorError> {
-    answer.unwrap_or_else(|_| {
-        Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch"))
-    })
+    answer.unwrap_or_else(|_| Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch")))
 }
 
 /// Commits everything that the permit's epoch prepared, all writers at once.

@@ -54,13 +54,7 @@ impl DeadLetters {
     }
 
     /// Applies the policy to `rejected`, which would go to the dead-letter sinks `sinks`. `part` is who is in trouble if the task has to stop.
-    pub(super) fn add(
-        &mut self,
-        rejected: Vec<Rejected>,
-        sinks: &[usize],
-        policy: OnPoison,
-        part: &Part,
-    ) -> Result<Verdicts, Failure> {
+    pub(super) fn add(&mut self, rejected: Vec<Rejected>, sinks: &[usize], policy: OnPoison, part: &Part) -> Result<Verdicts, Failure> {
         let count = rejected.len() as u64;
         match policy {
             OnPoison::Drop => Ok(Verdicts { dropped: count, dead_lettered: 0 }),

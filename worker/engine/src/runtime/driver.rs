@@ -93,15 +93,8 @@ pub(super) async fn run(
 async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
     let options = Options { retained: config.retained, ..Options::default() };
     let uid = PipelineUid::encoded(&config.pipeline_uid);
-    let log = EpochLog::new(
-        Arc::clone(&config.store),
-        &config.base,
-        uid,
-        config.task_id(),
-        options,
-        Arc::clone(&config.clock),
-    )
-    .map_err(state_failure)?;
+    let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
+        .map_err(state_failure)?;
     let mut opened = log.open(nonce).await.map_err(state_failure)?;
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
@@ -135,21 +128,11 @@ fn writers(config: &TaskConfig, observed: &Observed, generation: u64) -> Vec<Wri
 }
 
 fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdentity {
-    WriterIdentity {
-        pipeline_uid: config.pipeline_uid.clone(),
-        output,
-        task: config.task_id().as_str().to_owned(),
-        generation,
-    }
+    WriterIdentity { pipeline_uid: config.pipeline_uid.clone(), output, task: config.task_id().as_str().to_owned(), generation }
 }
 
 impl Run {
-    async fn open(
-        config: &Arc<TaskConfig>,
-        observed: &Arc<Observed>,
-        owner: Owner,
-        budget: &Budget,
-    ) -> Result<(Self, Closer), Failure> {
+    async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner, budget: &Budget) -> Result<(Self, Closer), Failure> {
         let generation = owner.generation().0;
         let epoch = owner.next_epoch().0;
         let last_position = owner.last().positions.get(&config.position_key()).cloned();
@@ -331,9 +314,7 @@ impl Run {
                 Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
                 Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
             })
-            .map_err(|error| {
-                Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, error.to_string()))
-            })?;
+            .map_err(|error| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, error.to_string())))?;
         for (record, mut sinks) in refused {
             sinks.sort_unstable();
             sinks.dedup();
@@ -379,16 +360,10 @@ fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Opt
     }
 }
 
-async fn start(
-    sink: &Arc<dyn crate::sink::Sink>,
-    sink_name: &str,
-    open: OpenSink,
-    budget: &Budget,
-) -> Result<Output, Failure> {
+async fn start(sink: &Arc<dyn crate::sink::Sink>, sink_name: &str, open: OpenSink, budget: &Budget) -> Result<Output, Failure> {
     let identity = open.writer.clone();
     let health: Health = open.health.clone();
-    let writer =
-        sink.open(open).await.map_err(|error| Failure::new(Part::Sink(sink_name.to_owned()), error))?;
+    let writer = sink.open(open).await.map_err(|error| Failure::new(Part::Sink(sink_name.to_owned()), error))?;
     Ok(Output::start(identity, Arc::clone(sink), sink_name.to_owned(), health, writer, budget.clone()))
 }
 

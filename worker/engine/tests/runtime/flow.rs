@@ -1,12 +1,13 @@
 //! How a task flows and how it ends: back-pressure, idling, draining, closing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_crds::report::TaskPhase;
 use millrace_engine::runtime::{Control, TaskEnd};
 use tokio::time::{Instant, sleep};
 
-use crate::process::{Dice, Fate};
+use crate::process::Fate;
 use crate::sink::Request;
 use crate::source::Kind;
 use crate::store::Chaos;
@@ -53,15 +54,12 @@ async fn closing_gives_up_within_its_budget_and_nothing_is_lost() {
         sleep(INTERVAL * 20).await;
         let told = Instant::now();
         running.tell(Control::Close);
-        let observed = std::sync::Arc::clone(&running.observed);
-        let phase = |observed: &millrace_engine::runtime::Observed| {
-            observed.snapshot(&millrace_crds::report::TaskRef { input: "logs".to_owned(), split: "0".to_owned() }, 0).phase
-        };
+        let observed = Arc::clone(&running.observed);
         assert_eq!(running.end().await, TaskEnd::Abandoned, "{request:?}");
         assert!(told.elapsed() <= DRAIN_BUDGET + Duration::from_millis(1), "{request:?}: closing took {:?}", told.elapsed());
-        assert_ne!(phase(&observed), TaskPhase::Finished, "{request:?}: an abandoned task has not finished");
+        assert_ne!(world.report(&observed).phase, TaskPhase::Finished, "{request:?}: an abandoned task has not finished");
         world.main.heal();
-        let successor = world.start_with(Fate::Live, Control::Run, Chaos { dice: Dice::new(1), per_mille: 0 });
+        let successor = world.start(Fate::Live);
         until("everything is acknowledged", || world.script.acknowledged() == world.script.len()).await;
         successor.tell(Control::Close);
         assert_eq!(successor.end().await, TaskEnd::Released, "{request:?}");
@@ -106,13 +104,12 @@ async fn the_lag_is_told_while_a_sink_blocks() {
 async fn the_end_of_the_input_finishes_the_task() {
     let world = World::new(Setup::mixed(30));
     let running = world.start(Fate::Live);
-    let observed = std::sync::Arc::clone(&running.observed);
+    let observed = Arc::clone(&running.observed);
     assert_eq!(running.end().await, TaskEnd::Finished);
     world.verify("to the end");
     assert_eq!(world.script.acknowledged(), 30);
     let again = world.start(Fate::Live);
-    let task = millrace_crds::report::TaskRef { input: "logs".to_owned(), split: "0".to_owned() };
-    let report = observed.snapshot(&task, 0);
+    let report = world.report(&observed);
     assert_eq!(report.phase, TaskPhase::Finished);
     assert_eq!((report.records_in, report.dead_lettered, report.dropped), (30, world.dead.visible().len() as u64, 0));
     assert_eq!(again.end().await, TaskEnd::Finished, "a finished task finishes again");
@@ -135,7 +132,7 @@ async fn a_task_that_drains_makes_everything_durable_and_finishes() {
     assert_eq!(world.main.visible(), (0..delivered).collect::<Vec<_>>());
     assert_eq!(world.script.acknowledged(), delivered);
 
-    let draining = world.start_with(Fate::Live, Control::Drain, Chaos { dice: Dice::new(1), per_mille: 0 });
+    let draining = world.start_with(Fate::Live, Control::Drain, Chaos::none());
     assert_eq!(draining.end().await, TaskEnd::Finished, "a task that starts draining");
     assert_eq!(world.script.deliveries().len() as u64, delivered);
     world.verify_rules("drained");
@@ -151,10 +148,9 @@ async fn a_task_that_closes_leaves_nothing_to_read_again() {
         let snapshot = running.snapshot();
         assert_eq!((snapshot.phase, snapshot.troubles), (TaskPhase::Running, vec![]));
         running.tell(Control::Close);
-        let observed = std::sync::Arc::clone(&running.observed);
+        let observed = Arc::clone(&running.observed);
         assert_eq!(running.end().await, TaskEnd::Released);
-        let task = millrace_crds::report::TaskRef { input: "logs".to_owned(), split: "0".to_owned() };
-        assert_ne!(observed.snapshot(&task, 0).phase, TaskPhase::Finished, "a released task may have more to read");
+        assert_ne!(world.report(&observed).phase, TaskPhase::Finished, "a released task may have more to read");
         closed += 1;
     }
     assert!(closed > 3, "{closed}");

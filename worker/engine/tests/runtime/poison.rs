@@ -38,7 +38,7 @@ async fn a_task_stops_before_a_record_that_has_nowhere_to_go() {
         assert!(trouble.message.contains("record 41 of script"), "{}", trouble.message);
         assert!(world.main.visible().len() <= 40 && world.script.acknowledged() <= 40, "it has passed the bad record");
         assert!(world.script.opened().len() > 3, "it tries again");
-        assert_eq!(world.dead.visible(), []);
+        assert!(world.dead.visible().is_empty());
         running.tell(Control::Close);
         assert_eq!(running.end().await, TaskEnd::Abandoned);
         world.verify_rules("stopped");

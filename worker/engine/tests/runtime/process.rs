@@ -40,7 +40,7 @@ impl Process {
         if *self.gate.borrow() == Gate::Open {
             self.count(what);
         }
-        let _open = self.gate.subscribe().wait_for(|gate| *gate == Gate::Open).await;
+        self.wait_for(Gate::Open).await;
     }
 
     fn count(&self, what: &str) {
@@ -54,14 +54,18 @@ impl Process {
         }
     }
 
+    async fn wait_for(&self, wanted: Gate) {
+        drop(self.gate.subscribe().wait_for(|gate| *gate == wanted).await);
+    }
+
     /// Resolves when the process has died.
     pub(crate) async fn crashed(&self) {
-        let _dead = self.gate.subscribe().wait_for(|gate| *gate == Gate::Dead).await;
+        self.wait_for(Gate::Dead).await;
     }
 
     /// Resolves when the process sleeps.
     pub(crate) async fn frozen(&self) {
-        let _frozen = self.gate.subscribe().wait_for(|gate| *gate == Gate::Frozen).await;
+        self.wait_for(Gate::Frozen).await;
     }
 
     /// Lets a frozen process go on.

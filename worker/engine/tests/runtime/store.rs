@@ -10,8 +10,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::process::{Dice, Process};
@@ -23,6 +23,12 @@ pub(crate) struct Chaos {
     pub(crate) dice: Dice,
     /// Requests in a thousand that something happens to.
     pub(crate) per_mille: usize,
+}
+
+impl Chaos {
+    pub(crate) fn none() -> Self {
+        Self { dice: Dice::new(0), per_mille: 0 }
+    }
 }
 
 #[derive(Clone)]

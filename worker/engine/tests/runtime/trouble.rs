@@ -7,10 +7,9 @@ use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::runtime::{Control, Observed, Part, TaskEnd};
 use tokio::time::sleep;
 
-use crate::process::{Dice, Fate};
+use crate::process::Fate;
 use crate::sink::{Ledger, Request};
 use crate::source::Kind;
-use crate::store::Chaos;
 use crate::world::{INTERVAL, Running, Setup, World, until};
 
 /// What was reported while it ran, without repetitions.
@@ -62,7 +61,7 @@ async fn the_cause_is_reported_when_a_writer_fails_while_its_epoch_closes() {
     world.main.fail(Request::Write, ErrorReason::AccessDenied);
     world.main.heal();
     until("it is opened again", || world.script.opened().len() == 2).await;
-    let seen = running.observed.snapshot(&task(), 0);
+    let seen = running.snapshot();
     assert_eq!(seen.generation, 2);
     assert_eq!(running.end().await, TaskEnd::Finished);
     world.verify("failed while closing");
@@ -126,7 +125,7 @@ async fn an_owner_that_was_overtaken_ends_as_fenced() {
 async fn a_task_that_has_failed_closes_at_once() {
     let world = World::new(Setup::open_end(20));
     world.take_store_down(true);
-    let running = world.start_with(Fate::Live, Control::Run, Chaos { dice: Dice::new(1), per_mille: 0 });
+    let running = world.start(Fate::Live);
     until("it has failed", || running.snapshot().phase == TaskPhase::Failed).await;
     running.tell(Control::Close);
     let told = tokio::time::Instant::now();

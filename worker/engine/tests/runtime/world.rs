@@ -15,7 +15,9 @@ use millrace_crds::report::TaskRef;
 use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord, position_key};
 use millrace_engine::plan::{Plan, compile};
-use millrace_engine::runtime::{Control, DeadLetterBinding, Envelopes, Observed, OnPoison, OutputBinding, Snapshot, TaskConfig, TaskEnd, supervise};
+use millrace_engine::runtime::{
+    Control, DeadLetterBinding, Envelopes, Observed, OnPoison, OutputBinding, Snapshot, TaskConfig, TaskEnd, supervise,
+};
 use millrace_engine::sink::{Sink, WriterIdentity};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -25,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::process::{Dice, Fate, Process};
+use crate::process::{Fate, Process};
 use crate::sink::{Ledger, LedgerSink};
 use crate::source::{Kind, Script, ScriptedSource, schema};
 use crate::store::{Chaos, WatchedStore};
@@ -146,7 +148,7 @@ impl World {
     }
 
     pub(crate) fn start(self: &Arc<Self>, fate: Fate) -> Running {
-        self.start_with(fate, Control::Run, Chaos { dice: Dice::new(0), per_mille: 0 })
+        self.start_with(fate, Control::Run, Chaos::none())
     }
 
     #[expect(clippy::disallowed_methods, reason = "`Running` owns the handle, and aborts it on drop")]
@@ -202,6 +204,12 @@ impl World {
             in_flight_bytes: self.setup.in_flight_bytes,
             drain_budget: DRAIN_BUDGET,
         }
+    }
+
+    /// What is reported of a task, also after its end.
+    pub(crate) fn report(&self, observed: &Observed) -> Snapshot {
+        let task = TaskRef { input: "logs".to_owned(), split: "0".to_owned() };
+        observed.snapshot(&task, self.clock.now_millis())
     }
 
     pub(crate) fn store_is_down(&self) -> bool {
@@ -366,8 +374,7 @@ impl Running {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let task = TaskRef { input: "logs".to_owned(), split: "0".to_owned() };
-        self.observed.snapshot(&task, self.world.clock.now_millis())
+        self.world.report(&self.observed)
     }
 
     pub(crate) fn is_over(&self) -> bool {

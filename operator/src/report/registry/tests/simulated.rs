@@ -64,7 +64,17 @@ struct World {
 impl World {
     fn new(distribution: Distribution, splits: usize) -> Self {
         let now = crate::clock::monotonic();
-        let world = Self { distribution, splits, registry: Registry::default(), workers: BTreeMap::new(), made: 0, now, enumerator: None, restarted: None, generation: 0 };
+        let world = Self {
+            distribution,
+            splits,
+            registry: Registry::default(),
+            workers: BTreeMap::new(),
+            made: 0,
+            now,
+            enumerator: None,
+            restarted: None,
+            generation: 0,
+        };
         world.observe();
         world
     }
@@ -124,7 +134,11 @@ impl World {
             report.phase = WorkerPhase::Draining;
             worker.running.clear();
         }
-        report.tasks = worker.running.iter().map(|(split, (phase, generation))| TaskReport { generation: *generation, ..task(split, *phase) }).collect();
+        report.tasks = worker
+            .running
+            .iter()
+            .map(|(split, (phase, generation))| TaskReport { generation: *generation, ..task(split, *phase) })
+            .collect();
         if self.enumerator.as_ref() == Some(&name) {
             let held = worker.running.keys().cloned();
             let splits = match self.distribution {
@@ -161,7 +175,8 @@ impl World {
         let mut owners: BTreeMap<String, &String> = BTreeMap::new();
         for (name, worker) in &mut self.workers {
             // Who has not been heard for as long counts as dead; fencing stops it.
-            let (dead_after, settle) = if worker.terminating { (DEAD_AFTER_TERMINATING, DEAD_AFTER_TERMINATING) } else { (DEAD_AFTER, SETTLE) };
+            let (dead_after, settle) =
+                if worker.terminating { (DEAD_AFTER_TERMINATING, DEAD_AFTER_TERMINATING) } else { (DEAD_AFTER, SETTLE) };
             let dead = worker.reported.is_none_or(|at| self.now - at >= dead_after);
             let missed = self.restarted.is_some_and(|restarted| self.now - restarted >= settle && !worker.heard);
             let holds = worker.running.keys().chain(&worker.closing);

@@ -13,7 +13,7 @@ use super::values::{Value, value};
 use super::{key, write_object};
 
 /// Arrays whose values are runs of another array.
-trait Runs: Array {
+pub(super) trait Runs: Array {
     fn items(&self) -> &ArrayRef;
 
     /// First item of a row, and the number of its items.

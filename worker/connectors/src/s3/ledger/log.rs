@@ -180,12 +180,10 @@ impl Log {
     async fn create_if_absent(&self, location: &Path, content: &(impl Serialize + Sync)) -> Result<bool, ConnectorError> {
         let body = serde_json::to_vec(content)
             .map_err(|error| ConnectorError::new(ErrorReason::Internal, format!("cannot encode {location}: {error}")))?;
-        retry::until_done(&self.health, async || {
-            match self.store.put_opts(location, body.clone().into(), PutMode::Create.into()).await {
-                Ok(_) => Ok(true),
-                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(false),
-                Err(error) => Err(store_error(&format!("create {location} in the checkpoint store"), error)),
-            }
+        retry::until_done(&self.health, async || match self.store.put_opts(location, body.clone().into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(false),
+            Err(error) => Err(store_error(&format!("create {location} in the checkpoint store"), error)),
         })
         .await
     }

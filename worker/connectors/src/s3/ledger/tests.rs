@@ -102,13 +102,7 @@ impl ObjectStore for Faulty {
 const FEW: u64 = 4;
 
 fn claim(n: u64) -> Claim {
-    let object = Object {
-        bucket: "b".to_owned(),
-        key: n.to_string(),
-        revision: Revision::Etag("e".to_owned()),
-        size: None,
-        time: 0,
-    };
+    let object = Object { bucket: "b".to_owned(), key: n.to_string(), revision: Revision::Etag("e".to_owned()), size: None, time: 0 };
     Claim::object(object)
 }
 
@@ -159,7 +153,8 @@ async fn work(shared: Shared, task: String, epochs: Arc<Mutex<Epochs>>, things: 
         let mut to_read: Vec<ObjectId> = ledger.unfinished().into_iter().map(|claim| claim.id).collect();
         for _ in 0..dice(6) {
             let wanted: Vec<_> = (0..=dice(3)).map(|_| claim(things[dice(things.len() as u64) as usize])).collect();
-            let free: BTreeSet<_> = wanted.iter().filter(|claim| ledger.standing(&claim.id) == Standing::Free).map(|claim| claim.id).collect();
+            let free: BTreeSet<_> =
+                wanted.iter().filter(|claim| ledger.standing(&claim.id) == Standing::Free).map(|claim| claim.id).collect();
             if ledger.claim(wanted).await.is_err() {
                 break;
             }
