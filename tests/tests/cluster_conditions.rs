@@ -122,7 +122,7 @@ async fn a_missing_secret_is_named_and_its_arrival_is_noticed() -> Result<()> {
     let case = Case::start("conditions-secret").await?;
     let namespace = &case.namespace;
     let with_secret = manifests(&case.kafka.bootstrap(), &case.moto, SQL)
-        .replace("format: {json: {}}}\n  probe", "format: {json: {}}, aws: {secretRef: {name: lake-keys}}}\n  probe");
+        .replace("format: {json: {}}}\n  probe", "format: {json: {}}, secretRef: {name: lake-keys}}\n  probe");
     namespace.apply(&with_secret).await?;
     let said = namespace.condition(PIPELINE, "SecretsResolved", "False", "", PATIENCE).await?;
     eprintln!("missing Secret: {said}");
