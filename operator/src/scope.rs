@@ -366,13 +366,16 @@ enum Failed<E: std::error::Error + 'static> {
     Panicked,
 }
 
+/// Reconciles one object.
+type Reconcile<K, E> = fn(Arc<K>, Arc<Context>) -> futures::future::BoxFuture<'static, Result<Action, E>>;
+
 /// Reconciles objects of one kind, whenever asked, never the same one twice at a time.
 async fn control<K, E>(
     kind: &'static str,
     store: Store<K>,
     asked: UnboundedReceiver<ObjectRef<K>>,
     context: Arc<Context>,
-    reconcile: fn(Arc<K>, Arc<Context>) -> futures::future::BoxFuture<'static, Result<Action, E>>,
+    reconcile: Reconcile<K, E>,
     label: fn(&E) -> &'static str,
 ) where
     K: Owned + 'static,

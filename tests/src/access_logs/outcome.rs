@@ -142,7 +142,7 @@ fn archived(file: &[u8], found: &mut BTreeMap<String, u32>) -> Result<()> {
         let batch = batch?;
         let column = batch.column_by_name("x_edge_request_id").context("no column x_edge_request_id")?;
         let text = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8)?;
-        for identity in text.as_string::<i32>().iter() {
+        for identity in text.as_string::<i32>() {
             *found.entry(identity.context("a line without an identity")?.to_owned()).or_default() += 1;
         }
     }

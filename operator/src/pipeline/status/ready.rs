@@ -51,8 +51,8 @@ fn ready(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
     }
     let unknown = [PipelineCondition::Accepted, PipelineCondition::WorkloadAvailable, PipelineCondition::DataFlowing];
     // A revision that is being checked says nothing against the one that runs.
-    let unknown = unknown.into_iter().filter(|type_| *type_ != PipelineCondition::Accepted || observed.running.is_none());
-    if let Some(waits) = unknown.filter_map(|type_| is(aspects, type_, Status::Unknown)).next() {
+    let mut unknown = unknown.into_iter().filter(|type_| *type_ != PipelineCondition::Accepted || observed.running.is_none());
+    if let Some(waits) = unknown.find_map(|type_| is(aspects, type_, Status::Unknown)) {
         return of(Status::False, PipelineReason::Progressing.as_str(), waits.message.clone());
     }
     let flow = aspect(aspects, PipelineCondition::DataFlowing);

@@ -307,7 +307,7 @@ pub async fn rests_when_all_is_read(fixture: &dyn SourceFixture) -> Checked {
     let mut unsaved = Unsaved::default();
     let mut ended = false;
     let until_idle = async {
-        while !ended && !(unsaved.values.len() == 10 && reader.lag().idle) {
+        while !(ended || unsaved.values.len() == 10 && reader.lag().idle) {
             match timeout(Duration::from_millis(200), reader.next()).await {
                 Ok(Ok(SourceEvent::Records(records))) => unsaved.add(records),
                 Ok(Ok(SourceEvent::End)) => ended = true,

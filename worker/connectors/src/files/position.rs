@@ -181,7 +181,9 @@ mod tests {
 
     fn positions(states: Vec<FileState>) -> Positions {
         let mut positions = Positions::default();
-        states.into_iter().for_each(|state| positions.set(state));
+        for state in states {
+            positions.set(state);
+        }
         positions
     }
 

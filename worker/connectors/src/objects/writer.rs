@@ -260,7 +260,7 @@ impl SinkWriter for PartitionedWriter {
 /// Makes the files of an epoch visible, then writes its manifest.
 pub(crate) async fn commit(storage: &dyn Storage, root: &str, commit: Commit<'_>) -> Result<(), ConnectorError> {
     let files: Vec<Committable> =
-        commit.committables.iter().map(|value| Committable::deserialize(value)).collect::<Result<_, _>>().map_err(|error| {
+        commit.committables.iter().map(Committable::deserialize).collect::<Result<_, _>>().map_err(|error| {
             ConnectorError::new(ErrorReason::Corrupt, "an epoch record names a file in an unknown form").caused_by(error)
         })?;
     let publishing: Vec<_> = files.iter().map(|file| storage.publish(file, commit.health)).collect();

@@ -54,7 +54,9 @@ pub(super) async fn tidy(desk: &Desk) -> Result<(), ConnectorError> {
     match desk.queue.delete(&deletable).await {
         Ok(again) => again.into_iter().for_each(|receipt| desk.held().delete(receipt)),
         Err(error) => {
-            deletable.into_iter().for_each(|receipt| desk.held().delete(receipt));
+            for receipt in deletable {
+                desk.held().delete(receipt);
+            }
             return Err(error);
         }
     }

@@ -160,16 +160,15 @@ impl ObjectBytes {
     /// `DataLost` if it can never be read again.
     pub(super) async fn open(buckets: &dyn Buckets, object: Object, health: Health) -> Result<Self, ConnectorError> {
         let (store, path) = buckets.open(&object.bucket, &object.key).await?;
-        let size = match object.size {
-            Some(size) => size,
-            None => {
-                let options = object.options().with_head(true);
-                retry::until_done(&health, async || {
-                    let answer = store.get_opts(&path, options.clone()).await;
-                    answer.map(|answer| answer.meta.size).map_err(|error| read_error(&object, error))
-                })
-                .await?
-            }
+        let size = if let Some(size) = object.size {
+            size
+        } else {
+            let options = object.options().with_head(true);
+            retry::until_done(&health, async || {
+                let answer = store.get_opts(&path, options.clone()).await;
+                answer.map(|answer| answer.meta.size).map_err(|error| read_error(&object, error))
+            })
+            .await?
         };
         Ok(Self { object, store, path, size, health })
     }

@@ -90,7 +90,7 @@ impl Queue for Sqs {
             .await
             .receive_message()
             .queue_url(&self.url)
-            .max_number_of_messages(max.clamp(1, BATCH) as i32)
+            .max_number_of_messages(i32::try_from(max.clamp(1, BATCH)).unwrap_or(1))
             .visibility_timeout(seconds(hidden))
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);

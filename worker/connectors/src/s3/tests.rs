@@ -392,12 +392,7 @@ async fn an_owner_that_was_replaced_cannot_go_on() {
     let mut zombie = open(&source, &shared, "0", 1, None).await;
     let mut owner = open(&source, &shared, "0", 2, None).await;
     world.produce(0..10).await;
-    let error = loop {
-        match zombie.next().await {
-            Err(error) => break error,
-            Ok(event) => panic!("the zombie delivers {event:?}"),
-        }
-    };
+    let error = zombie.next().await.expect_err("the zombie delivers nothing");
     assert_eq!(error.reason, ErrorReason::Internal);
     assert!(error.message.contains("newer owner"), "{}", error.message);
     drop(zombie);

@@ -26,7 +26,8 @@ async fn troubles_until_over(running: &Running) -> Vec<(TroublePart, String, Err
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_fails_has_the_task_opened_again_at_its_last_epoch() {
-    let ledgers: [(fn(&World) -> &Ledger, &str); 2] = [(|world| &world.main, "main"), (|world| &world.keyed, "keyed")];
+    type Pick = fn(&World) -> &Ledger;
+    let ledgers: [(Pick, &str); 2] = [(|world| &world.main, "main"), (|world| &world.keyed, "keyed")];
     for (ledger, name) in ledgers {
         for request in [Request::Write, Request::Prepare, Request::Commit] {
             if (name, request) == ("keyed", Request::Commit) {

@@ -56,7 +56,7 @@ impl Log {
 
     /// Whether a snapshot is made at entry `number`.
     pub(super) fn is_boundary(&self, number: u64) -> bool {
-        number % self.every == 0
+        number.is_multiple_of(self.every)
     }
 
     /// Creates entry `number` if there is none: the only arbiter between workers. The one before it MUST have been read.
