@@ -10,10 +10,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::config::{OnPoison, TaskConfig};
+use super::counters::Counters;
 use super::dead_letters::DeadLetters;
 use super::driver::Failure;
 use super::observed::{Observed, Part};
 use super::output::Output;
+use crate::batch::Rejected;
 use crate::checkpoint::{self, CommitPermit, EpochContent, Owner};
 use crate::connector::{ConnectorError, Health};
 use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
@@ -74,14 +76,14 @@ impl Closer {
         preparing: Vec<Preparing>,
         mut dead: DeadLetters,
         positions: BTreeMap<String, Value>,
-        counters: BTreeMap<String, u64>,
+        mut counters: Counters,
     ) -> Result<Self, Failure> {
         let epoch = self.owner.next_epoch().0;
-        let mut content = EpochContent { positions, counters, ..EpochContent::default() };
+        let mut content = EpochContent { positions, ..EpochContent::default() };
         let mut writers = Vec::with_capacity(preparing.len());
         for Preparing { index, answer, writer } in preparing {
             let prepared = answered(answer.await).map_err(|error| writer.failure(error))?;
-            self.route_refused(index, prepared.rejected, &mut dead)?;
+            self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;
             content.sinks.insert(writer.identity.output.clone(), prepared.committables);
             writers.push(writer);
         }
@@ -90,6 +92,7 @@ impl Closer {
             content.sinks.insert(output.identity.output.clone(), prepared.committables);
             writers.push(Writer::of(output));
         }
+        content.counters = counters.into_map();
         let permit = self.owner.write_epoch(content).await.map_err(state_failure)?;
         commit(&permit, &writers).await?;
         self.owner.mark_committed(permit).await.map_err(state_failure)?;
@@ -103,16 +106,18 @@ impl Closer {
     }
 
     /// Records that the sink of output `index` refused.
-    fn route_refused(&self, index: usize, rejected: Vec<crate::batch::Rejected>, dead: &mut DeadLetters) -> Result<(), Failure> {
+    fn route_refused(&self, index: usize, rejected: Vec<Rejected>, dead: &mut DeadLetters, counters: &mut Counters) -> Result<(), Failure> {
         if rejected.is_empty() {
             return Ok(());
         }
         let output = &self.config.outputs[index];
         let part = Part::Sink(output.sink_name.clone());
         let sinks: Vec<usize> = output.dead_letter.into_iter().collect();
+        counters.refused_by(&output.name, rejected.len() as u64);
         let verdicts = dead.add(rejected, &sinks, self.config.on_poison, &part)?;
         self.observed.dead_lettered.fetch_add(verdicts.dead_lettered, Ordering::Relaxed);
         self.observed.dropped.fetch_add(verdicts.dropped, Ordering::Relaxed);
+        counters.verdicts(&verdicts);
         Ok(())
     }
 }
@@ -127,7 +132,10 @@ async fn write_dead(index: usize, output: &mut Output, dead: &DeadLetters, confi
     for batch in batches {
         output.send(batch).await?;
     }
-    let prepared = answered(output.prepare(epoch).await?.await).map_err(|error| writer.failure(error))?;
+    let prepared = match output.prepare(epoch).await?.await {
+        Ok(prepared) => prepared.map_err(|error| writer.failure(error))?,
+        Err(_ended) => return Err(output.failure().await),
+    };
     match prepared.rejected.first() {
         Some(first) if config.on_poison != OnPoison::Drop => Err(writer
             .failure(ConnectorError::new(ErrorReason::PoisonRecord, format!("the dead-letter sink refuses an envelope: {}", first.error)))),
@@ -135,6 +143,7 @@ async fn write_dead(index: usize, output: &mut Output, dead: &DeadLetters, confi
     }
 }
 
+/// The answer of a writer. If it ended instead, the driver finds out why.
 fn answered<T>(answer: Result<Result<T, ConnectorError>, oneshot::error::RecvError>) -> Result<T, ConnectorError> {
     answer.unwrap_or_else(|_| Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch")))
 }

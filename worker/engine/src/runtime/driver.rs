@@ -1,26 +1,30 @@
-//! One run of a task, from claim to release: reads, pushes through the plan, and starts the closing of epochs. It never retries; that is `supervise`.
+//! One run of a task, from claim to release: pushes what is read through the plan to the writers, and starts the closing of epochs. It never retries; that is `supervise`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use millrace_crds::report::{ErrorReason, TaskPhase};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::closing::{self, Closer, Preparing, Writer, state_failure};
+use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
+use super::counters::Counters;
 use super::dead_letters::DeadLetters;
 use super::observed::{Observed, Part};
-use super::output::{Budget, Output};
-use crate::batch::Rejected;
-use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
-use crate::connector::{ConnectorError, Health};
+use super::opening;
+use super::output::{Budget, Output, Room};
+use crate::batch::{Batch, Rejected};
+use crate::connector::ConnectorError;
 use crate::operators::{Executor, Message};
-use crate::sink::{OpenSink, WriterIdentity};
-use crate::source::{OpenSplit, Records, Shared, SourceEvent, SplitReader};
+use crate::source::{Records, SourceEvent, SplitReader};
+
+/// How often the lag is looked at, whatever else happens.
+const LAG_EVERY: Duration = Duration::from_secs(1);
 
 /// How a run ended without failing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,18 +54,22 @@ impl Failure {
 }
 
 /// What flows: everything that one run holds besides the epoch that is closing.
-struct Run {
-    config: Arc<TaskConfig>,
-    observed: Arc<Observed>,
-    reader: Box<dyn SplitReader>,
-    executor: Executor,
+pub(super) struct Run {
+    pub(super) config: Arc<TaskConfig>,
+    pub(super) observed: Arc<Observed>,
+    pub(super) reader: Box<dyn SplitReader>,
+    pub(super) executor: Executor,
     /// Outputs that the input reaches, by index into [`TaskConfig::outputs`].
-    outputs: BTreeMap<usize, Output>,
-    input_dead_letters: Vec<usize>,
-    dead: DeadLetters,
-    counters: BTreeMap<String, u64>,
+    pub(super) outputs: BTreeMap<usize, Output>,
+    /// Batches that their output has no room for yet, in order. Nothing is read and no epoch begins before they are gone.
+    pub(super) waiting: VecDeque<(usize, Batch)>,
+    pub(super) input_dead_letters: Vec<usize>,
+    pub(super) dead: DeadLetters,
+    pub(super) counters: Counters,
+    /// Rows that the query had dropped when the last epoch ended, by output.
+    pub(super) filtered: BTreeMap<usize, u64>,
     /// Position of the last epoch.
-    last_position: Option<Value>,
+    pub(super) last_position: Option<Value>,
 }
 
 type Closing = AbortOnDropHandle<Result<Closer, Failure>>;
@@ -75,8 +83,8 @@ pub(super) async fn run(
 ) -> Result<TaskEnd, Failure> {
     observed.set_phase(TaskPhase::Claiming);
     let budget = Budget::new(config.in_flight_bytes);
-    let owner = claim(config, observed, nonce).await?;
-    let (mut run, closer) = Run::open(config, observed, owner, &budget).await?;
+    let owner = opening::claim(config, observed, nonce).await?;
+    let (mut run, closer) = opening::open(config, observed, owner, &budget).await?;
     observed.set_phase(TaskPhase::Running);
     observed.recovered();
     let end = run.drive(closer, control).await;
@@ -89,112 +97,13 @@ pub(super) async fn run(
     end
 }
 
-/// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
-async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
-    let options = Options { retained: config.retained, ..Options::default() };
-    let uid = PipelineUid::encoded(&config.pipeline_uid);
-    let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
-        .map_err(state_failure)?;
-    let mut opened = log.open(nonce).await.map_err(state_failure)?;
-    if let Some(regressed) = &opened.regressed {
-        tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
-    }
-    if let Some(permit) = opened.uncommitted.take() {
-        let generation = permit.generation().0;
-        tracing::info!(epoch = permit.epoch().0, generation, "rolling the last epoch's commit forward");
-        let writers: Vec<Writer> = writers(config, observed, generation);
-        closing::commit(&permit, &writers).await?;
-        log.mark_committed(permit).await.map_err(state_failure)?;
-    }
-    let owner = log.claim(opened, config.plan.hash()).await.map_err(state_failure)?;
-    observed.generation.store(owner.generation().0, Ordering::Relaxed);
-    observed.epoch.store(owner.last().epoch.0, Ordering::Relaxed);
-    Ok(owner)
-}
-
-/// Everybody who may have prepared something, as `generation`.
-fn writers(config: &TaskConfig, observed: &Observed, generation: u64) -> Vec<Writer> {
-    let outputs = config.reached_outputs().map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
-    let dead = config.dead_letters.iter().map(|dead| (dead.writer_name(), &dead.sink, &dead.sink_name));
-    outputs
-        .chain(dead)
-        .map(|(name, sink, sink_name)| Writer {
-            identity: identity(config, name, generation),
-            sink: Arc::clone(sink),
-            sink_name: sink_name.clone(),
-            health: observed.health(Part::Sink(sink_name.clone())),
-        })
-        .collect()
-}
-
-fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdentity {
-    WriterIdentity { pipeline_uid: config.pipeline_uid.clone(), output, task: config.task_id().as_str().to_owned(), generation }
-}
-
 impl Run {
-    async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner, budget: &Budget) -> Result<(Self, Closer), Failure> {
-        let generation = owner.generation().0;
-        let epoch = owner.next_epoch().0;
-        let last_position = owner.last().positions.get(&config.position_key()).cloned();
-        let mut outputs = BTreeMap::new();
-        let mut used: Vec<usize> = config.input_dead_letters();
-        for (index, binding) in config.reached_outputs() {
-            let plan = &config.plan.outputs()[index];
-            let open = OpenSink {
-                writer: identity(config, binding.name.clone(), generation),
-                schema: Arc::clone(&plan.schema),
-                event_time: config.event_time.clone(),
-                epoch,
-                health: observed.health(Part::Sink(binding.sink_name.clone())),
-            };
-            outputs.insert(index, start(&binding.sink, &binding.sink_name, open, budget).await?);
-            used.extend(binding.dead_letter);
-        }
-        used.sort_unstable();
-        used.dedup();
-        let mut dead = BTreeMap::new();
-        for index in used {
-            let binding = &config.dead_letters[index];
-            let open = OpenSink {
-                writer: identity(config, binding.writer_name(), generation),
-                schema: config.envelopes.schema(),
-                event_time: None,
-                epoch,
-                health: observed.health(Part::Sink(binding.sink_name.clone())),
-            };
-            // Dead letters have a budget of their own: they are written while data may fill the other.
-            let own = Budget::new(config.in_flight_bytes);
-            dead.insert(index, start(&binding.sink, &binding.sink_name, open, &own).await?);
-        }
-        let source_part = Part::Source(config.source_name.clone());
-        let open = OpenSplit {
-            split: config.split.clone(),
-            position: last_position.clone(),
-            projection: config.plan.projection(&config.input),
-            generation,
-            shared: Shared::of(Arc::clone(&config.store), &config.base, &config.pipeline_uid, &config.input),
-            health: observed.health(source_part.clone()),
-        };
-        let reader = config.source.open(open).await.map_err(|error| Failure::new(source_part, error))?;
-        let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, dead };
-        let run = Self {
-            config: Arc::clone(config),
-            observed: Arc::clone(observed),
-            reader,
-            executor: config.plan.executor(&config.input),
-            outputs,
-            input_dead_letters: config.input_dead_letters(),
-            dead: DeadLetters::new(config.dead_letters.len()),
-            counters: BTreeMap::new(),
-            last_position,
-        };
-        Ok((run, closer))
-    }
-
     async fn drive(&mut self, closer: Closer, control: &mut watch::Receiver<Control>) -> Result<TaskEnd, Failure> {
         let mut resting = Some(closer);
         let mut closing: Option<(Closing, Value)> = None;
         let mut due = self.next_due();
+        let mut lag = tokio::time::interval(LAG_EVERY);
+        lag.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
         let mut ended = false;
         if wanted == Control::Drain {
@@ -202,7 +111,8 @@ impl Run {
         }
         loop {
             let stopping = ended || wanted == Control::Close;
-            if let Some(closer) = resting.take() {
+            let flowing = self.waiting.is_empty();
+            if flowing && let Some(closer) = resting.take() {
                 let epoch_wanted = stopping || self.dead.is_full() || Instant::now() >= due;
                 if epoch_wanted && self.has_progress() {
                     closing = Some(self.begin_epoch(closer).await?);
@@ -219,10 +129,11 @@ impl Run {
                     due = self.next_due();
                 }
             }
-            let reading = !stopping && !self.dead.is_full();
+            let reading = flowing && !stopping && !self.dead.is_full();
             tokio::select! {
                 biased;
-                changed = control.changed() => {
+                // Closing is final. A controller that is gone would be seen again and again.
+                changed = control.changed(), if wanted != Control::Close => {
                     // A controller that is gone means that the process is going down.
                     wanted = if changed.is_ok() { *control.borrow_and_update() } else { Control::Close };
                     if wanted == Control::Drain {
@@ -231,17 +142,32 @@ impl Run {
                 }
                 closed = async { closing.as_mut().map(|(handle, _)| handle).expect("guarded by `if`").await }, if closing.is_some() => {
                     let position = closing.take().map(|(_, position)| position).unwrap_or_default();
-                    resting = Some(joined(closed)?);
+                    match joined(closed) {
+                        Ok(closer) => resting = Some(closer),
+                        Err(failure) => return Err(self.cause(failure).await),
+                    }
                     self.acknowledge(position).await?;
                 }
-                failure = any_failed(&mut self.outputs) => return Err(failure),
-                () = tokio::time::sleep_until(due), if closing.is_none() => {}
+                () = any_ended(&self.outputs) => {
+                    if let Some(failure) = self.writer_failure().await {
+                        return Err(failure);
+                    }
+                }
+                () = tokio::time::sleep_until(due), if closing.is_none() && flowing => {}
+                Some(room) = room_for(self.waiting.front(), &self.outputs), if !flowing => {
+                    if let Some((index, batch)) = self.waiting.pop_front() {
+                        let rows = batch.num_rows() as u64;
+                        room.fill(batch);
+                        self.sent(index, rows);
+                    }
+                }
                 event = self.reader.next(), if reading => {
                     match event.map_err(|error| self.source_failure(error))? {
-                        SourceEvent::Records(records) => self.push(records).await?,
+                        SourceEvent::Records(records) => self.push(records)?,
                         SourceEvent::End => ended = true,
                     }
                 }
+                _ = lag.tick() => {}
             }
             self.observed.set_lag(self.reader.lag());
         }
@@ -261,9 +187,7 @@ impl Run {
     }
 
     fn has_progress(&self) -> bool {
-        !self.dead.is_empty()
-            || self.counters.values().any(|count| *count > 0)
-            || self.last_position.as_ref() != Some(&self.reader.position())
+        !self.dead.is_empty() || !self.counters.is_empty() || self.last_position.as_ref() != Some(&self.reader.position())
     }
 
     /// Nothing has happened since the last epoch: it is as good as one closed now.
@@ -281,9 +205,30 @@ impl Run {
             preparing.push(Preparing { index: *index, answer, writer: Writer::of(output) });
         }
         let positions = BTreeMap::from([(self.config.position_key(), position.clone())]);
-        let counters = std::mem::take(&mut self.counters);
+        let counters = self.take_counters();
         let handle = tokio::spawn(closer.close(preparing, self.dead.take(), positions, counters));
         Ok((AbortOnDropHandle::new(handle), position))
+    }
+
+    /// What the epoch that ends has counted.
+    fn take_counters(&mut self) -> Counters {
+        for output in self.executor.counters().outputs {
+            let before = self.filtered.insert(output.output, output.rows_filtered).unwrap_or(0);
+            let name = &self.config.outputs[output.output].name;
+            self.counters.filtered_before(name, output.rows_filtered.saturating_sub(before));
+        }
+        std::mem::take(&mut self.counters)
+    }
+
+    /// Why closing an epoch failed: a writer that has ended knows better than whoever waited for its answer.
+    async fn cause(&mut self, failure: Failure) -> Failure {
+        if failure.fenced { failure } else { self.writer_failure().await.unwrap_or(failure) }
+    }
+
+    /// Why a writer has ended by itself, if one has.
+    async fn writer_failure(&mut self) -> Option<Failure> {
+        let output = self.outputs.values_mut().find(|output| output.has_ended())?;
+        Some(output.failure().await)
     }
 
     async fn acknowledge(&mut self, position: Value) -> Result<(), Failure> {
@@ -295,22 +240,21 @@ impl Run {
         Ok(())
     }
 
-    /// Records through the plan and to the writers.
-    async fn push(&mut self, records: Records) -> Result<(), Failure> {
+    /// Records through the plan; what comes out waits for the writers.
+    fn push(&mut self, records: Records) -> Result<(), Failure> {
         let good = records.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
         let taken = good + records.rejected.len() as u64;
         self.observed.records_in.fetch_add(taken, Ordering::Relaxed);
         self.observed.bytes_in.fetch_add(records.bytes, Ordering::Relaxed);
-        self.count("in", taken);
+        self.counters.taken_in(taken);
         let sinks = self.input_dead_letters.clone();
         self.refuse(records.rejected, &sinks)?;
         let Some(batch) = records.batch else { return Ok(()) };
-        let mut sends = Vec::new();
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let outputs = &self.config.outputs;
+        let (outputs, waiting) = (&self.config.outputs, &mut self.waiting);
         self.executor
             .push(Message::Batch(batch), &mut |index, message| match message {
-                Message::Batch(batch) => sends.push((index, batch)),
+                Message::Batch(batch) => waiting.push_back((index, batch)),
                 Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
                 Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
             })
@@ -320,16 +264,12 @@ impl Run {
             sinks.dedup();
             self.refuse(vec![record], &sinks)?;
         }
-        for (index, batch) in sends {
-            let rows = batch.num_rows() as u64;
-            if let Some(output) = self.outputs.get_mut(&index) {
-                output.send(batch).await?;
-                self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
-                let key = format!("out.{}", self.config.outputs[index].name);
-                self.count(&key, rows);
-            }
-        }
         Ok(())
+    }
+
+    fn sent(&mut self, index: usize, rows: u64) {
+        self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
+        self.counters.sent_to(&self.config.outputs[index].name, rows);
     }
 
     fn refuse(&mut self, rejected: Vec<Rejected>, sinks: &[usize]) -> Result<(), Failure> {
@@ -340,15 +280,8 @@ impl Run {
         let verdicts = self.dead.add(rejected, sinks, self.config.on_poison, &part)?;
         self.observed.dead_lettered.fetch_add(verdicts.dead_lettered, Ordering::Relaxed);
         self.observed.dropped.fetch_add(verdicts.dropped, Ordering::Relaxed);
-        self.count("deadLettered", verdicts.dead_lettered);
-        self.count("dropped", verdicts.dropped);
+        self.counters.verdicts(&verdicts);
         Ok(())
-    }
-
-    fn count(&mut self, counter: &str, by: u64) {
-        if by > 0 {
-            *self.counters.entry(counter.to_owned()).or_default() += by;
-        }
     }
 }
 
@@ -360,19 +293,18 @@ fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Opt
     }
 }
 
-async fn start(sink: &Arc<dyn crate::sink::Sink>, sink_name: &str, open: OpenSink, budget: &Budget) -> Result<Output, Failure> {
-    let identity = open.writer.clone();
-    let health: Health = open.health.clone();
-    let writer = sink.open(open).await.map_err(|error| Failure::new(Part::Sink(sink_name.to_owned()), error))?;
-    Ok(Output::start(identity, Arc::clone(sink), sink_name.to_owned(), health, writer, budget.clone()))
-}
-
-/// Resolves when any writer has failed; never if there is none.
-async fn any_failed(outputs: &mut BTreeMap<usize, Output>) -> Failure {
+/// Resolves when any writer has ended by itself; never if there is none.
+async fn any_ended(outputs: &BTreeMap<usize, Output>) {
     if outputs.is_empty() {
         return std::future::pending().await;
     }
-    futures::future::select_all(outputs.values_mut().map(|output| Box::pin(output.failed()))).await.0
+    futures::future::select_all(outputs.values().map(|output| Box::pin(output.ended()))).await;
+}
+
+/// Waits for room for the first batch that waits. `None` if there is no such output, or its writer has ended.
+async fn room_for(first: Option<&(usize, Batch)>, outputs: &BTreeMap<usize, Output>) -> Option<Room> {
+    let (index, batch) = first?;
+    outputs.get(index)?.room(batch.memory_bytes()).await
 }
 
 fn joined(closed: Result<Result<Closer, Failure>, tokio::task::JoinError>) -> Result<Closer, Failure> {

@@ -16,9 +16,11 @@
 
 mod closing;
 mod config;
+mod counters;
 mod dead_letters;
 mod driver;
 mod observed;
+mod opening;
 mod output;
 mod supervise;
 

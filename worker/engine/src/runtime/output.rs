@@ -40,6 +40,19 @@ enum Message {
     Prepare(u64, oneshot::Sender<Result<Prepared, ConnectorError>>),
 }
 
+/// Room for one batch: of the budget, and in the channel.
+pub(super) struct Room {
+    slot: mpsc::OwnedPermit<Message>,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Hands the batch over.
+    pub(super) fn fill(self, batch: Batch) {
+        self.slot.send(Message::Batch(batch, self.bytes));
+    }
+}
+
 /// The driver's end of one output.
 pub(super) struct Output {
     /// Who writes, for commits.
@@ -70,13 +83,20 @@ impl Output {
         Self { identity, sink, health, sink_name, sender, budget, writer }
     }
 
-    /// Hands a batch over, once it fits. Not cancel-safe: a dropped call may lose the batch, so only a task that closes drops it.
+    /// Waits until a batch of so many bytes fits. A dropped call loses nothing. `None` if the writer has ended.
+    pub(super) async fn room(&self, bytes: usize) -> Option<Room> {
+        let bytes = self.budget.acquire(bytes).await;
+        let slot = self.sender.clone().reserve_owned().await.ok()?;
+        Some(Room { slot, bytes })
+    }
+
+    /// Hands a batch over, once it fits. Not cancel-safe: a dropped call may lose the batch.
     pub(super) async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
-        let permit = self.budget.acquire(batch.memory_bytes()).await;
-        if self.sender.send(Message::Batch(batch, permit)).await.is_err() {
-            return Err(self.failure().await);
+        if let Some(room) = self.room(batch.memory_bytes()).await {
+            room.fill(batch);
+            return Ok(());
         }
-        Ok(())
+        Err(self.failure().await)
     }
 
     /// Asks the writer to end `epoch`; the answer comes when everything before is written.
@@ -89,7 +109,7 @@ impl Output {
     }
 
     /// Why the writer has ended. Only called when it has.
-    async fn failure(&mut self) -> Failure {
+    pub(super) async fn failure(&mut self) -> Failure {
         let error = match self.writer.take() {
             Some(handle) => match handle.await {
                 Ok(Err(error)) => error,
@@ -102,9 +122,13 @@ impl Output {
     }
 
     /// Resolves when the writer has ended by itself, which is always a failure.
-    pub(super) async fn failed(&mut self) -> Failure {
+    pub(super) async fn ended(&self) {
         self.sender.closed().await;
-        self.failure().await
+    }
+
+    /// Whether the writer has ended by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Lets the writer throw away what was not prepared.

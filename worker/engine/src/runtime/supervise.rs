@@ -40,8 +40,12 @@ pub async fn supervise(
         };
         match ended {
             Ok(end) => {
-                let phase = if end == TaskEnd::Fenced { TaskPhase::Fenced } else { TaskPhase::Finished };
-                observed.set_phase(phase);
+                match end {
+                    TaskEnd::Finished => observed.set_phase(TaskPhase::Finished),
+                    TaskEnd::Fenced => observed.set_phase(TaskPhase::Fenced),
+                    // The split may hold more work for the next owner: only the list of held tasks says that this one is let go.
+                    TaskEnd::Released | TaskEnd::Abandoned => {}
+                }
                 return end;
             }
             Err(failure) if failure.fenced => {

@@ -61,9 +61,14 @@ async fn the_cause_is_reported_when_a_writer_fails_while_its_epoch_closes() {
     sleep(INTERVAL * 3).await;
     world.main.fail(Request::Write, ErrorReason::AccessDenied);
     world.main.heal();
-    until("it is opened again", || world.script.opened().len() == 2).await;
-    let seen = running.snapshot();
-    assert_eq!(seen.generation, 2);
+    let seen = troubles_until_over(&running).await;
+    assert_eq!(
+        seen,
+        [
+            (TroublePart::Sink, "main".to_owned(), ErrorReason::Unreachable),
+            (TroublePart::Sink, "main".to_owned(), ErrorReason::AccessDenied)
+        ]
+    );
     assert_eq!(running.end().await, TaskEnd::Finished);
     world.verify("failed while closing");
 }

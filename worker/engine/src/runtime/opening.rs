@@ -1,0 +1,133 @@
+//! From nothing to a run: rolls the last commit forward, claims the task, opens writers and reader. It reads no record.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::closing::{self, Closer, Writer, state_failure};
+use super::config::TaskConfig;
+use super::counters::Counters;
+use super::dead_letters::DeadLetters;
+use super::driver::{Failure, Run};
+use super::observed::{Observed, Part};
+use super::output::{Budget, Output};
+use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
+use crate::connector::Health;
+use crate::sink::{OpenSink, Sink, WriterIdentity};
+use crate::source::{OpenSplit, Shared};
+
+/// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
+pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
+    let options = Options { retained: config.retained, ..Options::default() };
+    let uid = PipelineUid::encoded(&config.pipeline_uid);
+    let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
+        .map_err(state_failure)?;
+    let mut opened = log.open(nonce).await.map_err(state_failure)?;
+    if let Some(regressed) = &opened.regressed {
+        tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
+    }
+    if let Some(permit) = opened.uncommitted.take() {
+        let generation = permit.generation().0;
+        tracing::info!(epoch = permit.epoch().0, generation, "rolling the last epoch's commit forward");
+        let writers: Vec<Writer> = writers(config, observed, generation);
+        closing::commit(&permit, &writers).await?;
+        log.mark_committed(permit).await.map_err(state_failure)?;
+    }
+    let owner = log.claim(opened, config.plan.hash()).await.map_err(state_failure)?;
+    observed.generation.store(owner.generation().0, Ordering::Relaxed);
+    observed.epoch.store(owner.last().epoch.0, Ordering::Relaxed);
+    Ok(owner)
+}
+
+/// Everybody who may have prepared something, as `generation`.
+fn writers(config: &TaskConfig, observed: &Observed, generation: u64) -> Vec<Writer> {
+    let outputs = config.reached_outputs().map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
+    let dead = config.dead_letters.iter().map(|dead| (dead.writer_name(), &dead.sink, &dead.sink_name));
+    outputs
+        .chain(dead)
+        .map(|(name, sink, sink_name)| Writer {
+            identity: identity(config, name, generation),
+            sink: Arc::clone(sink),
+            sink_name: sink_name.clone(),
+            health: observed.health(Part::Sink(sink_name.clone())),
+        })
+        .collect()
+}
+
+fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdentity {
+    WriterIdentity { pipeline_uid: config.pipeline_uid.clone(), output, task: config.task_id().as_str().to_owned(), generation }
+}
+
+/// Opens writers, reader and operators, at the last epoch of `owner`.
+pub(super) async fn open(
+    config: &Arc<TaskConfig>,
+    observed: &Arc<Observed>,
+    owner: Owner,
+    budget: &Budget,
+) -> Result<(Run, Closer), Failure> {
+    let generation = owner.generation().0;
+    let epoch = owner.next_epoch().0;
+    let last_position = owner.last().positions.get(&config.position_key()).cloned();
+    let mut outputs = BTreeMap::new();
+    let mut used: Vec<usize> = config.input_dead_letters();
+    for (index, binding) in config.reached_outputs() {
+        let plan = &config.plan.outputs()[index];
+        let open = OpenSink {
+            writer: identity(config, binding.name.clone(), generation),
+            schema: Arc::clone(&plan.schema),
+            event_time: config.event_time.clone(),
+            epoch,
+            health: observed.health(Part::Sink(binding.sink_name.clone())),
+        };
+        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, budget).await?);
+        used.extend(binding.dead_letter);
+    }
+    used.sort_unstable();
+    used.dedup();
+    let mut dead = BTreeMap::new();
+    for index in used {
+        let binding = &config.dead_letters[index];
+        let open = OpenSink {
+            writer: identity(config, binding.writer_name(), generation),
+            schema: config.envelopes.schema(),
+            event_time: None,
+            epoch,
+            health: observed.health(Part::Sink(binding.sink_name.clone())),
+        };
+        // Dead letters have a budget of their own: they are written while data may fill the other.
+        let own = Budget::new(config.in_flight_bytes);
+        dead.insert(index, start(&binding.sink, &binding.sink_name, open, &own).await?);
+    }
+    let source_part = Part::Source(config.source_name.clone());
+    let open = OpenSplit {
+        split: config.split.clone(),
+        position: last_position.clone(),
+        projection: config.plan.projection(&config.input),
+        generation,
+        shared: Shared::of(Arc::clone(&config.store), &config.base, &config.pipeline_uid, &config.input),
+        health: observed.health(source_part.clone()),
+    };
+    let reader = config.source.open(open).await.map_err(|error| Failure::new(source_part, error))?;
+    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, dead };
+    let run = Run {
+        config: Arc::clone(config),
+        observed: Arc::clone(observed),
+        reader,
+        executor: config.plan.executor(&config.input),
+        outputs,
+        input_dead_letters: config.input_dead_letters(),
+        dead: DeadLetters::new(config.dead_letters.len()),
+        counters: Counters::default(),
+        filtered: BTreeMap::new(),
+        waiting: VecDeque::new(),
+        last_position,
+    };
+    Ok((run, closer))
+}
+
+async fn start(sink: &Arc<dyn Sink>, sink_name: &str, open: OpenSink, budget: &Budget) -> Result<Output, Failure> {
+    let identity = open.writer.clone();
+    let health: Health = open.health.clone();
+    let writer = sink.open(open).await.map_err(|error| Failure::new(Part::Sink(sink_name.to_owned()), error))?;
+    Ok(Output::start(identity, Arc::clone(sink), sink_name.to_owned(), health, writer, budget.clone()))
+}
