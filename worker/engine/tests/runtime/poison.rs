@@ -28,7 +28,7 @@ async fn a_task_stops_before_a_record_that_has_nowhere_to_go() {
     for (on_poison, dead_letter) in [(OnPoison::Fail, true), (OnPoison::DeadLetter, false)] {
         let mut rows = vec![Kind::Good; 60];
         rows[41] = Kind::Bad;
-        let world = World::new(Setup { on_poison, dead_letter, rows, ..Setup::open_end(0) });
+        let world = World::new(Setup { rows, on_poison, dead_letter, ..Setup::open_end(0) });
         let running = world.start(Fate::Live);
         sleep(INTERVAL * 100).await;
         until("it has failed", || running.snapshot().phase == TaskPhase::Failed).await;
