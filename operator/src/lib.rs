@@ -29,6 +29,7 @@ mod report;
 mod run;
 mod scope;
 mod settings;
+mod tls;
 
 pub use run::{Error, run};
 pub use settings::Settings;

@@ -25,8 +25,6 @@ fn main() -> anyhow::Result<()> {
     let Command::Run(settings) = Cli::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
-    // Several TLS backends may be compiled in; an error means that one has been chosen already, which is as good.
-    let _chosen = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).thread_name("operator").build()?;
     let result = runtime.block_on(millrace_operator::run(settings));
     // A connection to the API server may still be closing; nothing depends on it any more.

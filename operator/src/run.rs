@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -55,7 +54,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut config = kube::Config::infer().await.map_err(Error::Config)?;
     // The client would repeat a request up to fifteen times; reconciling again is the better repetition.
     config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))?;
+    let client = crate::tls::client(config).map_err(|error| Error::Client(Box::new(error)))?;
     let leadership = Leadership::default();
     let metrics = Metrics::new();
     let registry = Arc::new(Registry::default());

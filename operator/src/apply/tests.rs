@@ -47,7 +47,7 @@ impl Fake {
         config.default_retry = false;
         let leadership = Leadership::default();
         leadership.renewed(clock::monotonic());
-        Writer::new(Client::try_from(config).unwrap(), leadership, Metrics::new())
+        Writer::new(crate::tls::client(config).unwrap(), leadership, Metrics::new())
     }
 
     fn writes(&self) -> Vec<(String, Value)> {

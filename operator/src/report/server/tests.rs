@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::routing::post;
-use kube::Client;
 use millrace_crds::report::{Assignment, REPORT_VERSION};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -38,7 +37,7 @@ async fn endpoint(leads: bool) -> (SocketAddr, Arc<Registry>, Reviews) {
     let reviews = Reviews::default();
     let routes = Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", post(review));
     let api = serve_router(routes.with_state(Arc::clone(&reviews))).await;
-    let client = Client::try_from(kube::Config::new(format!("http://{api}").parse().unwrap())).unwrap();
+    let client = crate::tls::client(kube::Config::new(format!("http://{api}").parse().unwrap())).unwrap();
     let leadership = Leadership::default();
     if leads {
         leadership.renewed(clock::monotonic());
