@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::cluster::Cluster;
 use crate::image::Image;
 use crate::installed;
 use crate::poll;
+
+/// Whether this process has installed it: helm takes one operation at a time.
+static INSTALLED: Mutex<bool> = Mutex::const_new(false);
 
 /// Where the operator runs.
 pub const SYSTEM: &str = "millrace-system";
@@ -20,6 +24,15 @@ pub const SYSTEM: &str = "millrace-system";
 /// # Errors
 /// An image does not build, or the operator does not get ready; the error holds its log.
 pub async fn install_operator(cluster: &Cluster) -> Result<()> {
+    let mut installed = INSTALLED.lock().await;
+    if !*installed {
+        install(cluster).await?;
+        *installed = true;
+    }
+    Ok(())
+}
+
+async fn install(cluster: &Cluster) -> Result<()> {
     let (worker, operator) = (cluster.image(Image::Worker).await?, cluster.image(Image::Operator).await?);
     let (worker_repository, worker_tag) = worker.rsplit_once(':').context("an image reference has a tag")?;
     let (repository, tag) = operator.rsplit_once(':').context("an image reference has a tag")?;
