@@ -15,6 +15,8 @@ use crate::context::Context;
 
 /// Group of clients that publish no progress: the library insists on one, nothing is ever committed to it.
 pub(super) const NO_GROUP: &str = "millrace";
+/// Options whose values come from Secrets.
+const FROM_SECRETS: [&str; 5] = ["ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "sasl.username", "sasl.password"];
 /// How long one question may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to end before whoever waits for it goes on.
@@ -60,6 +62,11 @@ pub(super) fn config(access: &KafkaAccess, context: &Context) -> Result<ClientCo
     config.set("debug", DEBUG_CONTEXT);
     config.set_log_level(RDKafkaLogLevel::Debug);
     Ok(config)
+}
+
+/// Whether two configurations differ in what comes from Secrets.
+pub(super) fn has_other_secrets(one: &ClientConfig, other: &ClientConfig) -> bool {
+    FROM_SECRETS.iter().any(|option| one.get(option) != other.get(option))
 }
 
 /// Asks the brokers something with a client that lives only for the question. Creates no topic.

@@ -77,7 +77,7 @@ impl KafkaSink {
 
     /// Whether the Secrets hold something else now than when `config` was made.
     pub(super) fn has_other_secrets(&self, config: &ClientConfig) -> bool {
-        self.producing().is_ok_and(|now| now.config_map() != config.config_map())
+        self.producing().is_ok_and(|now| client::has_other_secrets(&now, config))
     }
 
     fn producer(&self, config: &ClientConfig, health: &Health) -> Result<ThreadedProducer<Deliveries>, ConnectorError> {

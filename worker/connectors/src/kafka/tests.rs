@@ -128,6 +128,9 @@ fn secrets_become_options_of_the_client() {
     ] {
         assert_eq!(config.get(option), Some(value), "{option}");
     }
+    assert!(!client::has_other_secrets(&config, &client::config(&options.access, &context(folder.path())).unwrap()));
+    std::fs::write(folder.path().join("login/password"), "rotated").unwrap();
+    assert!(client::has_other_secrets(&config, &client::config(&options.access, &context(folder.path())).unwrap()));
     std::fs::remove_file(folder.path().join("login/password")).unwrap();
     let error = client::config(&options.access, &context(folder.path())).unwrap_err();
     assert_eq!(error.reason, ErrorReason::SecretMissing);

@@ -73,6 +73,25 @@ async fn the_cause_is_reported_when_a_writer_fails_while_its_epoch_closes() {
     world.verify("failed while closing");
 }
 
+/// Nothing can be read, and no epoch can close, until somebody notices.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_fails_after_it_has_blocked_is_noticed() {
+    let world = World::new(Setup { body: 2000, in_flight_bytes: 64 << 10, ..Setup::mixed(200) });
+    let running = world.start(Fate::Live);
+    sleep(INTERVAL / 2).await;
+    world.keyed.block(&[Request::Write]);
+    sleep(INTERVAL * 30).await;
+    let read = world.script.deliveries().len();
+    assert!((8..100).contains(&read), "{read} records were read");
+    world.keyed.fail(Request::Write, ErrorReason::Throttled);
+    world.keyed.heal();
+    let seen = troubles_until_over(&running).await;
+    let keyed = |reason| (TroublePart::Sink, "keyed".to_owned(), reason);
+    assert_eq!(seen, [keyed(ErrorReason::Unreachable), keyed(ErrorReason::Throttled)]);
+    assert_eq!(running.end().await, TaskEnd::Finished);
+    world.verify("failed after a block");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_has_the_task_opened_again() {
     let world = World::new(Setup::mixed(60));

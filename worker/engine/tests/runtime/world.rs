@@ -33,7 +33,7 @@ use crate::source::{Kind, Script, ScriptedSource, schema};
 use crate::store::{Chaos, WatchedStore};
 
 /// Nothing takes longer than this, in the time of the test.
-const DEADLINE: Duration = Duration::from_hours(2);
+const DEADLINE: Duration = Duration::from_mins(40);
 
 /// Which outputs there are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

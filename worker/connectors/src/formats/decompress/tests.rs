@@ -83,6 +83,18 @@ fn members_and_frames_follow_each_other() {
     assert_eq!(auto(&many).unwrap().len(), 50_000);
 }
 
+/// The last input may be used up while its output does not fit one chunk.
+#[test]
+fn nothing_stays_inside() {
+    for (first, second) in [(100_000, 200_000), (1, CHUNK), (CHUNK - 1, CHUNK), (CHUNK, CHUNK), (200_000, 400_001)] {
+        let parts = [vec![b'a'; first], vec![b'b'; second]];
+        for compress in [gzip, zstd] {
+            let compressed = [compress(&parts[0]), compress(&parts[1])].concat();
+            assert_eq!(auto(&compressed).unwrap(), parts.concat(), "{first} {second}");
+        }
+    }
+}
+
 #[test]
 fn what_is_cut_is_an_error() {
     let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();

@@ -180,12 +180,6 @@ impl ParquetReader {
         self.row
     }
 
-    /// Bytes of the object.
-    #[must_use]
-    pub fn object_bytes(&self) -> u64 {
-        self.reader.len()
-    }
-
     /// Steps over the row groups in front of the first wanted row.
     fn skip_row_groups(&mut self) {
         while let Some(group) = self.metadata.metadata().row_groups().get(self.group) {

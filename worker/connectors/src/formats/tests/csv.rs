@@ -99,6 +99,20 @@ fn a_file_whose_first_line_names_no_column_delivers_nothing() {
 }
 
 #[test]
+fn the_header_is_the_first_line_that_is_not_empty_also_after_a_restart() {
+    let input = csv(&json!({}), "a BigInt").with_record_bytes(10);
+    let mut decoder = input.decoder(None);
+    decoder.push("\n\r\n".into());
+    assert!(decoder.next().is_none());
+    let mut resumed = input.decoder(Some(decoder.position()));
+    resumed.push("a\n1\n".into());
+    assert_eq!(resumed.next().unwrap().records.num_rows(), 1);
+    // A header that is too long to be read does not make the next line one.
+    let output = input.decode("a,bbbbbbbbbbbbbbbbbb\na,b\n1,2\n");
+    assert_eq!(output.codes(), [(0, RejectCode::TooLarge), (1, RejectCode::Malformed), (2, RejectCode::Malformed)]);
+}
+
+#[test]
 fn types_are_read_from_text() {
     let columns = "a Boolean, b Integer, c Real, d Decimal(6;3), e Varbinary, f Date, g Timestamp";
     let output = csv(&json!({"header": "Absent"}), columns)

@@ -25,7 +25,8 @@
 //! At every multiple of 512 entries a snapshot is stored (all workers compute the same), and entries before the second newest snapshot are deleted,
 //! except those at multiples of 512. A worker that slept through that would find a gap where it expects the end of the log, and its create
 //! would succeed. So after every create it looks for the entry at the next multiple: if that is there, the log has passed, and the worker
-//! reloads and looks at what became of its claim.
+//! reloads and looks at what became of its claim. What such workers leave in the gap others may take for the log, but not beyond: each entry names the one before
+//! it, and the entry after the gap names another.
 
 #![expect(clippy::disallowed_methods, reason = "entries say when they were written; nothing but forgetting depends on it")]
 
@@ -49,6 +50,8 @@ pub(super) use state::{Claim, Standing, State, Subject};
 
 /// Entries between snapshots.
 const EVERY: u64 = 512;
+/// How often the log may be cleaned under our eyes while we read it, before we think that it is damaged.
+const RELOADS: u32 = 10;
 
 /// The state of a ledger, kept up to date. Reads only.
 #[derive(Debug)]
@@ -76,35 +79,40 @@ impl View {
 
     /// Reads what has been added.
     pub(super) async fn refresh(&mut self) -> Result<(), ConnectorError> {
-        self.catch_up().await?;
-        if self.log.has_passed(self.state.applied() + 1).await? { self.reload().await } else { Ok(()) }
+        if self.catch_up().await? { Ok(()) } else { self.reload().await }
     }
 
     /// Reads from the newest snapshot.
     async fn reload(&mut self) -> Result<(), ConnectorError> {
-        loop {
+        for _ in 0..RELOADS {
             self.state = self.log.newest_snapshot().await?;
-            self.catch_up().await?;
-            if !self.log.has_passed(self.state.applied() + 1).await? {
+            if self.catch_up().await? {
                 return Ok(());
             }
         }
+        Err(ConnectorError::new(ErrorReason::Corrupt, "the entries of the ledger do not follow each other; restore the checkpoint store from a backup"))
     }
 
-    async fn catch_up(&mut self) -> Result<(), ConnectorError> {
+    /// Reads what has been added. Returns whether this has led to the end of the log; if not, it must be read from the newest snapshot.
+    async fn catch_up(&mut self) -> Result<bool, ConnectorError> {
         for entry in self.log.read_after(self.state.applied()).await? {
-            self.apply(entry).await?;
+            if !self.apply(entry).await? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(!self.log.has_passed(self.state.applied() + 1).await?)
     }
 
-    async fn apply(&mut self, entry: Entry) -> Result<(), ConnectorError> {
-        self.state.apply(entry);
+    /// Returns false if the entry does not follow the last one.
+    async fn apply(&mut self, entry: Entry) -> Result<bool, ConnectorError> {
+        if !self.state.apply(entry) {
+            return Ok(false);
+        }
         if self.log.is_boundary(self.state.applied()) {
             self.state.forget();
             self.log.compact(&self.state).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -177,16 +185,20 @@ impl Ledger {
                 task: self.task.clone(),
                 generation: self.generation,
                 nonce: format!("{:032x}", rand::random::<u128>()),
+                after: self.view.state.last().to_owned(),
                 at: (self.now_millis)(),
                 keep_seconds: self.keep_seconds,
                 claims: claims.clone(),
                 done: done.clone(),
             };
             let number = self.view.state.applied() + 1;
-            match self.view.log.create(number, &entry).await? {
+            let follows = match self.view.log.create(number, &entry).await? {
                 Created::Written => self.view.apply(entry).await?,
                 Created::Taken(theirs) => self.view.apply(theirs).await?,
-                Created::Passed => self.view.reload().await?,
+                Created::Passed => false,
+            };
+            if !follows {
+                self.view.reload().await?;
             }
         }
     }

@@ -23,6 +23,9 @@ pub(crate) struct Entry {
     pub(super) generation: u64,
     /// Tells this entry from any other, so that a writer that got no answer recognises its own.
     pub(super) nonce: String,
+    /// Nonce of the entry before it; empty for the first. A worker that slept may have read entries that others who slept have left in a
+    /// gap; where the log goes on after the gap, this does not fit.
+    pub(super) after: String,
     /// When it was written, milliseconds since 1970, by the writer's clock.
     pub(super) at: i64,
     /// Seconds for which what is done is remembered.
@@ -85,6 +88,8 @@ pub(crate) enum Standing {
 pub(crate) struct State {
     /// Number of the last entry that was applied; the first is 1.
     applied: u64,
+    /// Its nonce.
+    last: String,
     /// The latest time in an entry, milliseconds since 1970.
     clock: i64,
     /// The highest generation seen of each task.
@@ -108,6 +113,11 @@ impl State {
     /// Number of the last entry.
     pub(super) fn applied(&self) -> u64 {
         self.applied
+    }
+
+    /// Nonce of the last entry.
+    pub(super) fn last(&self) -> &str {
+        &self.last
     }
 
     /// The highest generation that has written for `task`.
@@ -141,10 +151,16 @@ impl State {
 
     /// Adds the next entry. An entry of a generation older than one already seen of its task counts for nothing: its writer had been replaced.
     /// A claim counts if nobody has claimed or done the thing before. A `done` counts if the task has claimed it.
-    pub(super) fn apply(&mut self, entry: Entry) {
+    ///
+    /// Returns false, and changes nothing, if the entry does not follow the last one.
+    pub(super) fn apply(&mut self, entry: Entry) -> bool {
+        if entry.after != self.last {
+            return false;
+        }
         self.applied += 1;
+        self.last = entry.nonce;
         if entry.generation < self.generation(&entry.task) {
-            return;
+            return true;
         }
         self.clock = self.clock.max(entry.at);
         self.generations.insert(entry.task.clone(), entry.generation);
@@ -161,6 +177,7 @@ impl State {
                 self.open.insert(open.claim.id, open);
             }
         }
+        true
     }
 
     /// Forgets what need no longer be remembered. Everybody does it at the same entries, so that all states stay the same.
@@ -180,6 +197,7 @@ fn minutes(millis: i64) -> i64 {
 pub(super) struct Snapshot {
     pub(super) version: u32,
     applied: u64,
+    last: String,
     clock: i64,
     generations: BTreeMap<String, u64>,
     open: Vec<Open>,
@@ -202,8 +220,8 @@ impl From<&State> for Snapshot {
                 (until, BASE64.encode(ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>()))
             })
             .collect();
-        let State { applied, clock, generations, .. } = state;
-        Self { version: VERSION, applied: *applied, clock: *clock, generations: generations.clone(), open, done }
+        let State { applied, last, clock, generations, .. } = state;
+        Self { version: VERSION, applied: *applied, last: last.clone(), clock: *clock, generations: generations.clone(), open, done }
     }
 }
 
@@ -220,6 +238,6 @@ impl Snapshot {
             done.extend(ids.iter().map(|id| (ObjectId(*id), until)));
         }
         let open = self.open.into_iter().map(|open| (open.claim.id, open)).collect();
-        Some(State { applied: self.applied, clock: self.clock, generations: self.generations, open, done })
+        Some(State { applied: self.applied, last: self.last, clock: self.clock, generations: self.generations, open, done })
     }
 }

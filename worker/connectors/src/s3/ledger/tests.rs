@@ -257,6 +257,36 @@ async fn a_worker_that_slept_through_cleaning_does_not_claim_in_the_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_sleepers_leave_in_a_gap_is_no_bridge_over_it() {
+    let shared = Faulty::shared(1, 0);
+    // Sleepers that have read entries 1 to 4; then the log goes on to 13, so that it is cleaned up to 8.
+    let mut sleepers = Vec::new();
+    for sleeper in 0..4 {
+        sleepers.push(open(&shared, &sleeper.to_string(), 1, &[]).await.unwrap());
+    }
+    for sleeper in &mut sleepers {
+        sleeper.refresh().await.unwrap();
+    }
+    let mut busy = open(&shared, "busy", 1, &[]).await.unwrap();
+    for n in 0..8 {
+        busy.claim(vec![claim(n)]).await.unwrap();
+    }
+    // Three of them fill the gap before the entry that is never deleted; the fourth reads that.
+    for (n, sleeper) in sleepers.iter_mut().enumerate() {
+        // Claimed by an entry that has been deleted.
+        let taken = claim(n as u64 % 2);
+        sleeper.claim(vec![taken.clone(), claim(100 + n as u64)]).await.unwrap();
+        assert_eq!(sleeper.standing(&taken.id), Standing::Theirs, "sleeper {n}");
+        assert_eq!(sleeper.standing(&claim(100 + n as u64).id), Standing::Mine, "sleeper {n}");
+    }
+    let fresh = View::load_every(&shared, FEW, Health::default()).await.unwrap();
+    for mut sleeper in sleepers {
+        sleeper.refresh().await.unwrap();
+        assert_eq!(sleeper.view.state, fresh.state);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_generation_is_void_and_learns_it() {
     let shared = Faulty::shared(1, 0);
     let mut zombie = open(&shared, "0", 1, &[]).await.unwrap();
@@ -317,7 +347,8 @@ fn a_snapshot_is_the_state() {
             version: VERSION,
             task: (n % 3).to_string(),
             generation: 1 + n / 5,
-            nonce: String::new(),
+            nonce: n.to_string(),
+            after: state.last().to_owned(),
             at: i64::try_from(n).unwrap() * 100_000,
             keep_seconds: 60,
             claims: vec![claim(n), claim(n + 1)],
