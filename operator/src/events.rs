@@ -49,7 +49,8 @@ fn event(condition: &Condition) -> Option<Event> {
     let mut note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
     note.truncate(note.floor_char_boundary(NOTE_BYTES));
     Some(Event {
-        type_: if good { EventType::Normal } else { EventType::Warning },
+        // What is on its way is not wrong.
+        type_: if good || condition.reason == "Progressing" { EventType::Normal } else { EventType::Warning },
         reason: condition.reason.clone(),
         note: Some(note),
         action: condition.type_.clone(),

@@ -190,7 +190,7 @@ impl Election {
             }
             step => {
                 let mut lease = lease.unwrap_or_default();
-                lease.spec = Some(if step == Step::Renew { self.renewed(spec.unwrap_or_default()) } else { self.taken(spec.as_ref()) });
+                lease.spec = Some(if step == Step::Renew { Self::renewed(spec.unwrap_or_default()) } else { self.taken(spec.as_ref()) });
                 within(self.api.replace(&self.name, &PostParams::default(), &lease)).await
             }
         };
@@ -221,7 +221,7 @@ impl Election {
         }
     }
 
-    fn renewed(&self, spec: LeaseSpec) -> LeaseSpec {
+    fn renewed(spec: LeaseSpec) -> LeaseSpec {
         LeaseSpec { renew_time: Some(MicroTime(clock::wall())), lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(), ..spec }
     }
 }

@@ -24,7 +24,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let Command::Run(settings) = Cli::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().json().with_span_list(false).flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).thread_name("operator").build()?;
     let result = runtime.block_on(millrace_operator::run(settings));
     // A connection to the API server may still be closing; nothing depends on it any more.

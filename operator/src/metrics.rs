@@ -15,6 +15,13 @@ struct KindLabel {
     kind: &'static str,
 }
 
+/// Labels: which kind, in which of the namespaces that are served; empty for all.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ScopeLabels {
+    kind: &'static str,
+    scope: String,
+}
+
 /// Labels: which kind, and why.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ErrorLabels {
@@ -41,7 +48,7 @@ pub(crate) struct Metrics {
     reconciles: Family<KindLabel, Counter>,
     errors: Family<ErrorLabels, Counter>,
     durations: Family<KindLabel, Histogram, fn() -> Histogram>,
-    objects: Family<KindLabel, Gauge>,
+    objects: Family<ScopeLabels, Gauge>,
     triggers: Family<KindLabel, Counter>,
     writes: Family<WriteLabels, Counter>,
     reports: Family<ResultLabel, Counter>,
@@ -80,9 +87,10 @@ impl Metrics {
         }
     }
 
-    /// So many objects of a kind are served.
-    pub(crate) fn serves(&self, kind: &'static str, objects: usize) {
-        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(objects).unwrap_or(i64::MAX));
+    /// So many objects of a kind are served in a scope: a namespace, or empty for all.
+    pub(crate) fn serves(&self, kind: &'static str, scope: &str, objects: usize) {
+        let labels = ScopeLabels { kind, scope: scope.to_owned() };
+        self.objects.get_or_create(&labels).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     /// A change asked for a reconciliation.

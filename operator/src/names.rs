@@ -103,6 +103,11 @@ impl Owner {
         };
         Some(Self { key, reference })
     }
+
+    /// Whether an object is this owner's: its controller reference has the owner's UID. A name proves nothing.
+    pub(crate) fn owns(&self, object: &ObjectMeta) -> bool {
+        object.owner_references.iter().flatten().any(|reference| reference.controller == Some(true) && reference.uid == self.reference.uid)
+    }
 }
 
 /// Labels of what belongs to a Pipeline.

@@ -105,7 +105,7 @@ fn container_obstacle(container: &ContainerStatus) -> Option<Obstacle> {
             }
             Some("CreateContainerConfigError") => return Some(Obstacle::Config(message())),
             Some("CreateContainerError" | "RunContainerError") => return Some(Obstacle::CrashLoop(message())),
-            Some("CrashLoopBackOff") | None | Some(_) => {}
+            Some(_) | None => {}
         }
     }
     // The kubelet restarts at once, then backs off: in between the container runs for a moment, which is no health.

@@ -57,10 +57,11 @@ enum Ownership {
 }
 
 fn ownership(existing: Option<&ObjectMeta>, owner: &Owner) -> Ownership {
-    let Some(meta) = existing else { return Ownership::Absent };
-    let mut references = meta.owner_references.iter().flatten();
-    let ours = references.any(|r| r.controller == Some(true) && r.uid == owner.reference.uid);
-    if ours { Ownership::Ours } else { Ownership::Foreign }
+    match existing {
+        None => Ownership::Absent,
+        Some(meta) if owner.owns(meta) => Ownership::Ours,
+        Some(_) => Ownership::Foreign,
+    }
 }
 
 impl Writer {
@@ -69,15 +70,15 @@ impl Writer {
         Self { client, leadership, metrics }
     }
 
-    /// Makes an object as `desired` says, unless it already is. `known` is what the caches hold under its name.
-    pub(crate) async fn apply<K: Owned>(&self, owner: &Owner, desired: &K, known: Option<&K>) -> Result<(), Error> {
+    /// Makes an object as `desired` says, unless it already is. `known` is what the caches hold under its name. Returns the version that was written, if one was.
+    pub(crate) async fn apply<K: Owned>(&self, owner: &Owner, desired: &K, known: Option<&K>) -> Result<Option<String>, Error> {
         let target = Target::of(desired)?;
         let existing = self.existing(&target, known).await?;
         let desired_json = to_json(desired, &target)?;
         let hash = short_hash(desired_json.to_string().as_bytes());
         match ownership(existing.as_ref().map(Resource::meta), owner) {
             Ownership::Foreign => return Err(target.conflict()),
-            Ownership::Ours if existing.as_ref().is_some_and(|existing| is_applied(existing, &desired_json, &hash)) => return Ok(()),
+            Ownership::Ours if existing.as_ref().is_some_and(|existing| is_applied(existing, &desired_json, &hash)) => return Ok(None),
             Ownership::Ours | Ownership::Absent => {}
         }
         let mut patch = desired_json;
@@ -88,8 +89,8 @@ impl Writer {
         self.send_patch::<K>(&target, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await
     }
 
-    /// Sets nothing but the number of workers, and whether there are none because everything was finished.
-    pub(crate) async fn scale(&self, owner: &Owner, deployment: &Deployment, replicas: i32, drained: bool) -> Result<(), Error> {
+    /// Sets nothing but the number of workers, and whether there are none because everything was finished. Returns as [`Writer::apply`].
+    pub(crate) async fn scale(&self, owner: &Owner, deployment: &Deployment, replicas: i32, drained: bool) -> Result<Option<String>, Error> {
         let target = Target::of(deployment)?;
         if ownership(Some(&deployment.metadata), owner) != Ownership::Ours {
             return Err(target.conflict());
@@ -97,7 +98,7 @@ impl Writer {
         let drained = drained.to_string();
         let says = deployment.metadata.annotations.as_ref().and_then(|annotations| annotations.get(DRAINED));
         if deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(replicas) && says == Some(&drained) {
-            return Ok(());
+            return Ok(None);
         }
         let metadata = json!({"uid": deployment.metadata.uid, "annotations": {DRAINED: drained}});
         let patch = json!({"metadata": metadata, "spec": {"replicas": replicas}});
@@ -168,11 +169,12 @@ impl Writer {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the module that writes")]
-    async fn send_patch<K: Owned>(&self, target: &Target, params: &PatchParams, patch: &Patch<Value>) -> Result<(), Error> {
+    async fn send_patch<K: Owned>(&self, target: &Target, params: &PatchParams, patch: &Patch<Value>) -> Result<Option<String>, Error> {
         self.may_write()?;
         self.metrics.wrote("patch", &target.kind);
         tracing::info!(kind = %target.kind, namespace = %target.namespace, name = %target.name, "writing");
-        self.api::<K>(target).patch(&target.name, params, patch).await.map(drop).map_err(|source| target.failed("apply", source))
+        let written = self.api::<K>(target).patch(&target.name, params, patch).await.map_err(|source| target.failed("apply", source))?;
+        Ok(written.meta().resource_version.clone())
     }
 
     fn api<K: Owned>(&self, target: &Target) -> Api<K> {

@@ -11,7 +11,7 @@ use super::validate::Validated;
 use crate::apply::{Error, Writer};
 use crate::names::{self, REVISION};
 
-/// Writes what differs. Stops at the first error: later objects need earlier ones.
+/// Writes what differs. Stops at the first error: later objects need earlier ones. `wrote` hears of the Deployment's version.
 pub(crate) async fn apply(
     writer: &Writer,
     validated: &Validated,
@@ -19,6 +19,7 @@ pub(crate) async fn apply(
     found: &Found,
     decision: &Decision,
     workers: Workers,
+    wrote: impl Fn(Option<&str>),
 ) -> Result<(), Error> {
     let owner = &validated.owner;
     if let Some(account) = &built.service_account {
@@ -30,12 +31,12 @@ pub(crate) async fn apply(
         writer.apply(owner, job, known.map(AsRef::as_ref)).await?;
     }
     match &built.workload {
-        Workload::Deployment(deployment) => writer.apply(owner, &**deployment, found.deployment.as_deref()).await?,
+        Workload::Deployment(deployment) => wrote(writer.apply(owner, &**deployment, found.deployment.as_deref()).await?.as_deref()),
         Workload::Check(pod) => writer.create_pod(owner, pod).await?,
         Workload::Scale => {}
     }
     if let (Workload::Scale | Workload::Check(_), Some(deployment)) = (&built.workload, &found.deployment) {
-        writer.scale(owner, deployment, workers.replicas, workers.drained).await?;
+        wrote(writer.scale(owner, deployment, workers.replicas, workers.drained).await?.as_deref());
     }
     writer.apply(owner, &built.service, found.service.as_deref()).await?;
     writer.apply(owner, &built.pdb, found.pdb.as_deref()).await?;

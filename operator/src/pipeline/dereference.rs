@@ -13,7 +13,7 @@ use millrace_crds::report::{CheckOutcome, TroublePart};
 use millrace_crds::resolve::References;
 
 use super::rollout::{Check, Version};
-use crate::names::{self, Component, DRAINED, IMAGE, Key, REVISION};
+use crate::names::{self, Component, DRAINED, IMAGE, Key, Owner, REVISION};
 use crate::pods::{self, Obstacle, OneShot};
 use crate::scope::Stores;
 
@@ -23,7 +23,7 @@ pub(crate) struct Found {
     pub(crate) references: References,
     /// What Sources and Sinks say of themselves when they are not well.
     pub(crate) unwell: Vec<Unwell>,
-    /// The Deployment, whosever it is.
+    /// The Deployment, whosever it is: the writer leaves alone what is not ours.
     pub(crate) deployment: Option<Arc<Deployment>>,
     /// Its pods.
     pub(crate) pods: Vec<Arc<Pod>>,
@@ -99,6 +99,11 @@ fn references(namespace: &str, stores: &Stores) -> (References, Vec<Unwell>) {
 }
 
 impl Found {
+    /// The Deployment, if it is the Pipeline's.
+    pub(crate) fn own_deployment(&self, owner: &Owner) -> Option<&Deployment> {
+        self.deployment.as_deref().filter(|deployment| owner.owns(&deployment.metadata))
+    }
+
     /// The version that the Deployment runs, if it is one of ours.
     pub(crate) fn running(&self) -> Option<Version> {
         let annotations = self.deployment.as_ref()?.metadata.annotations.as_ref()?;

@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod dereference;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub(crate) mod freshness;
 pub(crate) mod rollout;
 pub(crate) mod status;
 pub(crate) mod validate;
@@ -23,6 +24,9 @@ use crate::names::{Key, Owner};
 use crate::report::Facts;
 use crate::scope::Context;
 use crate::{apply as write, clock, events, pods};
+
+/// Until a cache has seen what we wrote.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// Why a Pipeline could not be reconciled; it is tried again with back-off.
 #[derive(Debug, thiserror::Error)]
@@ -59,18 +63,23 @@ pub(crate) async fn reconcile(pipeline: Arc<Pipeline>, context: Arc<Context>) ->
     }
     let key = owner.key.clone();
     let found = dereference::dereference(&key, &context.stores, &context.client).await.map_err(|error| Error::Read(Box::new(error)))?;
+    if context.freshness.is_stale(&key, found.deployment.as_deref()) {
+        return Ok(Action::requeue(CATCH_UP));
+    }
     let validated = validate::validate(&pipeline, owner, &found.references, &context.settings);
 
     let target = version(&validated);
-    let running = found.running();
+    let deployment = found.own_deployment(&validated.owner);
+    let running = deployment.and_then(|_| found.running());
     let check = target.as_ref().map_or(rollout::Check::Absent, |target| found.check(&key.name, target, clock::wall()));
     let decision = rollout::decide(target.as_ref(), running.as_ref(), check);
     let finished = context.registry.snapshot(&key, clock::monotonic()).finished;
-    let workers = rollout::workers(validated.desired, validated.replicas, found.deployment.is_some(), found.drained(), finished);
+    let workers = rollout::workers(validated.desired, validated.replicas, deployment.is_some(), found.drained(), finished);
 
     context.registry.observe(&key, facts(&pipeline, &found, target.as_ref(), workers), clock::monotonic());
     let built = build::build(&validated, &decision, workers);
-    let applied = apply::apply(&context.writer, &validated, &built, &found, &decision, workers).await;
+    let wrote = |version: Option<&str>| context.freshness.wrote(&key, version);
+    let applied = apply::apply(&context.writer, &validated, &built, &found, &decision, workers, wrote).await;
 
     let observed = status::Observed {
         pipeline: &pipeline,
@@ -80,7 +89,7 @@ pub(crate) async fn reconcile(pipeline: Arc<Pipeline>, context: Arc<Context>) ->
         decision: &decision,
         workers,
         running: running.as_ref(),
-        workload: status::Workload::of(found.deployment.as_deref(), &found.pods),
+        workload: status::Workload::of(deployment, &found.pods),
         reports: &context.registry.snapshot(&key, clock::monotonic()),
         unwell: &found.unwell,
         problem: applied.as_ref().err(),
@@ -119,10 +128,12 @@ fn facts(pipeline: &Pipeline, found: &Found, target: Option<&Version>, workers: 
 /// Writes a status that differs, then tells of transitions.
 async fn write_status(pipeline: &Pipeline, context: &Context, status: millrace_crds::PipelineStatus) -> Result<(), Error> {
     let before = pipeline.status.clone().unwrap_or_default();
-    if before == status {
+    let (key, now) = (Key::of(&pipeline.metadata), clock::monotonic());
+    if before == status || status::differ_in_words_only(&before, &status) && !context.pace.allows_words(&key, now) {
         return Ok(());
     }
     context.writer.status(pipeline, &status).await.map_err(Error::Status)?;
+    context.pace.wrote(&key, now);
     let transitions = events::transitions(&before.conditions, &status.conditions);
     context.events.publish(&pipeline.object_ref(&()), &transitions).await;
     Ok(())

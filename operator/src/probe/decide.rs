@@ -6,7 +6,7 @@ use millrace_crds::report::ProbeResult;
 use millrace_crds::source::ProbeMode;
 
 /// Until the next look at what stands still.
-pub(crate) const SLOW: Duration = Duration::from_secs(300);
+pub(crate) const SLOW: Duration = Duration::from_mins(5);
 /// Until the next look at what is on its way.
 const SOON: Duration = Duration::from_secs(5);
 /// So long after a change a Pipeline that uses it may still be on its way: its workers would probe it anyway.

@@ -94,9 +94,11 @@ pub(crate) async fn reconcile<E: Endpoint>(object: Arc<E>, context: Arc<Context>
     let Some(owner) = Owner::of(&*object).filter(|_| object.meta().deletion_timestamp.is_none()) else {
         return Ok(Action::await_change());
     };
-    let before = object.endpoint_status();
+    let mut before = object.endpoint_status();
     if before.conditions.is_empty() {
-        write_status(&*object, &context, &before, status::pending(&*object, clock::wall())).await?;
+        let pending = status::pending(&*object, clock::wall());
+        write_status(&*object, &context, &before, pending.clone()).await?;
+        before = pending;
     }
     let observed = observe(&*object, &before, &context);
     let decision = decide::decide(&observed);
@@ -172,11 +174,13 @@ fn read(pod: &Pod, now: Timestamp) -> OneShotProbe {
 }
 
 async fn carry_out<E: Endpoint>(owner: &Owner, object: &E, decision: &Decision, context: &Context) -> Result<(), write::Error> {
-    let keep = names::probe_pod(E::KIND, &owner.key.name, object.meta().generation.unwrap_or_default());
-    clean(owner, object, context, Some(&keep)).await?;
+    let name = names::probe_pod(E::KIND, &owner.key.name, object.meta().generation.unwrap_or_default());
+    // What was read is removed once the status says it.
+    let needed = matches!(decision, Decision::Start | Decision::AwaitPod(_) | Decision::Read(_) | Decision::Broken { .. });
+    clean(owner, object, context, needed.then_some(name.as_str())).await?;
     if *decision == Decision::Start {
         let built = build::build(owner, object, &context.settings);
-        let key = context.stores.key(&Key::new(&owner.key.namespace, keep));
+        let key = context.stores.key(&Key::new(&owner.key.namespace, name));
         context.writer.apply(owner, &built.config_map, context.stores.config_maps.get(&key).as_deref()).await?;
         let key = context.stores.key(&Key::new(&owner.key.namespace, built.network_policy.name_any()));
         context.writer.apply(owner, &built.network_policy, context.stores.network_policies.get(&key).as_deref()).await?;

@@ -55,12 +55,16 @@ fn findings(decision: &Decision, has_secrets: bool, problem: Option<&apply::Erro
     let idle = || Finding::endpoint(Reconciling, false, EndpointReason::UpToDate, "no probe is under way");
     let calm = || Finding::endpoint(Stalled, false, EndpointReason::UpToDate, "no human is needed");
     let not_looked_at = |ready: Status, reason, message: &str| {
-        let secrets = if has_secrets { (Status::Unknown, reason) } else { (Status::True, EndpointReason::NotNeeded) };
+        let secrets = if has_secrets {
+            Finding::endpoint(SecretsResolved, Status::Unknown, reason, message)
+        } else {
+            Finding::endpoint(SecretsResolved, true, EndpointReason::NotNeeded, "no Secret is referred to")
+        };
         vec![
             Finding::endpoint(Ready, ready, reason, message),
             Finding::endpoint(Reachable, Status::Unknown, reason, message),
             Finding::endpoint(Authorized, Status::Unknown, reason, message),
-            Finding::endpoint(SecretsResolved, secrets.0, secrets.1, message),
+            secrets,
         ]
     };
     let mut findings = match (problem, decision) {

@@ -25,13 +25,13 @@ fn failed(reason: ErrorReason) -> ProbeResult {
 fn observed(change: impl FnOnce(&mut Observed)) -> Decision {
     let mut observed = Observed {
         mode: ProbeMode::Full,
-        interval: Duration::from_secs(300),
+        interval: Duration::from_mins(5),
         can_be_probed_alone: true,
         served: false,
         reported: None,
         pod: OneShotProbe::Absent,
         known: None,
-        seen: Duration::from_secs(60),
+        seen: Duration::from_mins(1),
         tried: None,
     };
     change(&mut observed);

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 /// For how long an answer is believed.
-const CACHED_FOR: Duration = Duration::from_secs(60);
+const CACHED_FOR: Duration = Duration::from_mins(1);
 /// Most answers that are kept.
 const MAX_CACHED: usize = 10_000;
 /// Longest token that is looked at, in bytes.

@@ -58,7 +58,7 @@ pub(super) fn build(validated: &Validated, ready: &Ready, workers: Workers) -> D
                     annotations: Some(shell.workload.pod_annotations.clone().into_iter().chain(own).collect()),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod_spec(validated, ready, selector)),
+                spec: Some(pod_spec(validated, ready, &selector)),
             },
             ..DeploymentSpec::default()
         }),
@@ -66,7 +66,7 @@ pub(super) fn build(validated: &Validated, ready: &Ready, workers: Workers) -> D
     }
 }
 
-fn pod_spec(validated: &Validated, ready: &Ready, selector: BTreeMap<String, String>) -> PodSpec {
+fn pod_spec(validated: &Validated, ready: &Ready, selector: &BTreeMap<String, String>) -> PodSpec {
     let shell = &validated.shell;
     let workload = &shell.workload;
     let job = names::job_config_map(&validated.owner.key.name, &ready.revision);

@@ -9,11 +9,11 @@ use super::{Observed, words};
 use crate::report::{TaskFact, TroubleFact, trouble};
 
 /// Records that wait and do not move for as long are stuck.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 /// A source that has given nothing for as long is idle.
 const IDLE: Duration = Duration::from_secs(30);
 /// Dead letters count as recent for so long.
-const RECENT: Duration = Duration::from_secs(300);
+const RECENT: Duration = Duration::from_mins(5);
 /// `checkpoint.timeoutSeconds` unless it is set.
 const CHECKPOINT_TIMEOUT: u32 = 120;
 
@@ -42,7 +42,7 @@ pub(super) fn data(observed: &Observed<'_>) -> Finding {
     };
     if let Some(task) = tasks(observed).find(stuck) {
         let (input, split) = (&task.report.task.input, &task.report.task.split);
-        let message = format!("split {split} of input {input} has records to read and has not moved for {} s", task.still.as_secs());
+        let message = format!("split {split} of input {input} has records to read and has not moved for more than {} s", STUCK.as_secs());
         return of(Status::False, PipelineReason::NoProgress, message);
     }
     let every = |test: fn(&TaskFact) -> bool| tasks(observed).next().is_some() && tasks(observed).all(test);
@@ -96,11 +96,8 @@ pub(super) fn checkpoint(observed: &Observed<'_>) -> Finding {
     let timeout = Duration::from_secs(timeout.into());
     let open = || tasks(observed).filter(|task| task.report.phase != TaskPhase::Finished);
     if let Some(late) = open().filter(|task| task.epoch_age > timeout).max_by_key(|task| task.epoch_age) {
-        let (input, split, age) = (&late.report.task.input, &late.report.task.split, late.epoch_age.as_secs());
-        let message = format!(
-            "split {split} of input {input} has closed no epoch for {age} s, more than spec.checkpoint.timeoutSeconds ({})",
-            timeout.as_secs()
-        );
+        let (input, split) = (&late.report.task.input, &late.report.task.split);
+        let message = format!("split {split} of input {input} has closed no epoch within spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
         return of(Status::False, PipelineReason::Timeout, message);
     }
     if tasks(observed).any(|task| task.report.epoch_at_millis.is_some()) {

@@ -34,7 +34,7 @@ const SOON: Duration = Duration::from_secs(3);
 /// Until the next look at one whose numbers move.
 const REGULAR: Duration = Duration::from_secs(10);
 /// Until the next look at one that stands still.
-pub(crate) const SLOW: Duration = Duration::from_secs(300);
+pub(crate) const SLOW: Duration = Duration::from_mins(5);
 /// Until the next look at one that only a human can help.
 pub(crate) const NEEDS_A_HUMAN: Duration = Duration::from_secs(30);
 
@@ -129,6 +129,17 @@ pub(crate) fn pending(pipeline: &Pipeline, now: Timestamp) -> PipelineStatus {
         condition::set(&mut status.conditions, finding, pipeline.metadata.generation, &Time(now));
     }
     status
+}
+
+/// Whether two statuses differ in nothing but messages. Those can wait: a system that is down says it in other words each time.
+pub(crate) fn differ_in_words_only(before: &PipelineStatus, after: &PipelineStatus) -> bool {
+    let wordless = |status: &PipelineStatus| {
+        let mut status = status.clone();
+        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+        status.inputs.iter_mut().chain(&mut status.outputs).for_each(|end| end.message = None);
+        status
+    };
+    before != after && wordless(before) == wordless(after)
 }
 
 /// The status, and when to look again.

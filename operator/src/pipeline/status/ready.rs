@@ -8,7 +8,9 @@ use crate::apply;
 
 /// The three conditions.
 pub(super) fn verdict(observed: &Observed<'_>, aspects: &[Finding]) -> [Finding; 3] {
-    [ready(observed, aspects), reconciling(observed, aspects), stalled(observed, aspects)]
+    let ready = ready(observed, aspects);
+    let reconciling = reconciling(observed, aspects, &ready);
+    [ready, reconciling, stalled(observed, aspects)]
 }
 
 fn aspect(aspects: &[Finding], type_: PipelineCondition) -> Option<&Finding> {
@@ -89,7 +91,7 @@ fn with_running(observed: &Observed<'_>, cause: &Finding) -> String {
     }
 }
 
-fn reconciling(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
+fn reconciling(observed: &Observed<'_>, aspects: &[Finding], ready: &Finding) -> Finding {
     let of = |status: bool, reason, message: String| Finding::pipeline(PipelineCondition::Reconciling, status, reason, message);
     let workload = &observed.workload;
     if observed.problem.is_some_and(|problem| problem.needs_a_human().is_none()) {
@@ -116,6 +118,9 @@ fn reconciling(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
         is(aspects, PipelineCondition::DataFlowing, Status::Unknown).filter(|flow| flow.reason == PipelineReason::Restoring.as_str());
     if let Some(restoring) = restoring {
         return of(true, PipelineReason::Restoring, restoring.message.clone());
+    }
+    if ready.reason == PipelineReason::Progressing.as_str() {
+        return of(true, PipelineReason::Progressing, ready.message.clone());
     }
     of(false, PipelineReason::UpToDate, "nothing is left to do for this generation".to_owned())
 }

@@ -437,7 +437,7 @@ fn workers() {
         (
             "two of four are not",
             |w| (w.workers.replicas, w.deployment) = (4, Some(deployment(4, 2))),
-            "Ready:F:Progressing WorkloadAvailable:F:Unavailable",
+            "Ready:F:Progressing Reconciling:T:Progressing WorkloadAvailable:F:Unavailable",
         ),
         (
             "the image cannot be pulled",
@@ -484,7 +484,7 @@ fn workers() {
         (
             "nobody reports",
             |w| w.reports = Snapshot::default(),
-            "Ready:F:Progressing Accepted:U:Pending SourcesReady:U:NotProbed SinksReady:U:NotProbed SecretsResolved:U:NotProbed DataFlowing:U:NoReports \
+            "Ready:F:Progressing Reconciling:T:Progressing Accepted:U:Pending SourcesReady:U:NotProbed SinksReady:U:NotProbed SecretsResolved:U:NotProbed DataFlowing:U:NoReports \
              CheckpointHealthy:U:NoReports",
         ),
     ]);
@@ -586,6 +586,18 @@ fn an_unchanged_world_is_written_once() {
     world.pipeline.status = Some(world.derive().0);
     world.now = "2026-01-01T02:00:00Z".parse().unwrap();
     assert_eq!(Some(world.derive().0), world.pipeline.status);
+}
+
+#[test]
+fn other_words_are_no_other_status() {
+    let down = |message: &str| {
+        let mut world = World::with(|w| w.trouble(trouble(TroublePart::Sink, "search", ErrorReason::AccessDenied, 0)));
+        world.reports.workers[0].troubles[0].trouble.message = message.to_owned();
+        world.derive().0
+    };
+    assert!(differ_in_words_only(&down("attempt 1"), &down("attempt 2")));
+    assert!(!differ_in_words_only(&down("attempt 1"), &down("attempt 1")));
+    assert!(!differ_in_words_only(&World::healthy().derive().0, &down("attempt 1")));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The registry as workers and reconciliations use it, on a clock of its own: facts in, reports in, answers out.
 
-use millrace_crds::report::{CheckOutcome, Distribution, InputPlan, InputSplits, PlanReport, REPORT_VERSION, WorkerPhase};
+use millrace_crds::report::{
+    CheckOutcome, Distribution, InputPlan, InputSplits, PlanReport, REPORT_VERSION, TaskReport, Trouble, WorkerPhase,
+};
 
 use super::*;
 

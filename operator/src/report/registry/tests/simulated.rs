@@ -219,7 +219,9 @@ proptest! {
     #[test]
     fn partitions_have_one_owner_each_and_are_spread_evenly(splits in 0..12_usize, acts in prop::collection::vec(act(), 0..120)) {
         let mut world = World::new(Distribution::Partitioned, splits);
-        acts.iter().for_each(|act| world.act(act));
+        for act in &acts {
+            world.act(act);
+        }
         world.settle();
         let owned: BTreeSet<_> = world.workers.values().flat_map(|worker| worker.running.keys().cloned()).collect();
         prop_assert_eq!(owned.len(), splits, "every split is owned: {:?}", world.held());
@@ -231,7 +233,9 @@ proptest! {
     #[test]
     fn each_worker_of_a_queue_has_a_split_of_its_own(acts in prop::collection::vec(act(), 0..120)) {
         let mut world = World::new(Distribution::Competing, 0);
-        acts.iter().for_each(|act| world.act(act));
+        for act in &acts {
+            world.act(act);
+        }
         world.settle();
         for (name, worker) in &world.workers {
             let running = worker.running.values().filter(|(phase, _)| *phase == TaskPhase::Running).count();
