@@ -220,13 +220,18 @@ async fn a_login_is_needed_and_a_rotated_password_is_picked_up() -> Result<()> {
 
         // The reader goes on by itself. The writer fails, so that its task starts anew; then all is well.
         set_password(secrets.path(), "right")?;
-        let error = tokio::time::timeout(DEADLINE, ending).await.context("the writer goes on with the old password")??.unwrap_err();
+        let error = tokio::time::timeout(DEADLINE, ending)
+            .await
+            .with_context(|| format!("the writer goes on with the old password: {:?}", writing.current()))??
+            .unwrap_err();
         assert!(error.to_string().contains("its Secret has changed"), "{error:#}");
         let (mut writer, writing) = open(&sink).await?;
         writer.write(row(1)?).await?;
         writer.prepare(1).await?;
         assert_eq!(writing.current(), None);
-        let mut reader = tokio::time::timeout(DEADLINE, looking).await.context("the reader goes on with the old password")???;
+        let mut reader = tokio::time::timeout(DEADLINE, looking)
+            .await
+            .with_context(|| format!("the reader goes on with the old password: {:?}", reading.current()))???;
         assert_eq!(reading.current(), None);
         for probe in [source.probe().await, sink.probe().await] {
             assert!(matches!(probe, ProbeResult::Ok { .. }), "{mechanism}: {probe:?}");
