@@ -396,7 +396,7 @@ fn rows(ids: std::ops::Range<i64>) -> Batch {
 
 fn batch(ids: ArrayRef, names: ArrayRef, ordinals: UInt64Array) -> Batch {
     let records = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true)]).expect("two columns of one length");
-    Batch { records, origin: Origin::new("bucket/key/etag", "s3://bucket/key"), ordinals, branch: 0 }
+    Batch::new(records, Origin::new("bucket/key/etag", "s3://bucket/key"), ordinals)
 }
 
 fn sink(kafka: &str, options: Value) -> Result<Arc<dyn Sink>> {

@@ -156,7 +156,7 @@ async fn open(sink: &Arc<dyn Sink>) -> Result<(Box<dyn SinkWriter>, Health)> {
 
 fn row(value: i64) -> Result<Batch> {
     let records = RecordBatch::try_new(conformance::schema(), vec![Arc::new(Int64Array::from(vec![value]))])?;
-    Ok(Batch { records, origin: Origin::new("o", "o"), ordinals: UInt64Array::from(vec![value.unsigned_abs()]), branch: 0 })
+    Ok(Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![value.unsigned_abs()])))
 }
 
 fn failed(result: ProbeResult) -> Result<(ErrorReason, String)> {

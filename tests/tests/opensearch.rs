@@ -55,7 +55,7 @@ fn batch(rows: Vec<(Option<i64>, Option<String>)>) -> Batch {
     let ids: ArrayRef = Arc::new(rows.iter().map(|(id, _)| *id).collect::<Int64Array>());
     let names: ArrayRef = Arc::new(rows.into_iter().map(|(_, name)| name).collect::<StringArray>());
     let records = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true)]).expect("two columns of one length");
-    Batch { records, origin: Origin::new("bucket/key/etag", "s3://bucket/key"), ordinals, branch: 0 }
+    Batch::new(records, Origin::new("bucket/key/etag", "s3://bucket/key"), ordinals)
 }
 
 async fn prepare(writer: &mut dyn SinkWriter, epoch: u64) -> Result<Vec<Rejected>> {

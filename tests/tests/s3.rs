@@ -169,7 +169,8 @@ fn values(records: &Records) -> Vec<i64> {
 async fn read(reader: &mut dyn SplitReader, count: usize) -> Result<Vec<i64>> {
     let mut all = Vec::new();
     while all.len() < count {
-        let event = timeout(conformance::DEADLINE, reader.next()).await.with_context(|| format!("{} of {count} values came", all.len()))??;
+        let event =
+            timeout(conformance::DEADLINE, reader.next()).await.with_context(|| format!("{} of {count} values came", all.len()))??;
         let SourceEvent::Records(records) = event else { break };
         ensure!(records.rejected.is_empty(), "rejected: {:?}", records.rejected);
         all.extend(values(&records));
@@ -360,7 +361,10 @@ async fn probes_say_what_they_saw() -> Result<()> {
     ensure!(matches!(&seen, ProbeResult::Failed { reason: ErrorReason::NotFound, message } if message.contains("missing")), "{seen:?}");
     fs::remove_dir_all(cloud.secrets.path().join("aws"))?;
     let seen = lake("probed").sink().probe().await;
-    ensure!(matches!(&seen, ProbeResult::Failed { reason: ErrorReason::SecretMissing, message } if message.contains("\"aws\"")), "{seen:?}");
+    ensure!(
+        matches!(&seen, ProbeResult::Failed { reason: ErrorReason::SecretMissing, message } if message.contains("\"aws\"")),
+        "{seen:?}"
+    );
     Ok(())
 }
 
@@ -432,20 +436,18 @@ async fn a_large_object_is_uploaded_in_parts_and_one_whose_upload_is_gone_is_not
     cloud.bucket("parts").await?;
     let lake = Lake { cloud: &cloud, bucket: "parts", prefix: None };
     let sink = lake.sink();
-    let identity =
-        WriterIdentity { pipeline_uid: "u".to_owned(), output: "out".to_owned(), task: "in-0".to_owned(), generation: 1 };
+    let identity = WriterIdentity { pipeline_uid: "u".to_owned(), output: "out".to_owned(), task: "in-0".to_owned(), generation: 1 };
     let health = Health::default();
     let open = OpenSink { writer: identity.clone(), schema: conformance::schema(), event_time: None, epoch: 1, health: health.clone() };
     let mut writer = sink.open(open).await?;
     // 20 MB: more than two parts.
     let rows: Vec<i64> = (0..1_000_000).map(|n| 1_000_000_000_000 + n).collect();
     for chunk in rows.chunks(100_000) {
-        let batch = millrace_engine::batch::Batch {
-            records: conformance::batch(chunk),
-            origin: millrace_engine::batch::Origin::new("o", "o"),
-            ordinals: (0..chunk.len() as u64).collect::<Vec<_>>().into(),
-            branch: 0,
-        };
+        let batch = millrace_engine::batch::Batch::new(
+            conformance::batch(chunk),
+            millrace_engine::batch::Origin::new("o", "o"),
+            (0..chunk.len() as u64).collect::<Vec<_>>().into(),
+        );
         writer.write(batch).await?;
     }
     let prepared = writer.prepare(1).await?;

@@ -12,7 +12,7 @@ use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, Plan};
+use millrace_engine::plan::{self, InputTable, Plan, Policy};
 use millrace_engine::runtime::{DeadLetterBinding, OnPoison, OutputBinding, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
@@ -87,9 +87,12 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
         return Err(problems);
     }
 
-    let tables: Vec<_> = inputs.iter().map(|input| (input.name.clone(), input.source.schema())).collect();
+    let tables: Vec<_> = inputs
+        .iter()
+        .map(|input| InputTable { name: input.name.clone(), schema: input.source.schema(), event_time: input.event_time.clone() })
+        .collect();
     let wanted: Vec<_> = job.outputs.iter().map(|output| (output.name.clone(), output.from.clone())).collect();
-    let plan = Arc::new(plan::compile(&job.steps, &tables, &wanted)?);
+    let plan = Arc::new(plan::compile(&job.steps, &tables, &wanted, &Policy::default())?);
 
     let (outputs, dead_letters) = bind(&job, &sinks);
     for (output, planned) in outputs.iter().zip(plan.outputs()) {

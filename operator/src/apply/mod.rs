@@ -90,7 +90,13 @@ impl Writer {
     }
 
     /// Sets nothing but the number of workers, and whether there are none because everything was finished. Returns as [`Writer::apply`].
-    pub(crate) async fn scale(&self, owner: &Owner, deployment: &Deployment, replicas: i32, drained: bool) -> Result<Option<String>, Error> {
+    pub(crate) async fn scale(
+        &self,
+        owner: &Owner,
+        deployment: &Deployment,
+        replicas: i32,
+        drained: bool,
+    ) -> Result<Option<String>, Error> {
         let target = Target::of(deployment)?;
         if ownership(Some(&deployment.metadata), owner) != Ownership::Ours {
             return Err(target.conflict());

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::row_kind::{RowKind, RowKinds};
+
 /// Where rows come from: one object, file or partition. Cheap to clone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin(Arc<OriginInner>);
@@ -44,17 +46,20 @@ impl Origin {
 /// Rows of one origin.
 ///
 /// `ordinals` has one entry for each row: its number in the origin (row, offset). The triple of origin, ordinal and branch is
-/// the row's *coordinate*: unique within an output, and the same in every replay.
+/// the row's *coordinate*: unique within an output, and the same in every replay. Rows that an operator makes out of many (an aggregate, a join)
+/// have the operator as their origin, and an ordinal that follows from what they are about.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The columns.
     pub records: RecordBatch,
     /// Where all the rows come from.
     pub origin: Origin,
-    /// Number of each row in its origin; ascending; as many as `records` has rows.
+    /// Number of each row in its origin; as many as `records` has rows. Ascending where the origin is a source's.
     pub ordinals: UInt64Array,
     /// Which way through the plan the rows took: 0 unless a UNION ALL made several rows of one. Operators that multiply rows MUST mix into it with [`branch`].
     pub branch: u64,
+    /// What each row says in a changelog; `None` if all are insertions.
+    pub kinds: Option<RowKinds>,
 }
 
 /// The branch that rows of `parent` get when they pass input `index` of an operator with several inputs. Input 0 of branch 0 stays 0.
@@ -64,6 +69,12 @@ pub fn branch(parent: u64, index: usize) -> u64 {
 }
 
 impl Batch {
+    /// Rows as a source delivers them: on the first branch, all insertions.
+    #[must_use]
+    pub fn new(records: RecordBatch, origin: Origin, ordinals: UInt64Array) -> Self {
+        Self { records, origin, ordinals, branch: 0, kinds: None }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn num_rows(&self) -> usize {
@@ -74,6 +85,15 @@ impl Batch {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.records.get_array_memory_size() + self.ordinals.get_array_memory_size()
+    }
+
+    /// What a row says in a changelog.
+    ///
+    /// # Panics
+    /// If `row` is not below [`Batch::num_rows`].
+    #[must_use]
+    pub fn kind(&self, row: usize) -> RowKind {
+        self.kinds.as_ref().map_or(RowKind::Insert, |kinds| kinds.get(row))
     }
 
     /// The coordinate of row `row` as text: 22 base64url characters for origin and branch, `-`, the ordinal in decimal. At most 43 bytes.

@@ -13,6 +13,7 @@
 //! * [`plan`]: SQL steps to a graph of operators; refuses what it cannot run, by name and place.
 //! * [`operators`]: pure and synchronous; no I/O, no clock, no randomness.
 //! * [`checkpoint`]: the epoch protocol; start there to understand exactly-once.
+//! * `state`: what stateful operators keep their keys in.
 //! * [`runtime`]: drives one task; the only place where the parts above meet.
 //! * [`source`], [`sink`]: the contracts that connectors fulfil.
 
@@ -21,6 +22,8 @@ pub mod checkpoint;
 pub mod connector;
 pub mod operators;
 pub mod plan;
+pub mod row_kind;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+mod state;

@@ -26,7 +26,7 @@ use arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::Message;
-use millrace_engine::plan::{Plan, compile};
+use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 
 #[test]
 fn sql() {
@@ -85,8 +85,9 @@ fn answer(text: &str) -> String {
             _ => panic!("unknown section {head}"),
         }
     }
-    let schemas: Vec<(String, SchemaRef)> = inputs.iter().map(|(name, (schema, _))| (name.clone(), Arc::clone(schema))).collect();
-    let answers = match compile(&steps, &schemas, &outputs) {
+    let tables: Vec<InputTable> =
+        inputs.iter().map(|(name, (schema, _))| InputTable { name: name.clone(), schema: Arc::clone(schema), event_time: None }).collect();
+    let answers = match compile(&steps, &tables, &outputs, &Policy::default()) {
         Ok(plan) => results(&plan, &inputs),
         Err(problems) => {
             let lines =
@@ -170,12 +171,12 @@ fn execute(plan: &Plan, inputs: &[(String, (SchemaRef, RecordBatch))], batch_row
     for (name, (schema, records)) in inputs {
         let columns: Vec<usize> = plan.projection(name).iter().map(|column| schema.index_of(column).unwrap()).collect();
         let records = records.project(&columns).unwrap();
-        let mut executor = plan.executor(name);
+        let mut executor = plan.executor(&[name]);
         let mut start = 0;
         while start < records.num_rows() {
             let rows = batch_rows.min(records.num_rows() - start);
             let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
-            let batch = Batch { records: records.slice(start, rows), origin: Origin::new(name, name), ordinals, branch: 0 };
+            let batch = Batch::new(records.slice(start, rows), Origin::new(name, name), ordinals);
             let mut emit = |output: usize, message: Message| match message {
                 Message::Batch(batch) => {
                     assert_eq!(batch.records.schema(), plan.outputs()[output].schema);
@@ -188,12 +189,12 @@ fn execute(plan: &Plan, inputs: &[(String, (SchemaRef, RecordBatch))], batch_row
                 }
                 other => panic!("unexpected {other:?}"),
             };
-            executor.push(Message::Batch(batch), &mut emit).unwrap();
+            executor.push(0, Message::Batch(batch), &mut emit).unwrap();
             start += rows;
         }
         let counters = executor.counters();
         assert_eq!(counters.rows_in, records.num_rows() as u64);
-        assert!(counters.outputs.iter().all(|output| output.balanced(counters.rows_in)), "rows are lost: {counters:?}");
+        assert!(counters.outputs.iter().all(|output| output.balanced()), "rows are lost: {counters:?}");
     }
     lines
 }

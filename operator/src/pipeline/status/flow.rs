@@ -97,7 +97,8 @@ pub(super) fn checkpoint(observed: &Observed<'_>) -> Finding {
     let open = || tasks(observed).filter(|task| task.report.phase != TaskPhase::Finished);
     if let Some(late) = open().filter(|task| task.epoch_age > timeout).max_by_key(|task| task.epoch_age) {
         let (input, split) = (&late.report.task.input, &late.report.task.split);
-        let message = format!("split {split} of input {input} has closed no epoch within spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
+        let message =
+            format!("split {split} of input {input} has closed no epoch within spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
         return of(Status::False, PipelineReason::Timeout, message);
     }
     if tasks(observed).any(|task| task.report.epoch_at_millis.is_some()) {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 pub(crate) use worker::{TaskFact, TroubleFact, WorkerFact};
 
-use self::worker::{signature, troubled};
 pub(super) use self::worker::Seen;
+use self::worker::{signature, troubled};
 use super::{trouble, view};
 use crate::assignment;
 use crate::names::Key;

@@ -52,12 +52,7 @@ impl Owner {
     /// Writes `values`; the ordinal of each is the value itself, so that the same value always has the same coordinate.
     async fn write(&mut self, values: &[i64]) -> Checked {
         let ordinals = values.iter().map(|value| value.unsigned_abs()).collect::<Vec<_>>();
-        let batch = Batch {
-            records: batch(values),
-            origin: Origin::new("conformance", "conformance"),
-            ordinals: UInt64Array::from(ordinals),
-            branch: 0,
-        };
+        let batch = Batch::new(batch(values), Origin::new("conformance", "conformance"), UInt64Array::from(ordinals));
         self.writer.write(batch).await.map_err(failed("write"))
     }
 

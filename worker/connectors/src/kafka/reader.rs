@@ -320,7 +320,7 @@ impl PartitionReader {
             .collect();
         let batch = (records.num_rows() > 0).then(|| {
             let ordinals = UInt64Array::from_iter_values(ordinals.values().iter().map(|index| offset_of(*index)));
-            Batch { records, origin, ordinals, branch: 0 }
+            Batch::new(records, origin, ordinals)
         });
         Some(Records { batch, rejected, bytes })
     }

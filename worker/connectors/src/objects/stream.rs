@@ -230,12 +230,7 @@ pub(crate) fn records_of(decoded: Decoded, origin: &Origin) -> Records {
             attempts: 1,
         })
         .collect();
-    let batch = (decoded.records.num_rows() > 0).then(|| Batch {
-        records: decoded.records,
-        origin: origin.clone(),
-        ordinals: decoded.ordinals,
-        branch: 0,
-    });
+    let batch = (decoded.records.num_rows() > 0).then(|| Batch::new(decoded.records, origin.clone(), decoded.ordinals));
     Records { batch, rejected, bytes: decoded.bytes }
 }
 

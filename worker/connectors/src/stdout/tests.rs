@@ -13,7 +13,7 @@ fn batch() -> Batch {
     let name: ArrayRef = Arc::new(StringArray::from(vec![Some("ann"), None, Some("a\nb\u{1b}[31m")]));
     let amount: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), Some(-1200), None]));
     let records = RecordBatch::try_from_iter([("name", name), ("amount", amount)]).unwrap();
-    Batch { records, origin: Origin::new("o", "o"), ordinals: UInt64Array::from(vec![0, 1, 2]), branch: 0 }
+    Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0, 1, 2]))
 }
 
 #[test]

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 /// Counts of one lane since it was built.
 ///
-/// For every output: `rows_in × ways == rows_out + rows_filtered + rows_rejected`, where `ways` is the number of ways that a row can take from the
-/// input to the output (more than one with UNION ALL).
+/// Where no operator on the way keeps state, for every output: `rows_due == rows_out + rows_filtered + rows_rejected`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
     /// Rows pushed into the lane.
     pub rows_in: u64,
-    /// Each output that the input reaches.
+    /// Each output that an input reaches.
     pub outputs: Vec<OutputCounters>,
     /// Each operator that has filtered or rejected rows.
     pub operators: Vec<OperatorCounters>,
@@ -21,8 +20,8 @@ pub struct Counters {
 pub struct OutputCounters {
     /// Index into [`Plan::outputs`](crate::plan::Plan::outputs).
     pub output: usize,
-    /// Ways from the input to this output.
-    pub ways: u64,
+    /// Rows pushed into each input, times the ways from it to this output (more than one with UNION ALL).
+    pub rows_due: u64,
     /// Rows emitted.
     pub rows_out: u64,
     /// Rows that the query dropped, once for each way.
@@ -43,9 +42,9 @@ pub struct OperatorCounters {
 }
 
 impl OutputCounters {
-    /// Whether every one of `rows_in` rows is accounted for.
+    /// Whether every row is accounted for.
     #[must_use]
-    pub fn balanced(&self, rows_in: u64) -> bool {
-        rows_in.saturating_mul(self.ways) == self.rows_out.saturating_add(self.rows_filtered).saturating_add(self.rows_rejected)
+    pub fn balanced(&self) -> bool {
+        self.rows_due == self.rows_out.saturating_add(self.rows_filtered).saturating_add(self.rows_rejected)
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the operators that one input reaches, for one lane. Does nothing by itself: each call carries one message all the way through.
+//! Runs the operators that some inputs reach, for one lane. Does nothing by itself: each call carries one message all the way through.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub(crate) enum Target {
 /// The operators of one lane and how they are connected.
 #[derive(Default)]
 pub(crate) struct Wiring {
-    /// Where messages of the input go.
-    pub(crate) entry: Vec<Target>,
+    /// Where messages of each input go.
+    pub(crate) entries: Vec<Vec<Target>>,
     /// Operators; each sends only to later ones.
     pub(crate) operators: Vec<Wired>,
 }
@@ -42,17 +42,18 @@ pub(crate) struct Wired {
     pub(crate) targets: Vec<Target>,
 }
 
-/// The part of a plan that one input reaches, for one lane. What several outputs share is evaluated once.
+/// The part of a plan that some inputs reach, for one lane. What several outputs share is evaluated once.
 ///
-/// Feed it [`Message`]s in the order of the input; everything that follows from one is emitted before [`Executor::push`] returns. Each message other
+/// Feed it [`Message`]s in the order of each input; everything that follows from one is emitted before [`Executor::push`] returns. Each message other
 /// than a batch is emitted once to each output (a watermark may be held back, see [`Message::Idle`]).
 pub struct Executor {
     wiring: Wiring,
-    /// Ways from the input to each output it reaches.
-    entry_ways: Ways,
+    /// Ways from each input to each output it reaches.
+    entry_ways: Vec<Ways>,
     /// The same from each operator.
     ways: Vec<Ways>,
-    rows_in: u64,
+    /// Rows pushed into each input.
+    rows_in: Vec<u64>,
     rows_out: BTreeMap<usize, u64>,
     counts: Vec<Count>,
     queue: VecDeque<(Target, Message)>,
@@ -70,7 +71,7 @@ struct Count {
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let operators: Vec<&str> = self.wiring.operators.iter().map(|o| &*o.id).collect();
-        f.debug_struct("Executor").field("entry", &self.wiring.entry).field("operators", &operators).finish_non_exhaustive()
+        f.debug_struct("Executor").field("entries", &self.wiring.entries).field("operators", &operators).finish_non_exhaustive()
     }
 }
 
@@ -80,35 +81,38 @@ impl Executor {
         for index in (0..wiring.operators.len()).rev() {
             ways[index] = reach(&wiring.operators[index].targets, &ways);
         }
-        let entry_ways = reach(&wiring.entry, &ways);
+        let entry_ways: Vec<Ways> = wiring.entries.iter().map(|entry| reach(entry, &ways)).collect();
         let counts = vec![Count::default(); ways.len()];
         Self {
-            rows_out: entry_ways.keys().map(|output| (*output, 0)).collect(),
+            rows_out: entry_ways.iter().flat_map(BTreeMap::keys).map(|output| (*output, 0)).collect(),
+            rows_in: vec![0; wiring.entries.len()],
             wiring,
             entry_ways,
             ways,
-            rows_in: 0,
             counts,
             queue: VecDeque::new(),
         }
     }
 
-    /// Carries a message of the input through all operators. `emit` gets what comes out: the index into [`Plan::outputs`](crate::plan::Plan::outputs), and
+    /// Carries a message of an input (its position in what [`Plan::executor`](crate::plan::Plan::executor) was given) through all operators. `emit` gets what comes out: the index into [`Plan::outputs`](crate::plan::Plan::outputs), and
     /// the message.
     ///
     /// Batches MUST have the columns of [`Plan::projection`](crate::plan::Plan::projection), in that order. A row that cannot be evaluated is emitted as
     /// [`Message::Rejected`] (stage `Transform`, with the row of the input as JSON) to each output that it could still have reached, one right after the
     /// other, and the other rows go on. A row that fails on several ways is emitted for each. After an error the executor MUST NOT be used any more.
-    pub fn push(&mut self, message: Message, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
+    ///
+    /// # Panics
+    /// If there is no such input.
+    pub fn push(&mut self, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
         let source = match &message {
             Message::Batch(batch) if batch.num_rows() == 0 => return Ok(()),
             Message::Batch(batch) => {
-                self.rows_in += batch.num_rows() as u64;
+                self.rows_in[input] += batch.num_rows() as u64;
                 Some(batch.clone())
             }
             _ => None,
         };
-        send(&mut self.queue, &self.wiring.entry, message);
+        send(&mut self.queue, &self.wiring.entries[input], message);
         while let Some((target, message)) = self.queue.pop_front() {
             match target {
                 Target::Output(output) => {
@@ -120,7 +124,9 @@ impl Executor {
                 Target::Operator { index, port } => {
                     let Wired { id, operator, targets } = &mut self.wiring.operators[index];
                     let (queue, count) = (&mut self.queue, &mut self.counts[index]);
-                    let mut collector = Collector { id, targets, queue, count, source: source.as_ref(), rejected: Vec::new() };
+                    let arrived = if let Message::Batch(batch) = &message { Some(batch.clone()) } else { None };
+                    let (source, arrived) = (source.as_ref(), arrived.as_ref());
+                    let mut collector = Collector { id, targets, queue, count, source, arrived, rejected: Vec::new() };
                     operator
                         .push(port, message, &mut collector)
                         .map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
@@ -159,10 +165,16 @@ impl Executor {
         }
     }
 
+    /// Bytes of memory that the state of all operators takes, about.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.wiring.operators.iter().map(|wired| wired.operator.state_bytes()).sum()
+    }
+
     /// What has been counted since the executor was built.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let outputs = self.entry_ways.iter().map(|(output, ways)| {
+        let outputs = self.rows_out.iter().map(|(output, rows_out)| {
             let sum = |pick: fn(&Count) -> u64| {
                 let each = self
                     .counts
@@ -173,8 +185,13 @@ impl Executor {
             };
             OutputCounters {
                 output: *output,
-                ways: *ways,
-                rows_out: self.rows_out.get(output).copied().unwrap_or(0),
+                rows_due: self
+                    .rows_in
+                    .iter()
+                    .zip(&self.entry_ways)
+                    .map(|(rows, ways)| rows.saturating_mul(ways.get(output).copied().unwrap_or(0)))
+                    .fold(0, u64::saturating_add),
+                rows_out: *rows_out,
                 rows_filtered: sum(|count| count.filtered),
                 rows_rejected: sum(|count| count.rejected),
             }
@@ -185,7 +202,7 @@ impl Executor {
             rows_filtered: count.filtered,
             rows_rejected: count.rejected,
         });
-        Counters { rows_in: self.rows_in, outputs: outputs.collect(), operators: operators.collect() }
+        Counters { rows_in: self.rows_in.iter().sum(), outputs: outputs.collect(), operators: operators.collect() }
     }
 }
 
@@ -219,7 +236,10 @@ struct Collector<'a> {
     targets: &'a [Target],
     queue: &'a mut VecDeque<(Target, Message)>,
     count: &'a mut Count,
+    /// What was pushed into the executor.
     source: Option<&'a Batch>,
+    /// What has arrived at the operator.
+    arrived: Option<&'a Batch>,
     rejected: Vec<Rejected>,
 }
 
@@ -234,7 +254,8 @@ impl Output for Collector<'_> {
 
     fn reject(&mut self, row: RejectedRow) {
         self.count.rejected += 1;
-        let payload = self.source.map_or_else(Bytes::new, |source| source_row(source, row.ordinal));
+        let payload = self.source.and_then(|source| source_row(source, &row)).or_else(|| derived_row(self.arrived?, &row));
+        let payload = payload.unwrap_or_default();
         self.rejected.push(Rejected {
             origin: row.origin,
             ordinal: row.ordinal,
@@ -249,7 +270,13 @@ impl Output for Collector<'_> {
 }
 
 /// The row as the source delivered it: more use to whoever reads the dead letter than what the operator saw of it.
-fn source_row(source: &Batch, ordinal: u64) -> Bytes {
-    let row = source.ordinals.values().binary_search(&ordinal);
-    row.map_or_else(|_| Bytes::new(), |row| payload::json(&source.records, row))
+fn source_row(source: &Batch, rejected: &RejectedRow) -> Option<Bytes> {
+    let row = source.ordinals.values().binary_search(&rejected.ordinal).ok().filter(|_| source.origin == rejected.origin)?;
+    Some(payload::json(&source.records, row))
+}
+
+/// The row as it arrived at the operator, for rows that were made on the way.
+fn derived_row(arrived: &Batch, rejected: &RejectedRow) -> Option<Bytes> {
+    let row = arrived.ordinals.values().iter().position(|ordinal| *ordinal == rejected.ordinal)?;
+    Some(payload::json(&arrived.records, row))
 }

@@ -85,7 +85,8 @@ impl Filter {
             let gather = gather.build();
             let columns = keep.map(|column| gather.filter(column)).collect::<Result<_, _>>()?;
             let ordinals = gather.filter(&batch.ordinals)?.as_primitive::<UInt64Type>().clone();
-            Batch { records: self.records(columns, passed)?, ordinals, origin: batch.origin, branch: batch.branch }
+            let kinds = batch.kinds.map(|kinds| kinds.filter(&mask)).transpose()?;
+            Batch { records: self.records(columns, passed)?, ordinals, kinds, origin: batch.origin, branch: batch.branch }
         };
         output.emit(Message::Batch(kept));
         Ok(())

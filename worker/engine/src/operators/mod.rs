@@ -19,15 +19,14 @@ mod executor;
 mod filter;
 mod payload;
 mod project;
+mod state;
 mod union;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use bytes::Bytes;
 use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
@@ -38,6 +37,7 @@ pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
 pub(crate) use project::ProjectBlueprint;
+pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
 
 /// What flows between operators, and out of the [`Executor`].
@@ -80,19 +80,26 @@ pub struct RejectedRow {
 
 /// One operator of one lane.
 ///
-/// `push` MUST be a function of the state and the message alone. What becomes of a row MUST NOT depend on the rows that share its batch.
+/// `push` MUST be a function of the state and the message alone. What becomes of a row MUST NOT depend on the rows that share its batch, except that
+/// an operator whose results are revised may leave out versions that the same batch revises again.
 /// Rows that one row turns into on different ways MUST differ in [`Batch::branch`]. Messages other than batches MUST be passed on, combined over
 /// all ports; there is no data between the same barrier of two ports, because the executor carries one message through before it takes the next.
 pub trait Operator: Send {
     /// Takes a message that arrived at `port`.
     fn push(&mut self, port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError>;
 
-    /// The state to store with the epoch that has just ended; `None` if the operator keeps none.
+    /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages.
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         Ok(None)
     }
 
-    /// Takes back what [`Operator::snapshot`] gave, possibly only some of its key groups. Called before the first message.
+    /// Bytes of memory that the state takes, about. Cheap.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
+    /// Takes back what [`Operator::snapshot`] gave, possibly only some of its key groups. Called before the first message. Watermarks are no part of
+    /// the state: those of the snapshot are pushed again before the first batch, and MUST make nothing come out that came out before.
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
         Err(ExecuteError::State { message: format!("state with signature `{}` for an operator that keeps none", state.signature) })
     }
@@ -108,21 +115,13 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn identity(&self) -> String;
     /// What it does, for people.
     fn explain(&self) -> String;
+    /// What its state is made of, as in [`OperatorState::signature`]; `None` if it keeps none.
+    fn state_signature(&self) -> Option<String> {
+        None
+    }
     /// Builds the operator for one lane in which only `ports` are fed.
     fn operator(&self, ports: &[usize]) -> Box<dyn Operator>;
 }
-
-/// State of one operator: columnar, by key group, so that it can be split among lanes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OperatorState {
-    /// What the state is made of (columns, types, functions). State with another signature cannot be restored.
-    pub signature: String,
-    /// Encoded state by key group.
-    pub groups: BTreeMap<u16, Bytes>,
-}
-
-/// State of all operators of a lane, by operator id. Stateless operators are absent.
-pub type Snapshot = BTreeMap<Arc<str>, OperatorState>;
 
 /// Why the operators cannot go on. What is wrong with single rows is no such error, see [`RejectedRow`].
 #[derive(Debug, thiserror::Error)]

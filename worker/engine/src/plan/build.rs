@@ -9,10 +9,10 @@ use datafusion_expr::logical_plan::{Filter, Projection, TableScan, Union};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
 
-use super::OutputPlan;
 use super::expression::{self, is_guarded};
 use super::graph::{Graph, Input, Node, Output, Upstream};
 use super::needs::{self, Columns};
+use super::{Changelog, OutputPlan};
 use crate::operators::{Blueprint, FilterBlueprint, ProjectBlueprint, UnionBlueprint};
 
 /// Where the columns of a logical plan are.
@@ -40,7 +40,12 @@ impl Builder {
         let fields: Vec<FieldRef> = needed.iter().map(|column| Arc::clone(&declared.fields()[*column])).collect();
         let columns = (0..declared.fields().len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
         let upstream = Upstream::Input(self.graph.inputs.len());
-        self.graph.inputs.push(Input { name: name.to_owned(), schema: Arc::new(Schema::new(fields)), declared: declared.fields().len() });
+        self.graph.inputs.push(Input {
+            name: name.to_owned(),
+            schema: Arc::new(Schema::new(fields)),
+            declared: declared.fields().len(),
+            event_time: None,
+        });
         self.tables.insert(name.to_owned(), Bound { upstream, columns });
     }
 
@@ -61,8 +66,12 @@ impl Builder {
             && schema.fields().len() == names.len()
             && schema.fields().iter().zip(names).all(|(field, name)| field.name() == name);
         let upstream = if as_it_is { bound.upstream } else { self.rename(&bound, names)? };
-        let plan =
-            OutputPlan { name: name.to_owned(), schema: Arc::clone(self.graph.schema(upstream)), inputs: self.graph.inputs_of(upstream) };
+        let plan = OutputPlan {
+            name: name.to_owned(),
+            schema: Arc::clone(self.graph.schema(upstream)),
+            inputs: self.graph.inputs_of(upstream),
+            changelog: Changelog::Append,
+        };
         self.graph.outputs.push(Output { plan, from: upstream });
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(super) struct Input {
     pub(super) schema: SchemaRef,
     /// Columns that it could deliver.
     pub(super) declared: usize,
+    /// Position in `schema` of the event time, if watermarks are needed.
+    pub(super) event_time: Option<usize>,
 }
 
 /// An operator.
@@ -68,14 +70,17 @@ impl Graph {
 
     /// Names of the inputs that reach something, in the order of the inputs.
     pub(super) fn inputs_of(&self, upstream: Upstream) -> Vec<String> {
-        (0..self.inputs.len()).filter(|input| self.reached(*input)(upstream)).map(|input| self.inputs[input].name.clone()).collect()
+        (0..self.inputs.len())
+            .filter(|input| self.reached(&[Some(*input)])(upstream))
+            .map(|input| self.inputs[input].name.clone())
+            .collect()
     }
 
-    /// The operators that `input` reaches, built for one lane.
-    pub(super) fn wiring(&self, input: usize) -> Wiring {
-        let reached = self.reached(input);
+    /// The operators that any of `inputs` reaches, built for one lane. An input that is `None` reaches nothing.
+    pub(super) fn wiring(&self, inputs: &[Option<usize>]) -> Wiring {
+        let reached = self.reached(inputs);
         let mut positions = vec![None; self.nodes.len()];
-        let mut wiring = Wiring::default();
+        let mut wiring = Wiring { entries: vec![Vec::new(); inputs.len()], operators: Vec::new() };
         for (index, node) in self.nodes.iter().enumerate() {
             let ports: Vec<usize> = (0..node.upstreams.len()).filter(|port| reached(node.upstreams[*port])).collect();
             if !ports.is_empty() {
@@ -84,8 +89,10 @@ impl Graph {
             }
         }
         let mut connect = |upstream: Upstream, target: Target| match upstream {
-            Upstream::Input(fed) if fed == input => wiring.entry.push(target),
-            Upstream::Input(_) => {}
+            Upstream::Input(fed) => {
+                let entries = wiring.entries.iter_mut().zip(inputs).filter(|(_, input)| **input == Some(fed));
+                entries.for_each(|(entry, _)| entry.push(target));
+            }
             Upstream::Node(node) => {
                 if let Some(position) = positions[node] {
                     wiring.operators[position].targets.push(target);
@@ -100,18 +107,19 @@ impl Graph {
         wiring
     }
 
-    /// Whether rows of `input` come by.
-    fn reached(&self, input: usize) -> impl Fn(Upstream) -> bool + use<> {
+    /// Whether rows of any of `inputs` come by.
+    fn reached(&self, inputs: &[Option<usize>]) -> impl Fn(Upstream) -> bool + use<> {
+        let inputs: Vec<usize> = inputs.iter().flatten().copied().collect();
         let mut nodes: Vec<bool> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let fed = node.upstreams.iter().any(|upstream| match upstream {
-                Upstream::Input(fed) => *fed == input,
+                Upstream::Input(fed) => inputs.contains(fed),
                 Upstream::Node(fed) => nodes[*fed],
             });
             nodes.push(fed);
         }
         move |upstream| match upstream {
-            Upstream::Input(fed) => fed == input,
+            Upstream::Input(fed) => inputs.contains(&fed),
             Upstream::Node(node) => nodes[node],
         }
     }

@@ -35,6 +35,7 @@ mod whitelist;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_expr::LogicalPlan;
@@ -68,17 +69,64 @@ pub struct OutputPlan {
     pub schema: SchemaRef,
     /// Inputs that reach it, in the order of the Pipeline.
     pub inputs: Vec<String>,
+    /// Whether rows are revised.
+    pub changelog: Changelog,
 }
 
-/// Compiles steps over inputs (name and columns) for outputs (name, and the step or input that it writes).
+/// Whether the rows of a table are revised after they were emitted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Changelog {
+    /// Never: every row is an insertion.
+    #[default]
+    Append,
+    /// Rows are replaced and taken back, as their [`RowKind`](crate::row_kind::RowKind)s say.
+    Updating {
+        /// Columns that tell rows apart at any time: there is at most one row for each of their values. Empty if nothing does but the whole row.
+        key: Vec<String>,
+    },
+}
+
+/// One input: a table that steps can read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputTable {
+    /// Its name in SQL.
+    pub name: String,
+    /// All its columns.
+    pub schema: SchemaRef,
+    /// The column that holds the time at which what a row tells of happened. It is a timestamp.
+    pub event_time: Option<String>,
+}
+
+/// What a Pipeline says about state and time.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policy {
+    /// For how long state that no window or interval ends is kept after it was last touched. Without it, a plan with such state is refused.
+    pub state_ttl: Option<Duration>,
+    /// For how long results of a window are kept after it has ended, so that late rows can still be counted in.
+    pub allowed_lateness: Duration,
+    /// What happens to rows that come later than that.
+    pub late: Late,
+}
+
+/// What happens to rows that belong to a window that has been closed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Late {
+    /// They are counted and dropped.
+    #[default]
+    Drop,
+    /// They are rejected, as rows that cannot be evaluated are.
+    DeadLetter,
+}
+
+/// Compiles steps over inputs for outputs (name, and the step or input that it writes).
 ///
 /// On failure, all problems that could be found: those of a step that reads a step with problems are found once that one is right.
-pub fn compile(steps: &[Step], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> Result<Plan, Vec<Problem>> {
+pub fn compile(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], policy: &Policy) -> Result<Plan, Vec<Problem>> {
     std::thread::scope(|scope| {
         let planning = std::thread::Builder::new()
             .name("plan".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || plan(steps, inputs, outputs));
+            .spawn_scoped(scope, || plan(steps, inputs, outputs, policy));
         let failed = |message: String| vec![problem(Reason::PlanInvalid, "plan".to_owned(), message, None)];
         match planning.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(planned)) => planned,
@@ -114,11 +162,31 @@ impl Plan {
         &self.outputs
     }
 
-    /// The part of the graph that `input` reaches, for one lane. An input that the plan does not have reaches nothing.
+    /// The part of the graph that `inputs` reach, for one lane; [`Executor::push`] numbers them as they are given. An input that the plan does not have
+    /// reaches nothing.
     #[must_use]
-    pub fn executor(&self, input: &str) -> Executor {
-        let position = self.graph.inputs.iter().position(|known| known.name == input);
-        Executor::new(position.map(|input| self.graph.wiring(input)).unwrap_or_default())
+    pub fn executor(&self, inputs: &[&str]) -> Executor {
+        let position = |input: &&str| self.graph.inputs.iter().position(|known| known.name == *input);
+        Executor::new(self.graph.wiring(&inputs.iter().map(position).collect::<Vec<_>>()))
+    }
+
+    /// What the state of each operator is made of, by operator id; empty if no operator keeps any.
+    #[must_use]
+    pub fn state_signatures(&self) -> BTreeMap<Arc<str>, String> {
+        let signature = |node: &graph::Node| Some((Arc::clone(&node.id), node.blueprint.state_signature()?));
+        self.graph.nodes.iter().filter_map(signature).collect()
+    }
+
+    /// Whether some operator keeps state.
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.graph.nodes.iter().any(|node| node.blueprint.state_signature().is_some())
+    }
+
+    /// Position of the event-time column of `input` in [`Plan::projection`], if some operator needs watermarks of it.
+    #[must_use]
+    pub fn event_time(&self, input: &str) -> Option<usize> {
+        self.graph.inputs.iter().find(|known| known.name == input)?.event_time
     }
 
     /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns.
@@ -128,20 +196,20 @@ impl Plan {
     }
 }
 
-fn plan(steps: &[Step], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> Result<Plan, Vec<Problem>> {
+fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], policy: &Policy) -> Result<Plan, Vec<Problem>> {
     let mut problems = names(steps, inputs);
     let mut parsed = Vec::with_capacity(steps.len());
     for step in steps {
         parsed.push(parse::parse(step).map_err(|found| problems.extend(found)).ok());
     }
     let step_names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let input_names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+    let input_names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     let (order, found) = order::order(&parsed, &step_names, &input_names);
     problems.extend(found);
 
     let mut catalog = Catalog::new();
-    for (name, schema) in inputs {
-        catalog.add(name, Arc::clone(schema));
+    for input in inputs {
+        catalog.add(&input.name, Arc::clone(&input.schema));
     }
     let mut plans = Vec::with_capacity(steps.len());
     for step in order.iter().filter_map(|step| parsed[*step].as_ref()) {
@@ -179,10 +247,10 @@ fn plan(steps: &[Step], inputs: &[(String, SchemaRef)], outputs: &[(String, Stri
 }
 
 /// Inputs and steps are tables of one query: their names must differ.
-fn names(steps: &[Step], inputs: &[(String, SchemaRef)]) -> Vec<Problem> {
+fn names(steps: &[Step], inputs: &[InputTable]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
-    for (name, schema) in inputs {
+    for InputTable { name, schema, .. } in inputs {
         if !seen.insert(name.as_str()) {
             problems.push(problem(
                 Reason::PlanInvalid,
@@ -226,9 +294,9 @@ fn plan_step(catalog: &Catalog, step: &Parsed) -> Result<LogicalPlan, Vec<Proble
 }
 
 /// `plans` in the order in which they can be planned.
-fn build(plans: &[(&str, LogicalPlan)], inputs: &[(String, SchemaRef)], outputs: &[(String, String)]) -> datafusion_common::Result<Graph> {
+fn build(plans: &[(&str, LogicalPlan)], inputs: &[InputTable], outputs: &[(String, String)]) -> datafusion_common::Result<Graph> {
     let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    names.extend(inputs.iter().map(|(name, schema)| (name.as_str(), column_names(schema))));
+    names.extend(inputs.iter().map(|input| (input.name.as_str(), column_names(&input.schema))));
     names.extend(plans.iter().map(|(name, plan)| (*name, column_names(plan.schema().as_arrow()))));
     let mut needs: BTreeMap<String, needs::Columns> = BTreeMap::new();
     for (_, from) in outputs {
@@ -240,8 +308,8 @@ fn build(plans: &[(&str, LogicalPlan)], inputs: &[(String, SchemaRef)], outputs:
         }
     }
     let mut builder = Builder::default();
-    for (name, schema) in inputs {
-        builder.input(name, schema, needs.get(name).unwrap_or(&needs::Columns::new()));
+    for input in inputs {
+        builder.input(&input.name, &input.schema, needs.get(&input.name).unwrap_or(&needs::Columns::new()));
     }
     for (name, plan) in plans {
         if let Some(needed) = needs.get(*name) {

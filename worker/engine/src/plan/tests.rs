@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use millrace_crds::pipeline::Step;
 use proptest::prelude::*;
 
-use super::{Plan, compile};
+use super::{InputTable, Plan, Policy, compile};
 use crate::batch::{Batch, Origin, RejectStage, Rejected, branch};
 use crate::operators::{ExecuteError, Message, OperatorState, Snapshot};
 
@@ -25,9 +25,10 @@ fn plan(steps: &[(&str, &str)], outputs: &[(&str, &str)]) -> Plan {
 
 fn plan_of(steps: &[(&str, &str)], inputs: &[(&str, SchemaRef)], outputs: &[(&str, &str)]) -> Plan {
     let steps: Vec<Step> = steps.iter().map(|(name, sql)| Step { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect();
-    let inputs: Vec<_> = inputs.iter().map(|(name, schema)| ((*name).to_owned(), Arc::clone(schema))).collect();
+    let inputs: Vec<_> =
+        inputs.iter().map(|(name, schema)| InputTable { name: (*name).to_owned(), schema: Arc::clone(schema), event_time: None }).collect();
     let outputs: Vec<_> = outputs.iter().map(|(name, from)| ((*name).to_owned(), (*from).to_owned())).collect();
-    compile(&steps, &inputs, &outputs).unwrap()
+    compile(&steps, &inputs, &outputs, &Policy::default()).unwrap()
 }
 
 type Row = (Option<i64>, Option<String>);
@@ -46,7 +47,7 @@ fn batch(plan: &Plan, rows: &[Row], start: u64) -> Batch {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
     let values = columns.into_iter().map(|(_, values)| values).collect();
     let records = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), values, &options).unwrap();
-    Batch { records, origin: Origin::new("t", "t"), ordinals: (start..start + rows.len() as u64).collect::<Vec<_>>().into(), branch: 0 }
+    Batch::new(records, Origin::new("t", "t"), (start..start + rows.len() as u64).collect::<Vec<_>>().into())
 }
 
 fn numbers(values: &[i64]) -> Vec<Row> {
@@ -56,7 +57,7 @@ fn numbers(values: &[i64]) -> Vec<Row> {
 /// What comes out for one batch.
 fn push(plan: &Plan, rows: &[Row]) -> Vec<(usize, Message)> {
     let mut out = Vec::new();
-    plan.executor("t").push(Message::Batch(batch(plan, rows, 0)), &mut |output, message| out.push((output, message))).unwrap();
+    plan.executor(&["t"]).push(0, Message::Batch(batch(plan, rows, 0)), &mut |output, message| out.push((output, message))).unwrap();
     out
 }
 
@@ -104,15 +105,15 @@ fn unions_of_unions_give_every_way_its_own_coordinate() {
 fn what_several_outputs_read_is_evaluated_once() {
     let steps = [("big", "SELECT n, n + 1 AS m FROM t WHERE n > 1"), ("one", "SELECT m FROM big"), ("two", "SELECT n FROM big")];
     let plan = plan(&steps, &[("a", "one"), ("b", "two"), ("c", "big")]);
-    let mut executor = plan.executor("t");
+    let mut executor = plan.executor(&["t"]);
     let mut out = Vec::new();
-    executor.push(Message::Batch(batch(&plan, &numbers(&[0, 1, 2, 3]), 0)), &mut |output, message| out.push((output, message))).unwrap();
+    executor.push(0, Message::Batch(batch(&plan, &numbers(&[0, 1, 2, 3]), 0)), &mut |output, message| out.push((output, message))).unwrap();
     let counters = executor.counters();
     // The filter saw each row once, though all three outputs lose the rows that it drops.
     let [filter] = &counters.operators[..] else { panic!("{counters:?}") };
     assert_eq!((&*filter.operator, filter.rows_filtered), ("big/filter/0", 2));
     assert_eq!(counters.outputs.iter().map(|o| (o.rows_out, o.rows_filtered)).collect::<Vec<_>>(), [(2, 2), (2, 2), (2, 2)]);
-    assert!(counters.outputs.iter().all(|output| output.balanced(counters.rows_in)));
+    assert!(counters.outputs.iter().all(|output| output.balanced()));
     assert_eq!(batches(&out).len(), 3);
 }
 
@@ -142,7 +143,7 @@ fn outputs_know_their_inputs() {
     );
     let inputs: Vec<_> = plan.outputs().iter().map(|output| output.inputs.clone()).collect();
     assert_eq!(inputs, [vec!["t", "other"], vec!["other"]]);
-    assert_eq!(plan.executor("nobody").counters().outputs, []);
+    assert_eq!(plan.executor(&["nobody"]).counters().outputs, []);
 }
 
 #[test]
@@ -188,11 +189,11 @@ fn rows_that_cannot_be_evaluated_are_rejected_and_the_others_go_on() {
 #[test]
 fn control_messages_come_out_once_for_each_output() {
     let plan = plan(&[("s", "SELECT n FROM t UNION ALL SELECT n FROM t WHERE n > 1")], &[("a", "s"), ("b", "t")]);
-    let mut executor = plan.executor("t");
+    let mut executor = plan.executor(&["t"]);
     for message in [Message::Watermark(5), Message::Barrier(1), Message::Idle, Message::End] {
         let wanted = format!("{message:?}");
         let mut seen = Vec::new();
-        executor.push(message, &mut |output, message| seen.push((output, format!("{message:?}")))).unwrap();
+        executor.push(0, message, &mut |output, message| seen.push((output, format!("{message:?}")))).unwrap();
         seen.sort();
         assert_eq!(seen, [(0, wanted.clone()), (1, wanted)]);
     }
@@ -201,10 +202,10 @@ fn control_messages_come_out_once_for_each_output() {
 #[test]
 fn stateless_operators_have_no_state() {
     let plan = plan(&[("s", "SELECT n + 1 AS m FROM t")], &[("out", "s")]);
-    let mut executor = plan.executor("t");
+    let mut executor = plan.executor(&["t"]);
     assert_eq!(executor.snapshot().unwrap(), Snapshot::new());
     executor.restore(Snapshot::new()).unwrap();
-    let state = OperatorState { signature: "sum".to_owned(), groups: std::collections::BTreeMap::new() };
+    let state = OperatorState { signature: "sum".to_owned(), tables: std::collections::BTreeMap::new() };
     for id in ["s/project/0", "s/aggregate/0"] {
         let error = executor.restore(Snapshot::from([(Arc::from(id), state.clone())])).unwrap_err();
         let root = if let ExecuteError::Operator { source, .. } = error { *source } else { error };
@@ -214,7 +215,7 @@ fn stateless_operators_have_no_state() {
 
 /// Everything that comes out, row by row, in an order that does not depend on batches.
 fn rows_out(plan: &Plan, rows: &[Row], cuts: &[usize]) -> Vec<String> {
-    let mut executor = plan.executor("t");
+    let mut executor = plan.executor(&["t"]);
     let mut lines = Vec::new();
     let mut start = 0;
     for end in cuts.iter().copied().chain([rows.len()]) {
@@ -230,11 +231,11 @@ fn rows_out(plan: &Plan, rows: &[Row], cuts: &[usize]) -> Vec<String> {
             Message::Rejected(row) => lines.push(format!("{output} rejected {} {} {:?}", row.ordinal, row.error, row.payload)),
             other => panic!("{other:?}"),
         };
-        executor.push(Message::Batch(batch), &mut emit).unwrap();
+        executor.push(0, Message::Batch(batch), &mut emit).unwrap();
         start = end;
     }
     let counters = executor.counters();
-    assert!(counters.outputs.iter().all(|output| output.balanced(counters.rows_in)), "{counters:?}");
+    assert!(counters.outputs.iter().all(|output| output.balanced()), "{counters:?}");
     lines.sort();
     lines
 }

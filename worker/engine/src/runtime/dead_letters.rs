@@ -88,7 +88,7 @@ impl DeadLetters {
             .map(|run| {
                 let records = envelopes.encode(run, pipeline, task, generation)?;
                 let ordinals = UInt64Array::from_iter_values(run.iter().map(|record| record.ordinal));
-                Ok(Batch { records, origin: run[0].origin.clone(), ordinals, branch: stage_branch(&run[0]) })
+                Ok(Batch { records, origin: run[0].origin.clone(), ordinals, branch: stage_branch(&run[0]), kinds: None })
             })
             .collect()
     }

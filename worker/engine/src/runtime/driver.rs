@@ -253,7 +253,7 @@ impl Run {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
         let (outputs, waiting) = (&self.config.outputs, &mut self.waiting);
         self.executor
-            .push(Message::Batch(batch), &mut |index, message| match message {
+            .push(0, Message::Batch(batch), &mut |index, message| match message {
                 Message::Batch(batch) => waiting.push_back((index, batch)),
                 Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
                 Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}

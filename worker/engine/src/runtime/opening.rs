@@ -113,7 +113,7 @@ pub(super) async fn open(
         config: Arc::clone(config),
         observed: Arc::clone(observed),
         reader,
-        executor: config.plan.executor(&config.input),
+        executor: config.plan.executor(&[&config.input]),
         outputs,
         input_dead_letters: config.input_dead_letters(),
         dead: DeadLetters::new(config.dead_letters.len()),

@@ -261,7 +261,7 @@ fn records(taken: &[(u64, Kind)], projection: &[String], body: usize) -> Records
             .unzip();
         let options = RecordBatchOptions::new().with_row_count(Some(good.len()));
         let records = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap();
-        Batch { records, origin: origin(), ordinals: UInt64Array::from(good), branch: 0 }
+        Batch::new(records, origin(), UInt64Array::from(good))
     });
     Records { batch, rejected, bytes: (taken.len() * body) as u64 }
 }

@@ -90,7 +90,10 @@ impl View {
                 return Ok(());
             }
         }
-        Err(ConnectorError::new(ErrorReason::Corrupt, "the entries of the ledger do not follow each other; restore the checkpoint store from a backup"))
+        Err(ConnectorError::new(
+            ErrorReason::Corrupt,
+            "the entries of the ledger do not follow each other; restore the checkpoint store from a backup",
+        ))
     }
 
     /// Reads what has been added. Returns whether this has led to the end of the log; if not, it must be read from the newest snapshot.
