@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::delivery::Delivery;
 use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, Step};
 use crate::{SinkSpec, SourceSpec};
 
@@ -33,6 +34,9 @@ pub struct Job {
     pub checkpoint: Checkpoint,
     /// What happens to bad records.
     pub error_policy: ErrorPolicy,
+    /// What is demanded of the outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
     /// Bounds of memory.
     pub limits: Limits,
 }

@@ -14,6 +14,7 @@
 pub mod condition;
 pub mod connectors;
 pub mod crd;
+pub mod delivery;
 pub mod format;
 pub mod generate;
 pub mod job;

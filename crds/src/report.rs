@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::Guarantee;
+
 /// Version of [`Report`], [`Assignment`] and [`CheckOutcome`]; both sides ignore fields they do not know.
 pub const REPORT_VERSION: u32 = 1;
 
@@ -101,6 +103,21 @@ pub struct PlanReport {
     pub operators: u32,
     /// How each input is shared among workers.
     pub inputs: Vec<InputPlan>,
+    /// What each output guarantees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputPlan>,
+}
+
+/// What one output guarantees.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputPlan {
+    /// Name of the output.
+    pub output: String,
+    /// What holds after any number of crashes.
+    pub guarantee: Guarantee,
+    /// Why it is that, and for whom it holds.
+    pub reason: String,
 }
 
 /// How one input is shared among workers.

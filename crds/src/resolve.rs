@@ -136,6 +136,7 @@ pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &Sta
         state: spec.state.clone().unwrap_or_else(|| default_state.clone()),
         checkpoint: spec.checkpoint.clone().unwrap_or_default(),
         error_policy: spec.error_policy.clone().unwrap_or_default(),
+        delivery: spec.delivery.clone(),
         limits: spec.limits.clone().unwrap_or_default(),
     })
 }

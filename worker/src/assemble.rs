@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::registry;
-use millrace_crds::job::{JOB_VERSION, Job};
+use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
-use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, Problem, TaskRef};
+use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::{self, InputTable, Plan, Policy};
@@ -101,12 +101,25 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("TypeMismatch", format!("output {}, sink {}", output.name, output.sink_name), &error));
         }
     }
+    problems.extend(job.outputs.iter().zip(&outputs).filter_map(|(output, bound)| too_weak(&job, output, bound)));
     for dead in &dead_letters {
         if let Err(error) = dead.sink.accepts(&millrace_connectors::formats::dead_letter::schema(), None) {
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
         }
     }
     if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
+}
+
+/// What is wrong with an output that guarantees less than the Pipeline demands.
+fn too_weak(job: &Job, output: &JobOutput, bound: &OutputBinding) -> Option<Problem> {
+    let required = job.delivery.as_ref()?.required?;
+    let (guarantee, reason) = bound.sink.guarantee();
+    (guarantee < required).then(|| Problem {
+        reason: "NotSupported".to_owned(),
+        location: format!("output {}, sink {}", output.name, output.sink),
+        message: format!("delivery.required is {}, but this sink is {}: {reason}", required.as_str(), guarantee.as_str()),
+        hint: Some("write to a sink that guarantees it, or demand less".to_owned()),
+    })
 }
 
 /// The event-time column of an output: the one that all its inputs agree on.
@@ -153,6 +166,7 @@ impl Assembled {
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: input.source.distribution() })
                     .collect(),
+                outputs: self.outputs.iter().map(guaranteed).collect(),
             }),
         }
     }
@@ -208,7 +222,34 @@ impl Assembled {
     }
 }
 
+/// Every source that there is can be replayed from the last epoch, so the sink alone decides.
+fn guaranteed(output: &OutputBinding) -> OutputPlan {
+    let (guarantee, reason) = output.sink.guarantee();
+    OutputPlan { output: output.name.clone(), guarantee, reason: reason.to_owned() }
+}
+
 /// Whether an input is a queue.
 pub(crate) fn is_queue(input: &AssembledInput) -> bool {
     input.source.distribution() == Distribution::Competing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_guarantees_too_little_is_refused_by_name() {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        assert!(assemble(job.clone(), PathBuf::new()).is_ok());
+        job.delivery = Some(millrace_crds::delivery::Delivery { required: Some(millrace_crds::delivery::Guarantee::EffectivelyOnce) });
+        let problems = assemble(job.clone(), PathBuf::new()).err().unwrap();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!(problem.location, "output all, sink out");
+        assert!(problem.message.contains("delivery.required is EffectivelyOnce, but this sink is AtLeastOnce"), "{}", problem.message);
+        job.sinks.insert(
+            "out".to_owned(),
+            serde_json::from_value(serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}})).unwrap(),
+        );
+        assert!(assemble(job, PathBuf::new()).is_ok(), "files are exact");
+    }
 }

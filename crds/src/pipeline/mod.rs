@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus};
 pub use workload::{VolumeMount, Workload};
 
+use crate::delivery::Delivery;
 use crate::reference::ObjectRef;
 
 /// A running query: records of Sources through SQL steps into Sinks.
@@ -39,6 +40,7 @@ use crate::reference::ObjectRef;
     printcolumn(name = "Checkpoint", type_ = "date", json_path = ".status.checkpoint.lastCompletedTime", description = "Time since the task that is furthest behind closed its last epoch."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since it was created."),
     printcolumn(name = "Lag Seconds", type_ = "integer", json_path = ".status.lag.seconds", priority = 1, description = "Age of the oldest record not yet taken in, rounded up."),
+    printcolumn(name = "Guarantee", type_ = "string", json_path = ".status.delivery.effective", priority = 1, description = "What every output guarantees at least."),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision.current", priority = 1, description = "The revision that runs."),
     printcolumn(name = "DLQ", type_ = "integer", json_path = ".status.deadLettered", priority = 1, description = "Records dead-lettered, rounded up."),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "What was seen.")
@@ -80,6 +82,9 @@ pub struct PipelineSpec {
     /// What happens to records that cannot be decoded or that a sink refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_policy: Option<ErrorPolicy>,
+    /// What is demanded of the outputs. What they do guarantee stands in `status.delivery`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
     /// Bounds of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::ProbeResult;
 use serde_json::Value;
 
@@ -13,6 +14,9 @@ use crate::connector::{ConnectorError, Health};
 pub trait Sink: Send + Sync {
     /// Refuses, before anything runs, a schema that it cannot write: template columns, types. Pure.
     fn accepts(&self, schema: &SchemaRef, event_time: Option<&str>) -> Result<(), ConnectorError>;
+
+    /// What readers may rely on after any number of crashes, and why; of rows that follow from what the sources deliver, each of them the same in every replay. Pure.
+    fn guarantee(&self) -> (Guarantee, &'static str);
 
     /// Opens a writer for one output of one task.
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError>;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use millrace_crds::PipelineStatus;
+use millrace_crds::delivery::{DeliveryStatus, OutputDelivery};
 use millrace_crds::pipeline::{CheckpointStatus, EndStatus, LagStatus, PlanStatus};
 use millrace_crds::report::{Distribution, PlanReport};
 
@@ -56,7 +57,8 @@ fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &Referenc
         dead_lettered: dead_lettered(tasks.iter()),
         inputs: inputs.collect(),
         outputs: outputs.collect(),
-        plan: plan(observed, before),
+        plan: planned(observed).map(plan).or_else(|| before.plan.clone()),
+        delivery: planned(observed).and_then(delivery).or_else(|| before.delivery.clone()),
         ..PipelineStatus::default()
     };
     if !tasks.is_empty() && observed.stopped().is_none() {
@@ -108,13 +110,27 @@ fn checkpoint(observed: &Observed<'_>, before: &PipelineStatus, tasks: &[&TaskFa
     (status != CheckpointStatus::default()).then_some(status)
 }
 
-fn plan(observed: &Observed<'_>, before: &PipelineStatus) -> Option<PlanStatus> {
+/// The plan that runs, or is about to.
+fn planned<'a>(observed: &'a Observed<'_>) -> Option<&'a PlanReport> {
     let switched = match observed.decision {
         Decision::Switch(outcome) => outcome.plan.as_ref(),
         _ => None,
     };
-    let of = |plan: &PlanReport| PlanStatus { hash: plan.hash.clone(), operators: i32::try_from(plan.operators).unwrap_or(i32::MAX) };
-    switched.or_else(|| plans(observed).next()).map(of).or_else(|| before.plan.clone())
+    switched.or_else(|| plans(observed).next())
+}
+
+fn plan(plan: &PlanReport) -> PlanStatus {
+    PlanStatus { hash: plan.hash.clone(), operators: i32::try_from(plan.operators).unwrap_or(i32::MAX) }
+}
+
+fn delivery(plan: &PlanReport) -> Option<DeliveryStatus> {
+    let per_output = plan.outputs.iter().map(|output| OutputDelivery {
+        name: output.output.clone(),
+        guarantee: output.guarantee,
+        reason: output.reason.chars().take(1024).collect(),
+    });
+    let effective = plan.outputs.iter().map(|output| output.guarantee).min()?;
+    Some(DeliveryStatus { effective, per_output: per_output.collect() })
 }
 
 /// Plans of workers, those of the revision that runs first.

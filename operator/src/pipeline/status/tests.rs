@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::pipeline::DesiredState;
 use millrace_crds::report::{
-    CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, ProbeReport, ProbeResult, Problem, REPORT_VERSION, Report, TaskPhase,
-    TaskRef, TaskReport, Trouble, TroublePart, WorkerPhase,
+    CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, ProbeReport, ProbeResult, Problem, REPORT_VERSION, Report,
+    TaskPhase, TaskRef, TaskReport, Trouble, TroublePart, WorkerPhase,
 };
 use serde_json::{Value, json};
 
@@ -46,7 +47,13 @@ fn revision() -> String {
 
 fn outcome() -> CheckOutcome {
     let inputs = vec![InputPlan { input: "logs".into(), distribution: Distribution::Competing }];
-    CheckOutcome { revision: revision(), problems: Vec::new(), plan: Some(PlanReport { hash: "abc".into(), operators: 4, inputs }) }
+    let output = |output: &str, guarantee| OutputPlan { output: output.into(), guarantee, reason: "so it is".into() };
+    let outputs = vec![output("search", Guarantee::EffectivelyOnce), output("archive", Guarantee::ExactlyOnce)];
+    CheckOutcome {
+        revision: revision(),
+        problems: Vec::new(),
+        plan: Some(PlanReport { hash: "abc".into(), operators: 4, inputs, outputs }),
+    }
 }
 
 fn problem(reason: &str) -> Problem {
@@ -236,6 +243,10 @@ fn healthy() {
     assert_eq!(status.observed_generation, Some(3));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
     assert_eq!(status.plan.unwrap().operators, 4);
+    let delivery = status.delivery.unwrap();
+    let each: Vec<_> = delivery.per_output.iter().map(|output| (output.name.as_str(), output.guarantee)).collect();
+    assert_eq!(each, [("search", Guarantee::EffectivelyOnce), ("archive", Guarantee::ExactlyOnce)]);
+    assert_eq!(delivery.effective, Guarantee::EffectivelyOnce, "the weakest");
     assert!(status.inputs.iter().chain(&status.outputs).all(|end| end.ready == "True"));
     // Both read the same queue: it is counted once.
     let lag = status.lag.unwrap();

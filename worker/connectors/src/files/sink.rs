@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::files;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::ProbeResult;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
@@ -43,6 +44,13 @@ impl FilesSink {
 impl Sink for FilesSink {
     fn accepts(&self, schema: &SchemaRef, event_time: Option<&str>) -> Result<(), ConnectorError> {
         self.layout.accepts(schema, event_time)
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (
+            Guarantee::ExactlyOnce,
+            "for readers of the manifests, which name each file once and only after its epoch is durable; readers of paths never see a partial file",
+        )
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::kafka::KafkaSink as Options;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
@@ -95,6 +96,13 @@ impl Sink for KafkaSink {
     fn accepts(&self, schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
         self.keys(schema)?;
         RowEncoder::new(schema).map(drop)
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (
+            Guarantee::AtLeastOnce,
+            "records are produced before their epoch is durable; the header millrace-coordinate is the same each time a record is written",
+        )
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

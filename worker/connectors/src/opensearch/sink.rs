@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::opensearch::OpenSearchSink as Options;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
@@ -47,6 +48,15 @@ impl Sink for OpenSearchSink {
         self.index.check(schema, event_time)?;
         self.ids(schema)?;
         RowEncoder::new(schema).map(drop)
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        let why = if self.options.id_from.is_empty() {
+            "the _id of a document is the coordinate of its record: written again, it is the same document"
+        } else {
+            "the _id of a document is its idFrom columns: written again, it is the same document"
+        };
+        (Guarantee::EffectivelyOnce, why)
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::s3;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::ProbeResult;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
@@ -42,6 +43,13 @@ impl S3Sink {
 impl Sink for S3Sink {
     fn accepts(&self, schema: &SchemaRef, event_time: Option<&str>) -> Result<(), ConnectorError> {
         self.layout.accepts(schema, event_time)
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (
+            Guarantee::ExactlyOnce,
+            "for readers of the manifests, which name each object once and only after its epoch is durable; readers of paths never see a partial object",
+        )
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::stdout::{StdoutLayout, StdoutSink as Options};
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::Batch;
 use millrace_engine::connector::ConnectorError;
@@ -34,6 +35,10 @@ impl Sink for StdoutSink {
             StdoutLayout::JsonLines => RowEncoder::new(schema).map(drop),
             StdoutLayout::Table => Ok(()),
         }
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (Guarantee::AtLeastOnce, "what was printed cannot be taken back")
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

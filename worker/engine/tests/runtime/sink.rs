@@ -8,6 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected};
 use millrace_engine::connector::{ConnectorError, Health};
@@ -138,6 +139,10 @@ impl LedgerSink {
 impl Sink for LedgerSink {
     fn accepts(&self, _: &SchemaRef, _: Option<&str>) -> Result<(), ConnectorError> {
         Ok(())
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (Guarantee::ExactlyOnce, "the test compares what was committed")
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -21,7 +21,8 @@ pub(in crate::report) fn report(worker: &str, sequence: u64) -> Report {
 }
 
 pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Distribution) -> Report {
-    let plan = PlanReport { hash: "h".into(), operators: 3, inputs: vec![InputPlan { input: "logs".into(), distribution }] };
+    let plan =
+        PlanReport { hash: "h".into(), operators: 3, inputs: vec![InputPlan { input: "logs".into(), distribution }], outputs: Vec::new() };
     Report {
         version: REPORT_VERSION,
         namespace: "ns".into(),
