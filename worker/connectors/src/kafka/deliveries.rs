@@ -114,9 +114,9 @@ impl Deliveries {
         }
     }
 
-    /// Whether the brokers do not let the client in.
-    pub(super) fn is_locked_out(&self) -> bool {
-        self.events.trouble().is_some_and(|trouble| trouble.reason == ErrorReason::AccessDenied)
+    /// Whose problem the trouble is that the client is in, if it is in any.
+    pub(super) fn trouble(&self) -> Option<ErrorReason> {
+        self.events.trouble().map(|trouble| trouble.reason)
     }
 
     /// Reports what the client itself may not have noticed.

@@ -44,6 +44,8 @@ pub(super) struct PartitionReader {
     reading: Reading,
     decoder: Box<dyn RecordDecoder>,
     consumer: Held<Consumer>,
+    /// What the client was made with.
+    config: ClientConfig,
     position: Position,
     origin: Option<Origin>,
     /// Came out of the client's queue behind the last batch; handled before anything else is taken out.
@@ -65,11 +67,12 @@ pub(super) struct PartitionReader {
 impl PartitionReader {
     /// Starts to fetch at `position`. Waits for nothing.
     pub(super) fn open(reading: Reading, position: Position, decoder: Box<dyn RecordDecoder>) -> Result<Self, ConnectorError> {
-        let consumer = Held::new(connect(&reading, &position)?);
+        let (consumer, config) = connect(&reading, &position)?;
         Ok(Self {
             reading,
             decoder,
-            consumer,
+            consumer: Held::new(consumer),
+            config,
             position,
             origin: None,
             behind: None,
@@ -93,7 +96,10 @@ impl PartitionReader {
         self.behind = None;
         self.caught_up = false;
         match connect(&self.reading, &self.position) {
-            Ok(consumer) => self.consumer = Held::new(consumer),
+            Ok((consumer, config)) => {
+                self.consumer = Held::new(consumer);
+                self.config = config;
+            }
             Err(error) if error.is_transient() => {
                 self.reading.health.trouble(error.reason, error.message);
                 self.renew_later();
@@ -149,11 +155,18 @@ impl PartitionReader {
         if !error.is_transient() {
             return Err(error);
         }
-        // Connections the client makes again by itself. What it was told it may not or cannot read, it never asks again.
-        if matches!(error.reason, ErrorReason::AccessDenied | ErrorReason::NotFound) && self.renew_at.is_none() {
+        // Connections the client makes again by itself, with the secrets that it was made with.
+        // What it was told it may not or cannot read, it never asks again.
+        let is_final = matches!(error.reason, ErrorReason::AccessDenied | ErrorReason::NotFound);
+        if self.renew_at.is_none() && (is_final || self.has_other_secrets()) {
             self.renew_later();
         }
         Ok(())
+    }
+
+    /// Whether the Secrets hold something else now than when the client was made.
+    fn has_other_secrets(&self) -> bool {
+        (self.reading.config)().is_ok_and(|now| client::has_other_secrets(&now, &self.config))
     }
 
     /// The topic's id as the client knows it, against the position's. Learns it if the position has none.
@@ -327,16 +340,17 @@ impl PartitionReader {
 }
 
 /// A client that reads on from `position`, by itself, in the background.
-fn connect(reading: &Reading, position: &Position) -> Result<Consumer, ConnectorError> {
+fn connect(reading: &Reading, position: &Position) -> Result<(Consumer, ClientConfig), ConnectorError> {
     let Partition { topic, number } = &reading.partition;
     let doing = format!("starting to read partition {}", reading.partition);
     let events = Events::reading(reading.partition.clone(), reading.group, reading.health.clone());
-    let consumer: Consumer = (reading.config)()?.create_with_context(events).map_err(|error| failure::error(&doing, error))?;
+    let config = (reading.config)()?;
+    let consumer: Consumer = config.create_with_context(events).map_err(|error| failure::error(&doing, error))?;
     let offset = position.offset.map_or(Offset::Beginning, Offset::Offset);
     let mut list = TopicPartitionList::new();
     let assigned = list.add_partition_offset(topic, *number, offset).and_then(|()| consumer.assign(&list));
     assigned.map_err(|error| failure::error(&doing, error))?;
-    Ok(consumer)
+    Ok((consumer, config))
 }
 
 /// The offset up to which everything was passed, records that are no data included.

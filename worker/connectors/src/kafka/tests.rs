@@ -1,12 +1,16 @@
 //! What can be said of the Kafka connector without a broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow::array::{Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use millrace_crds::connectors::kafka::{KafkaSink as Sinks, OnPositionLost};
 use millrace_crds::pipeline::Limits;
 use millrace_crds::report::ErrorReason;
-use millrace_engine::sink::Sink as _;
+use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::connector::Health;
+use millrace_engine::sink::{OpenSink, Sink as _, WriterIdentity};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde_json::json;
 
@@ -145,4 +149,39 @@ fn the_sink_refuses_a_key_column_that_is_not_there() {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]));
     let error = sink.accepts(&schema, None).unwrap_err();
     assert!(error.message.contains("\"nmae\""), "{}", error.message);
+}
+
+/// What a client in trouble said last need not be why it is: a refused login is reported only now and then, between lost connections.
+#[tokio::test]
+async fn whatever_the_trouble_is_a_rotated_secret_starts_the_writer_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("login")).unwrap();
+    let set = |password: &str| std::fs::write(folder.path().join("login/password"), password).unwrap();
+    std::fs::write(folder.path().join("login/username"), "ann").unwrap();
+    set("old");
+    // Nobody listens there any more.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = sink(json!({
+        "bootstrapServers": address.to_string(), "topic": "t", "format": {"json": {}},
+        "sasl": {"mechanism": "Plain", "secretRef": {"name": "login"}},
+    }));
+    let sink = KafkaSink::new(&options, &context(folder.path())).unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+    let health = Health::default();
+    let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
+    let open = OpenSink { writer, schema: Arc::clone(&schema), event_time: None, epoch: 1, health: health.clone() };
+    let mut writer = sink.open(open).await.unwrap();
+    let records = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
+    writer.write(Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]))).await.unwrap();
+    let rotate = async {
+        while health.current().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        set("new");
+    };
+    let both = async { tokio::join!(writer.prepare(1), rotate).0 };
+    let error = tokio::time::timeout(Duration::from_secs(60), both).await.expect("the writer goes on with the old password").unwrap_err();
+    assert_eq!(error.reason, ErrorReason::Unreachable);
+    assert!(error.message.contains("its Secret has changed"), "{}", error.message);
+    writer.close().await;
 }

@@ -73,12 +73,12 @@ impl TopicWriter {
                 let (bytes, seconds) = (deliveries.bytes(), silent.as_secs());
                 deliveries.stalled(&format!("the brokers have acknowledged nothing for {seconds} s, with {bytes} bytes on their way"));
             }
-            if deliveries.is_locked_out() && self.writing.sink.has_other_secrets(&self.writing.config) {
-                let message = format!(
-                    "the login to write to topic {} was refused and its Secret has changed since: starting anew",
-                    self.writing.topic
-                );
-                return Err(ConnectorError::new(ErrorReason::AccessDenied, message));
+            // Any trouble will do: a client that is refused says so only now and then, and what it said last may be a lost connection.
+            if let Some(reason) = deliveries.trouble()
+                && self.writing.sink.has_other_secrets(&self.writing.config)
+            {
+                let message = format!("nothing is written to topic {} and its Secret has changed since: starting anew", self.writing.topic);
+                return Err(ConnectorError::new(reason, message));
             }
         }
         match deliveries.take_failure() {
