@@ -144,13 +144,25 @@ pub fn build(image: Image, profile: Profile) -> Result<PathBuf> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--locked"]).current_dir(installed::checkout());
     cargo.arg("--target-dir").arg(&target);
+    // What cargo has told the running program of its own package is not for this build: `ring` is compiled anew, and all that is built on it, if it changes.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(of_a_package) {
+            cargo.env_remove(name);
+        }
+    }
     match profile {
-        // The whole workspace, as the tests build it: the features of dependencies are the same, so nothing is compiled twice.
-        Profile::Dev => cargo.args(["--workspace", "--bins"]),
-        Profile::Release => cargo.args(["--release", "--package", image.program()]),
+        Profile::Dev => &mut cargo,
+        Profile::Release => cargo.arg("--release"),
     };
+    // The whole workspace, as tests and benches build it: the features of dependencies are the same, so nothing is compiled twice.
+    cargo.args(["--workspace", "--bins"]);
     command::output(&mut cargo)?;
     Ok(target.join(profile.folder()).join(image.program()))
+}
+
+/// Whether cargo sets this variable for programs of one package, as for those that it tests.
+fn of_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| variable.starts_with(prefix)) || variable == "CARGO_PRIMARY_PACKAGE"
 }
 
 /// Where cargo has put the program that runs now, so that nothing is compiled twice: `<target>/<profile>/[deps/]<program>`.
