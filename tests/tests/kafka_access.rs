@@ -1,9 +1,7 @@
 //! TLS and logins of the kafka connector, against a broker that insists on both.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,122 +14,36 @@ use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::connector::Health;
 use millrace_engine::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_engine::source::{OpenSplit, Shared, Source, SourceEvent};
-use millrace_tests::servers::process::{Lifetime, Process};
-use millrace_tests::servers::{LOOPBACK, ports};
-use millrace_tests::{certificates, installed, poll};
+use millrace_tests::poll;
+use millrace_tests::servers::GuardedKafka;
 use object_store::memory::InMemory;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// A broker behind TLS that knows `ann` by her password `right`, with PLAIN and SCRAM-SHA-512.
-struct Guarded {
-    address: SocketAddr,
-    _process: Process,
-    folder: tempfile::TempDir,
+/// Access with the Secrets of `secrets`: `authority` and `login`.
+fn access(kafka: &GuardedKafka, mechanism: &str) -> Value {
+    json!({
+        "bootstrapServers": kafka.address().to_string(),
+        "tls": {"secretRef": {"name": "authority"}},
+        "sasl": {"mechanism": mechanism, "secretRef": {"name": "login"}},
+    })
 }
 
-impl Guarded {
-    async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        certificates::make(folder.path())?;
-        let pem = ["server.key", "server.crt"].map(|name| fs::read_to_string(folder.path().join(name)));
-        let [key, certificate] = pem;
-        fs::write(folder.path().join("server.pem"), key? + &certificate?)?;
-        let address = SocketAddr::new(LOOPBACK, ports::free(LOOPBACK)?);
-        let controller = SocketAddr::new(LOOPBACK, ports::free(LOOPBACK)?);
-        fs::write(folder.path().join("server.properties"), properties(folder.path(), address, controller))?;
-        let format = java("kafka.tools.StorageTool")?
-            .args(["format", "-t", "Mk3PEJsjSOmdlrmNKxxTSw", "-c", "server.properties", "--add-scram"])
-            .arg("SCRAM-SHA-512=[name=ann,password=right]")
-            .current_dir(folder.path())
-            .output()?;
-        ensure!(format.status.success(), "{}", String::from_utf8_lossy(&format.stderr));
-        let mut command = java("kafka.Kafka")?;
-        command.arg("server.properties").current_dir(folder.path());
-        let mut process = Process::start("kafka-guarded", folder.path(), command, Lifetime::Owned)?;
-        let admin: AdminClient<DefaultClientContext> = config(address, folder.path()).create()?;
-        let create = async || {
-            let topic = NewTopic::new("orders", 1, TopicReplication::Fixed(1));
-            let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
-            let made = admin.create_topics(&[topic], &options).await?;
-            made[0].as_ref().map(drop).map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))
-        };
-        process.ready(DEADLINE, create).await?;
-        Ok(Self { address, _process: process, folder })
+/// Secrets with the authority and the user's `password`.
+fn secrets(kafka: &GuardedKafka, password: &str) -> Result<tempfile::TempDir> {
+    let secrets = tempfile::tempdir()?;
+    for name in ["authority", "login"] {
+        fs::create_dir(secrets.path().join(name))?;
     }
-
-    /// Access with the Secrets of `secrets`: `authority` and `login`.
-    fn access(&self, mechanism: &str) -> Value {
-        json!({
-            "bootstrapServers": self.address.to_string(),
-            "tls": {"secretRef": {"name": "authority"}},
-            "sasl": {"mechanism": mechanism, "secretRef": {"name": "login"}},
-        })
-    }
-
-    /// Secrets with the authority and `ann`'s `password`.
-    fn secrets(&self, password: &str) -> Result<tempfile::TempDir> {
-        let secrets = tempfile::tempdir()?;
-        for name in ["authority", "login"] {
-            fs::create_dir(secrets.path().join(name))?;
-        }
-        fs::copy(self.folder.path().join("ca.crt"), secrets.path().join("authority/ca.crt"))?;
-        fs::write(secrets.path().join("login/username"), "ann\n")?;
-        set_password(secrets.path(), password)?;
-        Ok(secrets)
-    }
+    fs::copy(kafka.authority(), secrets.path().join("authority/ca.crt"))?;
+    fs::write(secrets.path().join("login/username"), "ann\n")?;
+    set_password(secrets.path(), password)?;
+    Ok(secrets)
 }
 
 fn set_password(secrets: &Path, password: &str) -> Result<()> {
     Ok(fs::write(secrets.join("login/password"), format!("{password}\n"))?)
-}
-
-fn java(main: &str) -> Result<Command> {
-    let mut command = Command::new("java");
-    command.args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-    command.arg("-cp").arg(installed::path(installed::KAFKA)?.join("lib/*")).arg(main);
-    Ok(command)
-}
-
-fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr) -> String {
-    let folder = folder.display();
-    format!(
-        "process.roles=broker,controller
-node.id=1
-listeners=CLIENT://{address},CONTROLLER://{controller}
-listener.security.protocol.map=CLIENT:SASL_SSL,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=CLIENT
-controller.listener.names=CONTROLLER
-controller.quorum.voters=1@{controller}
-log.dirs={folder}/data
-offsets.topic.num.partitions=1
-offsets.topic.replication.factor=1
-ssl.keystore.type=PEM
-ssl.keystore.location={folder}/server.pem
-ssl.truststore.type=PEM
-ssl.truststore.location={folder}/ca.crt
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"ann\" password=\"right\" user_ann=\"right\";
-listener.name.client.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-"
-    )
-}
-
-fn config(address: SocketAddr, folder: &Path) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", address.to_string())
-        .set("security.protocol", "sasl_ssl")
-        .set("ssl.ca.location", folder.join("ca.crt").display().to_string())
-        .set("sasl.mechanism", "PLAIN")
-        .set("sasl.username", "ann")
-        .set("sasl.password", "right");
-    config
 }
 
 fn source(mut access: Value, secrets: &Path) -> Result<Arc<dyn Source>> {
@@ -177,11 +89,11 @@ async fn denied(health: &Health) -> Result<String> {
 
 #[tokio::test]
 async fn a_login_is_needed_and_a_rotated_password_is_picked_up() -> Result<()> {
-    let kafka = Guarded::start().await?;
-    let secrets = kafka.secrets("wrong")?;
+    let kafka = GuardedKafka::start().await?;
+    let secrets = secrets(&kafka, "wrong")?;
     for mechanism in ["Plain", "ScramSha512"] {
         set_password(secrets.path(), "wrong")?;
-        let (source, sink) = (source(kafka.access(mechanism), secrets.path())?, sink(kafka.access(mechanism), secrets.path())?);
+        let (source, sink) = (source(access(&kafka, mechanism), secrets.path())?, sink(access(&kafka, mechanism), secrets.path())?);
         for probe in [source.probe().await, sink.probe().await] {
             let (reason, message) = failed(probe)?;
             assert_eq!(reason, ErrorReason::AccessDenied, "{mechanism}: {message}");
@@ -244,21 +156,21 @@ async fn a_login_is_needed_and_a_rotated_password_is_picked_up() -> Result<()> {
 
 #[tokio::test]
 async fn a_certificate_is_verified() -> Result<()> {
-    let kafka = Guarded::start().await?;
-    let secrets = kafka.secrets("right")?;
+    let kafka = GuardedKafka::start().await?;
+    let secrets = secrets(&kafka, "right")?;
     let probe = async |access: Value| failed(sink(access, secrets.path())?.probe().await);
-    let mut by_roots = kafka.access("Plain");
+    let mut by_roots = access(&kafka, "Plain");
     by_roots["tls"] = json!({});
     let (reason, message) = probe(by_roots).await?;
     assert_eq!(reason, ErrorReason::Unreachable, "{message}");
     assert!(message.contains("certificate"), "{message}");
     // The certificate is for 127.0.0.1 only.
-    let mut by_name = kafka.access("Plain");
-    by_name["bootstrapServers"] = format!("localhost:{}", kafka.address.port()).into();
+    let mut by_name = access(&kafka, "Plain");
+    by_name["bootstrapServers"] = format!("localhost:{}", kafka.address().port()).into();
     let (reason, message) = probe(by_name).await?;
     assert_eq!(reason, ErrorReason::Unreachable, "{message}");
     fs::write(secrets.path().join("authority/ca.crt"), "no certificate")?;
-    let (reason, message) = probe(kafka.access("Plain")).await?;
+    let (reason, message) = probe(access(&kafka, "Plain")).await?;
     assert_eq!(reason, ErrorReason::Invalid, "{message}");
     assert!(message.contains("ca"), "{message}");
     Ok(())

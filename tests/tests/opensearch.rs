@@ -432,7 +432,7 @@ struct TlsServer {
 impl TlsServer {
     /// Its key, its certificate and that of the authority that signed it (`ca.crt`) are made in `folder`.
     fn start(folder: &Path) -> Result<Self> {
-        certificates::make(folder)?;
+        certificates::make(folder, LOOPBACK)?;
         let address = std::net::SocketAddr::new(LOOPBACK, millrace_tests::servers::ports::free(LOOPBACK)?);
         let mut server = std::process::Command::new("openssl");
         server.args(["s_server", "-www", "-cert", "server.crt", "-key", "server.key", "-accept", &address.to_string()]);

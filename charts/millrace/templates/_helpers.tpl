@@ -30,23 +30,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default $.chart.AppVersion }}{{ end -}}
 {{- end }}
 
-{{/* What the operator may do in each namespace it serves. No verb on Secrets, no `*`. */}}
+{{/* What the operator may do in each namespace it serves. No verb on Secrets, no `*`, nothing that it does not use: tests/tests/cluster_rights.rs compares. */}}
 {{- define "millrace.rules" -}}
 - apiGroups: [millrace.dev]
   resources: [pipelines, sources, sinks]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [millrace.dev]
   resources: [pipelines/status, sources/status, sinks/status]
   verbs: [patch]
-# What a Pipeline owns, written by server-side apply (create and patch). RBAC cannot say "only with our label", so ConfigMaps of others can be read too.
+# What a Pipeline owns, written by server-side apply (create and patch); most of it goes with its owner, without us. RBAC cannot say "only with our label", so
+# ConfigMaps of others can be read too.
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
-  resources: [configmaps, services, serviceaccounts]
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+# Documents of old revisions, the account that a user has replaced by another, and what probes needed, are removed.
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
@@ -55,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 # and Sinks that no worker uses: both must run in the very image and identity that the workers will have.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -100,9 +100,10 @@ pub struct PipelineSpec {
     pub observability: Option<Observability>,
 }
 
-/// One input: a Source under a table name.
+/// One input: a Source under a table name. It keeps its Source: what was read is known by the name of the input.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.sourceRef.name == oldSelf.sourceRef.name").message("sourceRef is immutable, how far an input was read holds for its Source only: to read another Source from its start, name the input anew"))]
 pub struct Input {
     /// Table name in SQL.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$"))]

@@ -116,7 +116,7 @@ pub(crate) fn validate(pipeline: &Pipeline, owner: Owner, references: &Reference
 
 fn target(pipeline: &Pipeline, workload: &Workload, references: &References, settings: &Settings) -> Target {
     let mut problems = workload_problems(workload);
-    let default = settings.default_state();
+    let default = default_state(pipeline, settings);
     if pipeline.spec.state.is_none() && default.is_none() {
         problems.push(problem(
             "state",
@@ -136,6 +136,12 @@ fn target(pipeline: &Pipeline, workload: &Workload, references: &References, set
             if problems.is_empty() { Target::Missing(missing) } else { Target::Invalid(problems) }
         }
     }
+}
+
+/// Where checkpoints go without `spec.state`: where they are, else where the operator puts those of new Pipelines. So another default of the operator moves nobody.
+fn default_state(pipeline: &Pipeline, settings: &Settings) -> Option<State> {
+    let kept = pipeline.status.as_ref().and_then(|status| status.checkpoint.as_ref()?.location.clone());
+    kept.map(|location| State { location, aws: None }).or_else(|| settings.default_state())
 }
 
 fn unusable_reference(error: &resolve::Error) -> Problem {
@@ -238,6 +244,9 @@ fn collect(value: &Value, names: &mut BTreeSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    use millrace_crds::PipelineStatus;
+    use millrace_crds::pipeline::CheckpointStatus;
+
     use super::*;
     use crate::pipeline::fixtures::{edge, references};
     use crate::settings::tests::settings;
@@ -282,6 +291,28 @@ mod tests {
         settings.default_state_location = String::new();
         let target = validate(&pipeline, owner, &references(), &settings).target;
         assert!(matches!(&target, Target::Invalid(problems) if problems[0].location == "state"), "{target:?}");
+    }
+
+    #[test]
+    fn another_default_place_for_checkpoints_moves_nobody() {
+        let mut pipeline = edge();
+        pipeline.spec.state = None;
+        let owner = Owner::of(&pipeline).unwrap();
+        let mut settings = settings();
+        let location = |pipeline: &Pipeline, settings: &Settings| {
+            let validated = validate(pipeline, owner.clone(), &references(), settings);
+            validated.target.ready().map(|ready| ready.job.state.location.clone())
+        };
+        let first = location(&pipeline, &settings).unwrap();
+        let checkpoint = CheckpointStatus { location: Some(first.clone()), ..CheckpointStatus::default() };
+        pipeline.status = Some(PipelineStatus { checkpoint: Some(checkpoint), ..PipelineStatus::default() });
+        for other in ["s3://state/other", ""] {
+            settings.default_state_location = other.into();
+            assert_eq!(location(&pipeline, &settings).as_ref(), Some(&first), "{other}");
+        }
+        pipeline.status = None;
+        settings.default_state_location = "s3://state/other".into();
+        assert_eq!(location(&pipeline, &settings).unwrap(), "s3://state/other");
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Kafka {
     }
 }
 
-fn java(main: &str) -> Result<Command> {
+/// One of Kafka's programs, in a small heap.
+pub(super) fn java(main: &str) -> Result<Command> {
     let mut command = Command::new("java");
     command.args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.arg("-cp").arg(installed::path(installed::KAFKA)?.join("lib/*")).arg(main);

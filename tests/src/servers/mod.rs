@@ -5,6 +5,8 @@
 //! (moto keeps nothing on disk). Where a test must cut the connection rather than the server, put a [`proxy::Proxy`] in between.
 
 pub mod etcd;
+pub mod guard;
+pub mod guarded_kafka;
 pub mod kafka;
 pub mod moto;
 pub mod opensearch;
@@ -20,6 +22,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use self::etcd::Etcd;
+pub use self::guard::Guard;
+pub use self::guarded_kafka::GuardedKafka;
 pub use self::kafka::Kafka;
 pub use self::moto::Moto;
 pub use self::opensearch::OpenSearch;

@@ -154,6 +154,17 @@ impl Moto {
         Ok(answer.error_for_status()?.bytes().await?.to_vec())
     }
 
+    /// The `ETag` of an object, without its quotes.
+    ///
+    /// # Errors
+    /// The answer is not a success, as when there is no such object.
+    pub async fn etag(&self, bucket: &str, key: &str) -> Result<String> {
+        let request = self.client.head(format!("{}/{bucket}/{key}", self.url())).header("Authorization", credentials("s3"));
+        let answer = request.send().await.with_context(|| format!("look at {bucket}/{key}"))?.error_for_status()?;
+        let etag = answer.headers().get("etag").with_context(|| format!("{bucket}/{key} has no ETag"))?.to_str()?;
+        Ok(etag.trim_matches('"').to_owned())
+    }
+
     /// Keys of the objects whose key starts with `prefix`, in order.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Numbers of a status: lag, checkpoint, dead letters, each end, plan. They are rounded and refreshed at most every 30 s, so that a busy Pipeline does not wear out etcd.
+//! Numbers of a status: lag, checkpoint, dead letters, each end, plan. They are rounded and, once known, refreshed at most every 30 s, so that a busy Pipeline does not
+//! wear out etcd.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ pub(super) fn numbers(observed: &Observed<'_>, references: &References) -> Pipel
     let seen = before.lag.as_ref().and_then(|lag| lag.observed_time.as_ref());
     let due = seen.is_none_or(|seen| observed.now.as_second() - seen.0.as_second() >= REFRESH);
     let gone = observed.stopped().is_some() || observed.reports.workers.is_empty();
-    if due || gone || is_same(&fresh, &before) {
+    if due || gone || knows_more(&fresh, &before) || is_same(&fresh, &before) {
         return fresh;
     }
     // Whether an end is ready is no number: it is told at once.
@@ -69,6 +70,19 @@ fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &Referenc
         }
     }
     status
+}
+
+/// Whether something is known that was not: nobody waits for that.
+fn knows_more(fresh: &PipelineStatus, before: &PipelineStatus) -> bool {
+    let known = |status: &PipelineStatus| {
+        let (lag, checkpoint) = (status.lag.as_ref(), status.checkpoint.as_ref());
+        [
+            lag.and_then(|lag| lag.records).is_some(),
+            lag.and_then(|lag| lag.seconds).is_some(),
+            checkpoint.and_then(|checkpoint| checkpoint.last_completed_time.as_ref()).is_some(),
+        ]
+    };
+    known(fresh).into_iter().zip(known(before)).any(|(now, then)| now && !then)
 }
 
 /// Whether two statuses have the same numbers, whenever they were seen.

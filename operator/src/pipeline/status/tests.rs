@@ -630,6 +630,24 @@ fn numbers_move_every_thirty_seconds_conditions_at_once() {
 }
 
 #[test]
+fn numbers_that_were_not_known_are_told_at_once() {
+    let mut world = World::healthy();
+    let report = |world: &mut World| {
+        let tasks = world.reports.workers.iter_mut().flat_map(|worker| &mut worker.tasks);
+        tasks.map(|task| (task.report.lag_records.take(), task.report.epoch_at_millis.take())).collect::<Vec<_>>()
+    };
+    let known = report(&mut world);
+    let first = world.derive().0;
+    assert_eq!(first.lag.as_ref().unwrap().records, None);
+    world.pipeline.status = Some(first);
+    for (task, (records, epoch)) in world.reports.workers.iter_mut().flat_map(|worker| &mut worker.tasks).zip(known) {
+        (task.report.lag_records, task.report.epoch_at_millis) = (records, epoch);
+    }
+    let second = world.derive().0;
+    assert!(second.lag.unwrap().records.is_some() && second.checkpoint.unwrap().last_completed_time.is_some());
+}
+
+#[test]
 fn as_long_as_no_worker_looks_objects_speak_for_themselves() {
     let world = World::with(|w| {
         w.no_workers();

@@ -76,7 +76,10 @@ impl Client {
 
     /// Asks who is there.
     pub(super) async fn hello(&self) -> Result<Reply, ConnectorError> {
-        self.send(Method::Get, "", None, None, ASK_TIMEOUT).await
+        let reply = self.send(Method::Get, "", None, None, ASK_TIMEOUT).await;
+        reply.map_err(|error| {
+            ConnectorError::new(error.reason, format!("OpenSearch at {}: {}", self.endpoint, error.message)).caused_by(error)
+        })
     }
 
     /// Where, for messages.
@@ -107,26 +110,27 @@ impl Client {
         }
         let connection = self.current();
         let sent = connection.transport.send(method, path, headers, query, body, Some(timeout)).await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
+        let response = sent.map_err(unreachable)?;
         let status = response.status_code().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+        let body = response.bytes().await.map_err(unreachable)?;
         Ok(Reply { status, retry_after: retry_after.map(Duration::from_secs), body })
     }
+}
 
-    /// No answer. The cause (refused, name, certificate, time-out) is at the bottom of the chain.
-    fn unreachable(&self, error: opensearch::Error) -> ConnectorError {
-        let mut causes = Vec::new();
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if causes.last() != Some(&text) {
-                causes.push(text);
-            }
-            cause = error.source();
+/// No answer. The cause (refused, name, certificate, time-out) is at the bottom of the chain; the URL, which the top repeats, is said by who asks.
+fn unreachable(error: opensearch::Error) -> ConnectorError {
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        let text = text.split_once(" for url (").map_or(text.as_str(), |(before, _)| before).to_owned();
+        if causes.last() != Some(&text) {
+            causes.push(text);
         }
-        ConnectorError::new(ErrorReason::Unreachable, format!("no answer from {}: {}", self.endpoint, causes.join(": "))).caused_by(error)
+        cause = error.source();
     }
+    ConnectorError::new(ErrorReason::Unreachable, format!("no answer: {}", causes.join(": "))).caused_by(error)
 }
 
 /// The URL of the cluster.
