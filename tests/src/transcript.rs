@@ -1,4 +1,4 @@
-//! What `kubectl` prints, as a page that does not change from run to run: times, ages, lags and addresses are levelled, nothing else. It never makes up a line.
+//! What `kubectl` prints, as a page that does not change from run to run: times, ages, lags, revisions and addresses are levelled, nothing else. It never makes up a line.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,6 +11,8 @@ const AGE: &str = "2m";
 const LAG: (&str, &str) = ("LAG", "0");
 /// What stands for every time.
 const TIME: &str = "2026-11-25T10:00:00Z";
+/// What stands for every revision.
+const REVISION: &str = "0123456789abcdef";
 /// The variable that has a page written instead of compared.
 const BLESS: &str = "MILLRACE_BLESS";
 
@@ -56,7 +58,7 @@ impl Page {
     }
 
     fn show(&mut self, command: &str, printed: &str) {
-        let printed = self.levelled.iter().fold(without_durations(printed), |text, (from, to)| text.replace(from, to));
+        let printed = self.levelled.iter().fold(without_revisions(&without_durations(printed)), |text, (from, to)| text.replace(from, to));
         let _infallible = write!(self.text, "\n```text\n$ {command}\n{}\n```\n", printed.trim_end());
     }
 
@@ -129,6 +131,19 @@ fn without_durations(printed: &str) -> String {
     text
 }
 
+/// With every revision the same: it is that of a spec with addresses.
+fn without_revisions(printed: &str) -> String {
+    let mut parts = printed.split("revision ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.chars().take_while(char::is_ascii_hexdigit).count();
+        text.push_str("revision ");
+        text.push_str(if digits == REVISION.len() { REVISION } else { &part[..digits] });
+        text.push_str(&part[digits..]);
+    }
+    text
+}
+
 /// `4s`, `2m3s`, `12d`.
 fn is_age(cell: &str) -> bool {
     cell.starts_with(|c: char| c.is_ascii_digit())
@@ -173,6 +188,15 @@ mod tests {
         let printed =
             "refused (after 3ms in state AUTH_REQ, 1 identical error(s) suppressed)\n(really) refused (after 4ms in state X)\nend (1)\n";
         assert_eq!(without_durations(printed), "refused\n(really) refused\nend (1)\n");
+    }
+
+    #[test]
+    fn revisions_are_levelled() {
+        assert_eq!(
+            without_revisions("revision e88f920a1a53c1db stays; another revision"),
+            "revision 0123456789abcdef stays; another revision"
+        );
+        assert_eq!(without_revisions("a revision fades"), "a revision fades");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const SQL: &str = "SELECT id, status FROM orders WHERE status = 'paid'";
 const HEAD: &str = "# What `kubectl` says, state by state
 
 A Pipeline `orders` reads the Kafka Source `orders` and writes the OpenSearch Sink `search`; both want a password. This page holds what `kubectl` printed
-in each state, on a real cluster with real servers; only ages, times, lags and addresses are levelled. `tests/tests/cluster_transcripts.rs` makes each of
+in each state, on a real cluster with real servers; only ages, times, lags, revisions and addresses are levelled. `tests/tests/cluster_transcripts.rs` makes each of
 these states and fails if one of them says something else.
 
 Where to look: `Ready` of the Pipeline summarises, and its reason is the `STATUS` column. It names the first cause; the condition of that name has it too,
@@ -199,6 +199,7 @@ async fn states(case: &mut Case, page: &mut Page) -> Result<()> {
     page.section("Invalid SQL", "A change is checked before it touches what runs: the revision before it stays.");
     case.namespace.apply(&case.manifests("SELECT id, statuss FROM orders")).await?;
     case.settle(&[(PIPELINE, "Accepted", "False", ""), (PIPELINE, "Ready", "False", "")]).await?;
+    case.counted().await?;
     case.show(page).await?;
     case.describe(page, "pipelines", "orders", &["Ready", "Accepted"]).await?;
     case.namespace.apply(&case.manifests(SQL)).await?;
@@ -214,6 +215,7 @@ async fn states(case: &mut Case, page: &mut Page) -> Result<()> {
     case.settle(&[(PIPELINE, "SinksReady", "False", "Unreachable"), (SINK, "Reachable", "False", "Unreachable")]).await?;
     let told = [(PIPELINE, "Ready"), (PIPELINE, "SinksReady"), (PIPELINE, "DataFlowing"), (SINK, "Reachable")];
     case.says("Connection refused", &told).await?;
+    case.counted().await?;
     case.show(page).await?;
     case.describe(page, "pipelines", "orders", &["Ready", "SinksReady", "DataFlowing"]).await?;
     case.describe(page, "sinks", "search", &["Reachable", "Authorized"]).await?;
@@ -229,6 +231,7 @@ async fn states(case: &mut Case, page: &mut Page) -> Result<()> {
     case.namespace.apply(&elsewhere).await?;
     case.settle(&[(PIPELINE, "SecretsResolved", "False", "SecretMissing"), (SINK, "SecretsResolved", "False", "SecretMissing")]).await?;
     case.settle(&[(PIPELINE, "Ready", "False", "SecretMissing")]).await?;
+    case.counted().await?;
     case.show(page).await?;
     case.describe(page, "pipelines", "orders", &["Ready", "SecretsResolved"]).await?;
     case.describe(page, "sinks", "search", &["SecretsResolved"]).await?;
@@ -238,6 +241,7 @@ async fn states(case: &mut Case, page: &mut Page) -> Result<()> {
     page.section("The Source is deleted", "Nothing is torn down, so that a mistake costs nothing: the workers go on with what they know.");
     case.namespace.kubectl(["delete", SOURCE]).await?;
     case.settle(&[(PIPELINE, "SourcesReady", "False", "NotFound"), (PIPELINE, "Ready", "False", "NotFound")]).await?;
+    case.counted().await?;
     case.show(page).await?;
     case.describe(page, "pipelines", "orders", &["Ready", "SourcesReady"]).await?;
     ensure!(!case.worker().await?.is_empty(), "the workers were torn down");
