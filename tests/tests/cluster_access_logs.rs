@@ -73,9 +73,12 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
 
     proxy.set(Mode::Refuse).await?;
     let down = Instant::now();
-    announcements.send(&moto, &queue, 0.8, 1.0).await?;
-    let said = namespace.condition("pipelines.millrace.dev/edge", "Ready", "False", "SinkStalled", PATIENCE).await?;
-    eprintln!("OpenSearch down: Ready=False after {:.1} s: {said}", down.elapsed().as_secs_f64());
+    let told = async {
+        let said = namespace.condition("pipelines.millrace.dev/edge", "Ready", "False", "SinkStalled", PATIENCE).await?;
+        eprintln!("OpenSearch down: Ready=False after {:.1} s: {said}", down.elapsed().as_secs_f64());
+        Ok(said)
+    };
+    let ((), said) = tokio::try_join!(announcements.send(&moto, &queue, 0.8, 1.0), told)?;
     ensure!(said.contains("search"), "the message does not name the Sink: {said}");
     namespace.kill_a_worker("edge").await?;
     namespace.kubectl(["scale", "pipelines.millrace.dev/edge", "--replicas=1"]).await?;
