@@ -25,8 +25,7 @@ audit: ## Check licences and known vulnerabilities of all dependencies
 	@$(CACHE)/bin/cargo-deny check
 
 bench: ## Measure what there are goals for: goal and measured side by side (release builds, so the first run takes long)
-	@cargo bench --quiet --package millrace-connectors --bench cloudfront
-	@cargo run --quiet --release --package millrace-tests --bin millrace-bench
+	@tests/bench.sh
 
 generate: ## Write the generated files again: CRDs, charts, reference
 	@cargo run --quiet --package millrace-crds --bin generate

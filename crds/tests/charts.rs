@@ -29,11 +29,7 @@ const GENERATED: [&[&str]; 3] = [&["pipeline-minimal.yaml", "check-pod.yaml"], &
 
 /// What checkov finds in them and is right as it is: kind, check, why. One that is no longer found must go.
 const EXCEPTIONS: [(&str, &str, &str); 7] = [
-    (
-        "Deployment",
-        "CKV_K8S_15",
-        "a released tag never changes its content; `worker.image.pullPolicy` of the chart sets another",
-    ),
+    ("Deployment", "CKV_K8S_15", "a released tag never changes its content; `worker.image.pullPolicy` of the chart sets another"),
     ("Deployment", "CKV_K8S_43", "the digest is known to who mirrors the image, it is set by `worker.image.digest` of the chart"),
     ("Deployment", "CKV_K8S_35", "only if `workload.env` of the Pipeline asks for it; what Sources and Sinks refer to is mounted as files"),
     ("Pod", "CKV_K8S_15", "as for the workers: a check or probe must run the very image that they run"),

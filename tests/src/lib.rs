@@ -4,10 +4,11 @@
 //! ```text
 //!  install     Millrace in the cluster: both charts, and namespaces for Pipelines
 //!  installed   where tests/setup/install.sh put the programs        poll     wait for a condition, with a deadline
-//!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, a TCP proxy that fails on demand
+//!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, a TCP proxy that fails on demand, fronts that want a password
 //!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  access_logs the main job: known lines, and what must have become of them
+//!  transcript  pages of what kubectl prints, compared with the committed ones
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
 //!
@@ -24,3 +25,4 @@ pub mod install;
 pub mod installed;
 pub mod poll;
 pub mod servers;
+pub mod transcript;

@@ -19,6 +19,11 @@ fn workload() -> Workload {
     Workload { objects: size("MILLRACE_TEST_OBJECTS", 60), lines: size("MILLRACE_TEST_LINES", 250), one_malformed_in: 1000 }
 }
 
+/// For this many lines to get through a debug build on a busy machine.
+fn patience(workload: &Workload) -> Duration {
+    PATIENCE + Duration::from_millis(2) * u32::try_from(workload.objects * workload.lines).unwrap_or(u32::MAX)
+}
+
 #[tokio::test]
 async fn every_line_arrives_once_whatever_happens() -> Result<()> {
     let cluster = Cluster::start().await?;
@@ -31,6 +36,7 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
     }
     let queue = moto.create_queue("edge-logs").await?;
     let workload = workload();
+    let patience = patience(&workload);
     workload.upload(&moto).await?;
     let announcements = workload.announcements();
     let expected = Expected::from(workload);
@@ -48,7 +54,7 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
             ensure!(count >= wanted, "{count} of {wanted} documents; pipelines:\n{}", namespace.get("pipelines").await?);
             Ok::<_, anyhow::Error>(())
         };
-        poll::until(&format!("{share} of the lines arrive"), PATIENCE, look).await
+        poll::until(&format!("{share} of the lines arrive"), patience, look).await
     };
     arrived(0.001).await?;
     eprintln!("kubectl apply to first document: {:.1} s", applied.elapsed().as_secs_f64());
@@ -67,9 +73,12 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
 
     proxy.set(Mode::Refuse).await?;
     let down = Instant::now();
-    announcements.send(&moto, &queue, 0.8, 1.0).await?;
-    let said = namespace.condition("pipelines.millrace.dev/edge", "Ready", "False", "SinkStalled", PATIENCE).await?;
-    eprintln!("OpenSearch down: Ready=False after {:.1} s: {said}", down.elapsed().as_secs_f64());
+    let told = async {
+        let said = namespace.condition("pipelines.millrace.dev/edge", "Ready", "False", "SinkStalled", PATIENCE).await?;
+        eprintln!("OpenSearch down: Ready=False after {:.1} s: {said}", down.elapsed().as_secs_f64());
+        Ok(said)
+    };
+    let ((), said) = tokio::try_join!(announcements.send(&moto, &queue, 0.8, 1.0), told)?;
     ensure!(said.contains("search"), "the message does not name the Sink: {said}");
     namespace.kill_a_worker("edge").await?;
     namespace.kubectl(["scale", "pipelines.millrace.dev/edge", "--replicas=1"]).await?;
@@ -79,9 +88,13 @@ async fn every_line_arrives_once_whatever_happens() -> Result<()> {
     let all = async || {
         let queued = moto.queue_length(&queue).await?;
         ensure!(queued == (0, 0), "the queue holds {queued:?}");
+        // Everything is read back only once it can be there.
+        let (indexed, wanted) = (opensearch.count("edge-*").await?, expected.documents());
+        ensure!(indexed == wanted, "{indexed} of {wanted} documents");
         expected.check(&Outcome::read(&moto, &opensearch).await?)
     };
-    let outcome = poll::until("every line has arrived", PATIENCE * 2, all).await;
+    let outcome = poll::until("every line has arrived", patience * 2, all).await;
+    eprintln!("{} lines: everything is there and was compared after {:.0} s", expected.documents(), applied.elapsed().as_secs_f64());
     if outcome.is_err() {
         eprintln!("{}\n{}", namespace.describe().await, operator_log(&cluster).await);
     }

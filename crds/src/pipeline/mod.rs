@@ -50,6 +50,7 @@ use crate::reference::ObjectRef;
     validation = Rule::new("!has(self.steps) || self.steps.all(s, !self.inputs.exists(i, i.name == s.name))").message("a step has the name of an input: steps and inputs are tables of one query, rename one of them"),
     validation = Rule::new("self.outputs.all(o, self.inputs.exists(i, i.name == o.from) || (has(self.steps) && self.steps.exists(s, s.name == o.from)))").message("outputs[].from must name an input or a step"),
     validation = Rule::new("!has(self.errorPolicy) || !has(self.errorPolicy.onPoison) || self.errorPolicy.onPoison != 'DeadLetter' || self.outputs.exists(o, has(o.deadLetter))").message("errorPolicy.onPoison DeadLetter needs a deadLetter.sinkRef on at least one output"),
+    validation = Rule::new("self.inputs.all(i, oldSelf.inputs.all(o, o.name != i.name || o.sourceRef.name == i.sourceRef.name))").message("inputs[].sourceRef is immutable, how far an input was read holds for its Source only: to read another Source from its start, name the input anew"),
     validation = Rule::new("has(self.state) == has(oldSelf.state) && (!has(self.state) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
     validation = Rule::new("!has(self.state) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
 )]
@@ -103,7 +104,6 @@ pub struct PipelineSpec {
 /// One input: a Source under a table name. It keeps its Source: what was read is known by the name of the input.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.sourceRef.name == oldSelf.sourceRef.name").message("sourceRef is immutable, how far an input was read holds for its Source only: to read another Source from its start, name the input anew"))]
 pub struct Input {
     /// Table name in SQL.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$"))]

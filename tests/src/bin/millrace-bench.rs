@@ -1,4 +1,5 @@
-//! What a process and an image cost: size, idle memory, time from exec to the first row. Prints goal beside measured; asserts nothing. `make bench` runs it.
+//! What a process and an image cost: size, idle memory, time from exec to the first row, and in the cluster from `kubectl apply`. Prints goal beside measured;
+//! asserts nothing. `make bench` runs it.
 #![expect(clippy::print_stdout, reason = "a bench prints its result")]
 
 use std::io::{BufRead as _, BufReader};
@@ -7,12 +8,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
+use millrace_tests::access_logs::{Endpoints, Workload, manifests};
+use millrace_tests::cluster::Cluster;
 use millrace_tests::image::{self, Image, Profile};
+use millrace_tests::install::{Namespace, install_operator};
 use millrace_tests::poll;
-use millrace_tests::servers::{LOOPBACK, ports};
+use millrace_tests::servers::{LOOPBACK, Moto, OpenSearch, ports};
+use serde_json::Value;
 
 /// Starts of which the median counts.
 const STARTS: usize = 21;
+/// Pipelines that are applied, one after the other.
+const APPLIES: usize = 5;
 /// For an idle process to have opened everything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,7 +42,93 @@ async fn main() -> Result<()> {
     let (rss, anonymous) = idle(&worker).await?;
     println!("M1  idle worker, resident                 goal <=  25 MB   measured {:6.1} MB", rss / 1000.0);
     println!("M1  idle worker, anonymous                goal <=   8 MB   measured {:6.1} MB", anonymous / 1000.0);
+    if let Err(error) = in_the_cluster().await {
+        println!("C2, C3 and the operator's memory are NOT MEASURED: {error:#}");
+    }
     Ok(())
+}
+
+/// The operator's memory, and how long Pipelines take to start.
+async fn in_the_cluster() -> Result<()> {
+    ensure!(Profile::for_tests() == Profile::Release, "set MILLRACE_TEST_PROFILE=release, so that the cluster runs what users get");
+    let cluster = Cluster::start().await?;
+    install_operator(&cluster).await?;
+    let (rss, anonymous) = memory(operator()?)?;
+    println!(
+        "O1  idle operator, resident               goal <=  60 MB with 10,000 Pipelines   measured with none {:6.1} MB (anonymous {:.1} MB)",
+        rss / 1000.0,
+        anonymous / 1000.0
+    );
+
+    let host = cluster.host()?;
+    let (moto, opensearch) = (Moto::start_at(host).await?, OpenSearch::start_at(host).await?);
+    for bucket in ["logs", "lake", "state"] {
+        moto.create_bucket(bucket).await?;
+    }
+    let workload = Workload { objects: 1, lines: 100, one_malformed_in: 1000 };
+    workload.upload(&moto).await?;
+    let (mut pods, mut records) = (Vec::new(), Vec::new());
+    for number in 0..APPLIES {
+        let run = format!("bench-{number}");
+        let namespace = Namespace::make(&cluster, &run).await?;
+        let queue = moto.create_queue(&run).await?;
+        workload.announcements().send(&moto, &queue, 0.0, 1.0).await?;
+        let endpoints = Endpoints { aws: moto.url(), opensearch: opensearch.url(), queue };
+        let manifests = manifests(&endpoints, &run)?.replace("index: \"edge-", &format!("index: \"{run}-"));
+        #[expect(clippy::disallowed_methods, reason = "this measures time")]
+        let applied = Instant::now();
+        namespace.apply(&manifests).await?;
+        let arrived = async || {
+            ensure!(opensearch.count(&format!("{run}-*")).await? > 0, "nothing is there");
+            Ok::<_, anyhow::Error>(())
+        };
+        poll::until("the first record", PATIENCE * 4, arrived).await?;
+        records.push(applied.elapsed().as_secs_f64());
+        pods.extend(apply_to_pod(&cluster, &run)?);
+        namespace.delete().await?;
+    }
+    let (median, min, max) = spread(pods)?;
+    println!(
+        "C2  apply accepted to Pod object          goal <=  50 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {APPLIES} Pipelines)"
+    );
+    let (median, min, max) = spread(records)?;
+    println!("C3  apply to first record in OpenSearch   goal <= 5.15 s   measured {median:6.1} s ({min:.1}-{max:.1}, {APPLIES} Pipelines)");
+    Ok(())
+}
+
+/// The process of the operator, which this machine's cluster runs in view of everybody.
+fn operator() -> Result<u32> {
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let command = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        if command.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"/millrace-operator")) {
+            return Ok(id);
+        }
+    }
+    anyhow::bail!("the operator does not run on this machine")
+}
+
+/// Milliseconds from the answer to the request that made the Pipeline of a namespace to the answer to the one that made its first pod, as the API server has written down.
+fn apply_to_pod(cluster: &Cluster, namespace: &str) -> Result<Option<f64>> {
+    let Some(log) = cluster.audit_log()? else { return Ok(None) };
+    let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let made = |resource: &str| -> Result<Timestamp> {
+        let of = |event: &&Value| {
+            let reference = &event["objectRef"];
+            reference["namespace"] == namespace && reference["resource"] == resource && event["responseStatus"]["code"] == 201
+        };
+        let event = events.iter().find(of).with_context(|| format!("the audit log knows of no {resource} in {namespace}"))?;
+        Ok(event["stageTimestamp"].as_str().context("no time")?.parse()?)
+    };
+    let between = made("pods")?.duration_since(made("pipelines")?);
+    Ok(Some(between.as_secs_f64() * 1000.0))
+}
+
+/// Median, minimum, maximum.
+fn spread(mut values: Vec<f64>) -> Result<(f64, f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let (first, last) = (*values.first().context("nothing was measured")?, *values.last().context("nothing was measured")?);
+    Ok((values[values.len() / 2], first, last))
 }
 
 fn megabytes(bytes: u64) -> f64 {
@@ -98,8 +192,7 @@ fn first_row(worker: &Path) -> Result<(f64, f64, f64)> {
         ensure!(line.contains("42"), "the first row is {line:?}");
         child.wait()?;
     }
-    times.sort_by(f64::total_cmp);
-    Ok((times[STARTS / 2], times[0], times[STARTS - 1]))
+    spread(times)
 }
 
 /// Kilobytes resident and anonymous of a worker that has opened everything and has nothing to do.
@@ -114,11 +207,16 @@ async fn idle(worker: &Path) -> Result<(f64, f64)> {
         Ok::<_, anyhow::Error>(())
     };
     let waited = poll::until("the worker runs", PATIENCE, running).await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+    let used = memory(child.id());
     child.kill()?;
     child.wait()?;
     waited?;
-    let status = status?;
+    used
+}
+
+/// Kilobytes resident and anonymous of a process.
+fn memory(process: u32) -> Result<(f64, f64)> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let field = |name: &str| -> Result<f64> {
         let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
         line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok()).with_context(|| format!("{name} in {line:?}"))

@@ -26,6 +26,18 @@ const CLIENTS: [(&str, &str, &str); 5] = [
     ("coredns", "system:coredns", ""),
 ];
 
+/// What the API server writes down: what the service accounts of workloads have asked for, and who made Pipelines and pods, all without bodies.
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, verbs: [create, patch], resources: [{group: millrace.dev, resources: [pipelines]}, {group: \"\", resources: [pods]}]}
+- {level: None, userGroups: [\"system:serviceaccounts:kube-system\"]}
+- {level: Metadata, userGroups: [\"system:serviceaccounts\"]}
+- {level: None}
+";
+
 /// A running control plane.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
@@ -53,6 +65,9 @@ impl ControlPlane {
         api_server.args([option("--service-account-key-file", &key), option("--service-account-signing-key-file", &key)]);
         api_server.args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=Node,RBAC"]);
         api_server.args(["--enable-admission-plugins=NodeRestriction", "--kubelet-preferred-address-types=InternalIP"]);
+        let policy = folder.join("audit-policy.yaml");
+        fs::write(&policy, AUDIT_POLICY).context("write the audit policy")?;
+        api_server.args([option("--audit-policy-file", &policy), option("--audit-log-path", &audit_log(folder))]);
         let mut api_server = Process::start("kube-apiserver", folder, api_server, lifetime)?;
         let admin = kubeconfig(folder, "admin");
         let ready = async || kubectl::run("kubectl", &admin, &["get", "--raw=/readyz"], "").await.map(drop);
@@ -75,6 +90,11 @@ impl ControlPlane {
 /// The kubeconfig of a client: `admin`, a component, or a node.
 pub(super) fn kubeconfig(folder: &Path, client: &str) -> PathBuf {
     folder.join(format!("{client}.kubeconfig"))
+}
+
+/// Where the API server writes down who has asked for what.
+pub(super) fn audit_log(folder: &Path) -> PathBuf {
+    folder.join("audit.log")
 }
 
 /// The certificates that clients trust: those the API server has made for itself.

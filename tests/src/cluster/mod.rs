@@ -95,6 +95,20 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// What the API server has written down of requests by service accounts, and of Pipelines and pods that were made: one audit Event a line, `None` if the cluster is not ours.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn audit_log(&self) -> Result<Option<String>> {
+        match self.kind {
+            Kind::Running | Kind::Own { .. } => {
+                let path = control_plane::audit_log(&own::folder()?);
+                std::fs::read_to_string(&path).map(Some).with_context(|| format!("read {}", path.display()))
+            }
+            Kind::Foreign => Ok(None),
+        }
+    }
+
     /// The address under which pods reach servers that a test starts on this host.
     ///
     /// # Errors

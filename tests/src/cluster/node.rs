@@ -195,6 +195,8 @@ impl Layout {
             "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}}, "authorization": {"mode": "AlwaysAllow"},
             // The machine is shared: the cluster must not give up because others fill its disk.
             "evictionHard": {"memory.available": "1%", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%"},
+            // A Secret that changes is seen in the pods within a test's patience.
+            "syncFrequency": "10s",
             "imageGCHighThresholdPercent": 100, "nodeStatusUpdateFrequency": "4s", "nodeLeaseDurationSeconds": 20,
         });
         let kube_proxy = json!({
