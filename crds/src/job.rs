@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, Step};
+use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, StatePolicy, Step, Test};
 use crate::{SinkSpec, SourceSpec};
 
 /// Version of the document that this code writes; a worker refuses a newer one.
@@ -35,6 +35,15 @@ pub struct Job {
     pub error_policy: ErrorPolicy,
     /// Bounds of memory.
     pub limits: Limits,
+    /// What happens to state that the plan cannot take over. `Approve` allows as much as `ResetState` if [`Job::approved_plan`] is the hash of the plan, else nothing.
+    #[serde(default, skip_serializing_if = "StatePolicy::is_default")]
+    pub state_policy: StatePolicy,
+    /// Hash of the plan that somebody has approved, under [`StatePolicy::Approve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_plan: Option<String>,
+    /// Tests. No part of the revision: workers do not run them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
 }
 
 /// Which Pipeline a Job belongs to.
@@ -77,16 +86,42 @@ pub struct JobOutput {
 }
 
 impl Job {
-    /// Name of this revision: 16 hex digits of the SHA-256 of the canonical JSON. Equal Jobs have equal revisions.
+    /// Name of this revision: 16 hex digits of the SHA-256 of the canonical JSON without the tests. Jobs that are equal for workers have equal revisions.
     #[must_use]
     pub fn revision(&self) -> String {
-        let digest = Sha256::digest(self.canonical_json());
-        let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        format!("{first:016x}")
+        hash(&canonical_json(&self.without_tests()))
     }
 
-    /// Fields in the order of the types, maps by key.
-    fn canonical_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a Job has only string keys")
+    /// 16 hex digits for the tests; `None` if there are none.
+    #[must_use]
+    pub fn tests_hash(&self) -> Option<String> {
+        (!self.tests.is_empty()).then(|| hash(&canonical_json(&self.tests)))
     }
+
+    /// The Job as workers get it.
+    #[must_use]
+    pub fn without_tests(&self) -> Self {
+        Self { tests: Vec::new(), ..self.clone() }
+    }
+
+    /// Whether state that the plan of this hash cannot take over may be dropped.
+    #[must_use]
+    pub fn may_drop_state(&self, plan_hash: &str) -> bool {
+        match self.state_policy {
+            StatePolicy::Reject => false,
+            StatePolicy::Approve => self.approved_plan.as_deref() == Some(plan_hash),
+            StatePolicy::ResetState => true,
+        }
+    }
+}
+
+/// Fields in the order of the types, maps by key.
+fn canonical_json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("a Job has only string keys")
+}
+
+/// 16 hex digits of the SHA-256.
+fn hash(bytes: &[u8]) -> String {
+    let first = Sha256::digest(bytes).iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }

@@ -1,5 +1,7 @@
 //! What workers tell the operator and what it answers. Plain data over HTTP and in termination messages; nothing is decided here.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Report`], [`Assignment`] and [`CheckOutcome`]; both sides ignore fields they do not know.
@@ -74,6 +76,53 @@ pub struct CheckOutcome {
     /// The plan, unless there are problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanReport>,
+    /// What became of the tests, from a check pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsReport>,
+    /// What becomes of the state of the revision that runs, from a check pod that was told what that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateReport>,
+}
+
+/// What became of the tests of a Job.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestsReport {
+    /// Tests that passed.
+    pub passed: u32,
+    /// Tests that failed.
+    pub failed: u32,
+    /// The first that failed: its name, and what differs. May be cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<String>,
+}
+
+/// What becomes of state.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// Operators whose state is taken over.
+    pub kept: u32,
+    /// Operators that start with no state, because there was none.
+    pub started: u32,
+    /// Operators whose state is lost.
+    pub lost: u32,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_lost: Vec<LostState>,
+    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state.
+    #[serde(default)]
+    pub positions_lost: bool,
+}
+
+/// An operator whose state is lost.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostState {
+    /// Its id: step, kind, ordinal.
+    pub operator: String,
+    /// Why: `OperatorRemoved` or `KeyChanged`.
+    pub reason: String,
 }
 
 /// One reason why a Job cannot run.
@@ -101,6 +150,9 @@ pub struct PlanReport {
     pub operators: u32,
     /// How each input is shared among workers.
     pub inputs: Vec<InputPlan>,
+    /// What the state of each stateful operator is made of, as 16 hex digits, by operator id. Absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<BTreeMap<String, String>>,
 }
 
 /// How one input is shared among workers.

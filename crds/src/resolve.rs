@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::job::{JOB_VERSION, Job, JobInput, JobOutput, PipelineIdentity};
-use crate::pipeline::State;
+use crate::pipeline::{APPROVE_PLAN, State, StatePolicy};
 use crate::sink::SinkConnector;
 use crate::source::SourceConnector;
 use crate::{Pipeline, PipelineSpec, SinkSpec, SourceSpec};
@@ -126,6 +126,9 @@ pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &Sta
         errors.dedup();
         return Err(errors);
     }
+    let state_policy = spec.upgrade.as_ref().map(|upgrade| upgrade.state_policy).unwrap_or_default();
+    let annotations = pipeline.metadata.annotations.as_ref();
+    let approved_plan = annotations.and_then(|annotations| annotations.get(APPROVE_PLAN)).filter(|_| state_policy == StatePolicy::Approve);
     Ok(Job {
         version: JOB_VERSION,
         pipeline: identity,
@@ -137,6 +140,9 @@ pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &Sta
         checkpoint: spec.checkpoint.clone().unwrap_or_default(),
         error_policy: spec.error_policy.clone().unwrap_or_default(),
         limits: spec.limits.clone().unwrap_or_default(),
+        state_policy,
+        approved_plan: approved_plan.cloned(),
+        tests: spec.tests.clone(),
     })
 }
 

@@ -12,7 +12,7 @@ use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, InputTable, Plan, Policy};
+use millrace_engine::plan::{self, InputTable, Plan, Policy, compatibility};
 use millrace_engine::runtime::{DeadLetterBinding, OnPoison, OutputBinding, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
@@ -153,7 +153,10 @@ impl Assembled {
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: input.source.distribution() })
                     .collect(),
+                state: Some(compatibility::digests(&self.plan.state_signatures())),
             }),
+            tests: None,
+            state: None,
         }
     }
 

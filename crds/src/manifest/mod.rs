@@ -115,6 +115,27 @@ impl Manifests {
     }
 }
 
+/// A field that may not be changed so.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RefusedChange {
+    /// Path of the field.
+    pub field: String,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+/// What the API server would refuse in a change from one object to another of its kind.
+///
+/// # Errors
+/// If an object cannot be written as JSON, which none of our kinds is.
+pub fn refused_changes<K: kube::Resource<DynamicType = ()> + serde::Serialize>(old: &K, new: &K) -> serde_json::Result<Vec<RefusedChange>> {
+    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
+    let definitions = crate::crd::all();
+    let kind = definitions.iter().filter(|definition| definition.spec.names.kind == K::kind(&()));
+    let problems = kind.flat_map(|definition| cel::Definition::new(definition).check_rules(&new, Some(&old)));
+    Ok(problems.map(|problem| RefusedChange { field: problem.field, message: problem.message }).collect())
+}
+
 /// Gathers objects; remembers what it has seen, so that a name given twice is refused.
 struct Loader {
     rules: BTreeMap<String, cel::Definition>,

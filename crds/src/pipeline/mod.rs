@@ -3,13 +3,17 @@
 #![expect(clippy::struct_field_names, reason = "field names are the API's words")]
 
 mod status;
+mod test;
+mod upgrade;
 mod workload;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus};
+pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus, TestsStatus};
+pub use test::{Expect, ExpectForm, ExpectOrder, Given, Row, Test};
+pub use upgrade::{APPROVE_PLAN, StatePolicy, Upgrade};
 pub use workload::{VolumeMount, Workload};
 
 use crate::reference::ObjectRef;
@@ -50,6 +54,7 @@ use crate::reference::ObjectRef;
     validation = Rule::new("!has(self.errorPolicy) || !has(self.errorPolicy.onPoison) || self.errorPolicy.onPoison != 'DeadLetter' || self.outputs.exists(o, has(o.deadLetter))").message("errorPolicy.onPoison DeadLetter needs a deadLetter.sinkRef on at least one output"),
     validation = Rule::new("has(self.state) == has(oldSelf.state) && (!has(self.state) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
     validation = Rule::new("!has(self.state) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
+    validation = Rule::new("!has(self.tests) || self.tests.all(t, t.given.all(g, !has(g.input) || self.inputs.exists(i, i.name == g.input)) && t.expect.all(e, self.outputs.exists(o, o.name == e.output)))").message("tests[].given[].input must name an input, and tests[].expect[].output an output"),
 )]
 pub struct PipelineSpec {
     /// What is read. Steps and outputs name an input as a table.
@@ -93,6 +98,14 @@ pub struct PipelineSpec {
     /// Logs of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observability: Option<Observability>,
+    /// What may become of the state when the Pipeline changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Tests that must pass before a change replaces what runs, and before the first start. `millrace test` runs them too. A change of tests alone restarts nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tests: Vec<Test>,
 }
 
 /// One input: a Source under a table name.

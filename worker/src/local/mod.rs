@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use millrace_crds::Pipeline;
 use millrace_crds::job::Job;
 use millrace_crds::manifest::Manifests;
 use millrace_crds::pipeline::{DesiredState, State};
@@ -39,8 +40,8 @@ pub(crate) struct RunArgs {
     verbose: bool,
 }
 
-/// The Jobs of all Pipelines in the manifests that are to run. Fails with exit code 64 and everything that is wrong.
-pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<Job>, Manifests)> {
+/// All Pipelines in the manifests with their Jobs. Fails with exit code 64 and everything that is wrong.
+pub(crate) fn resolve(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<(Pipeline, Job)>, Manifests)> {
     let manifests = Manifests::load(paths).map_err(|errors| list("the manifests cannot be used", &errors))?;
     let state_dir = std::path::absolute(state_dir)?;
     let default_state = State { location: format!("file://{}", state_dir.display()), aws: None };
@@ -49,7 +50,17 @@ pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(
         let job = manifests
             .job(&pipeline.object, &default_state)
             .map_err(|errors| list(&format!("{}: the Pipeline cannot be resolved", pipeline.origin), &errors))?;
-        match pipeline.object.spec.desired_state {
+        jobs.push((pipeline.object.clone(), job));
+    }
+    Ok((jobs, manifests))
+}
+
+/// The Jobs of all Pipelines in the manifests that are to run. Fails with exit code 64 and everything that is wrong.
+pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<Job>, Manifests)> {
+    let (resolved, manifests) = resolve(paths, state_dir)?;
+    let mut jobs = Vec::new();
+    for (pipeline, job) in resolved {
+        match pipeline.spec.desired_state {
             DesiredState::Running => jobs.push(job),
             wanted => tracing::warn!(pipeline = %job.pipeline.name, "not run: desiredState is {wanted:?}"),
         }

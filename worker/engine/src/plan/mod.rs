@@ -17,6 +17,7 @@
 
 mod build;
 mod catalog;
+pub mod compatibility;
 mod dialect;
 mod explain;
 mod expression;

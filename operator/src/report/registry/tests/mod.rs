@@ -21,7 +21,7 @@ pub(in crate::report) fn report(worker: &str, sequence: u64) -> Report {
 }
 
 pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Distribution) -> Report {
-    let plan = PlanReport { hash: "h".into(), operators: 3, inputs: vec![InputPlan { input: "logs".into(), distribution }] };
+    let plan = PlanReport { hash: "h".into(), operators: 3, inputs: vec![InputPlan { input: "logs".into(), distribution }], state: None };
     Report {
         version: REPORT_VERSION,
         namespace: "ns".into(),
@@ -31,7 +31,7 @@ pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Di
         revision: "r".into(),
         sequence,
         phase: WorkerPhase::Running,
-        check: CheckOutcome { revision: "r".into(), problems: Vec::new(), plan: Some(plan) },
+        check: CheckOutcome { revision: "r".into(), plan: Some(plan), ..CheckOutcome::default() },
         splits: Vec::new(),
         tasks: Vec::new(),
         troubles: Vec::new(),
