@@ -36,6 +36,7 @@ pub(crate) use evaluate::Expression;
 pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
+pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
