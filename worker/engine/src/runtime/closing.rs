@@ -25,6 +25,8 @@ use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
 
 /// Epochs between two garbage collections.
 const EPOCHS_BETWEEN_COLLECTIONS: u64 = 16;
+/// The same where each epoch has state files.
+const EPOCHS_WITH_STATE_BETWEEN_COLLECTIONS: u64 = 4;
 
 /// What closing an epoch needs for itself; comes back when it is done, so that only one epoch closes at a time.
 pub(super) struct Closer {
@@ -105,7 +107,9 @@ impl Closer {
         commit(&permit, &writers).await?;
         self.owner.mark_committed(permit).await.map_err(state_failure)?;
         self.observed.epoch.store(epoch, Ordering::Relaxed);
-        if epoch.is_multiple_of(EPOCHS_BETWEEN_COLLECTIONS)
+        let stateful = !self.owner.last().operators.is_empty();
+        let between = if stateful { EPOCHS_WITH_STATE_BETWEEN_COLLECTIONS } else { EPOCHS_BETWEEN_COLLECTIONS };
+        if epoch.is_multiple_of(between)
             && let Err(error) = self.owner.collect_garbage().await
         {
             tracing::warn!(%error, "old epochs could not be deleted; the next collection tries again");

@@ -448,7 +448,7 @@ impl Envelopes for PlainEnvelopes {
 
 /// The paused time of the test, as if it had begun in 2023.
 #[derive(Debug)]
-struct TestClock(Instant);
+pub(crate) struct TestClock(pub(crate) Instant);
 
 #[async_trait]
 impl Clock for TestClock {
