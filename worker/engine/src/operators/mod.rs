@@ -12,6 +12,7 @@
 //! **A row that an expression cannot evaluate** (a cast that fails, a division by zero) does not stop the batch: it is [rejected](RejectedRow) and
 //! the other rows go on. What becomes of a row never depends on the rows around it, so the same rows in other batches give the same results.
 
+mod aggregate;
 mod alignment;
 mod counters;
 mod evaluate;
@@ -21,6 +22,7 @@ mod payload;
 mod project;
 mod state;
 mod union;
+mod window;
 mod windows;
 
 use std::fmt::Debug;
@@ -32,6 +34,7 @@ use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
 
+pub(crate) use aggregate::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
@@ -40,6 +43,7 @@ pub(crate) use filter::FilterBlueprint;
 pub(crate) use project::ProjectBlueprint;
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
+pub(crate) use window::{WindowBlueprint, WindowColumn};
 pub(crate) use windows::Windows;
 
 /// What flows between operators, and out of the [`Executor`].
