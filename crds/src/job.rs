@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::connectors::aws::AwsAccess;
 use crate::delivery::Delivery;
-use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, Step};
+use crate::pipeline::{Checkpoint, ErrorPolicy, EventTimePolicy, Limits, StatePolicy, Step, Test};
 use crate::{SinkSpec, SourceSpec};
 
 /// Version of the document that this code writes; a worker refuses a newer one.
@@ -29,7 +30,7 @@ pub struct Job {
     /// Every Sink that an output or a dead letter names, by object name.
     pub sinks: BTreeMap<String, SinkSpec>,
     /// Where checkpoints are kept.
-    pub state: State,
+    pub state: StateLocation,
     /// How often an epoch is closed.
     pub checkpoint: Checkpoint,
     /// What happens to bad records.
@@ -39,6 +40,32 @@ pub struct Job {
     pub delivery: Option<Delivery>,
     /// Bounds of memory.
     pub limits: Limits,
+    /// When the time of an input has passed, and what comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<EventTimePolicy>,
+    /// For how long state that nothing else ends is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_ttl_seconds: Option<u32>,
+    /// What happens to state that the plan cannot take over. `Approve` allows as much as `ResetState` if [`Job::approved_plan`] is the hash of the plan, else nothing.
+    #[serde(default, skip_serializing_if = "StatePolicy::is_default")]
+    pub state_policy: StatePolicy,
+    /// Hash of the plan that somebody has approved, under [`StatePolicy::Approve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_plan: Option<String>,
+    /// Tests. No part of the revision: workers do not run them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
+}
+
+/// Where checkpoints are kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateLocation {
+    /// `s3://bucket/prefix`, or a directory as `file:///path`.
+    pub location: String,
+    /// Endpoint, region and identity for `s3://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsAccess>,
 }
 
 /// Which Pipeline a Job belongs to.
@@ -81,16 +108,42 @@ pub struct JobOutput {
 }
 
 impl Job {
-    /// Name of this revision: 16 hex digits of the SHA-256 of the canonical JSON. Equal Jobs have equal revisions.
+    /// Name of this revision: 16 hex digits of the SHA-256 of the canonical JSON without the tests. Jobs that are equal for workers have equal revisions.
     #[must_use]
     pub fn revision(&self) -> String {
-        let digest = Sha256::digest(self.canonical_json());
-        let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        format!("{first:016x}")
+        hash(&canonical_json(&self.without_tests()))
     }
 
-    /// Fields in the order of the types, maps by key.
-    fn canonical_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a Job has only string keys")
+    /// 16 hex digits for the tests; `None` if there are none.
+    #[must_use]
+    pub fn tests_hash(&self) -> Option<String> {
+        (!self.tests.is_empty()).then(|| hash(&canonical_json(&self.tests)))
     }
+
+    /// The Job as workers get it.
+    #[must_use]
+    pub fn without_tests(&self) -> Self {
+        Self { tests: Vec::new(), ..self.clone() }
+    }
+
+    /// Whether state that the plan of this hash cannot take over may be dropped.
+    #[must_use]
+    pub fn may_drop_state(&self, plan_hash: &str) -> bool {
+        match self.state_policy {
+            StatePolicy::Reject => false,
+            StatePolicy::Approve => self.approved_plan.as_deref() == Some(plan_hash),
+            StatePolicy::ResetState => true,
+        }
+    }
+}
+
+/// Fields in the order of the types, maps by key.
+fn canonical_json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("a Job has only string keys")
+}
+
+/// 16 hex digits of the SHA-256.
+fn hash(bytes: &[u8]) -> String {
+    let first = Sha256::digest(bytes).iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }

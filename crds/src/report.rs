@@ -1,5 +1,7 @@
 //! What workers tell the operator and what it answers. Plain data over HTTP and in termination messages; nothing is decided here.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Guarantee;
@@ -76,6 +78,53 @@ pub struct CheckOutcome {
     /// The plan, unless there are problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanReport>,
+    /// What became of the tests, from a check pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsReport>,
+    /// What becomes of the state of the revision that runs, from a check pod that was told what that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateReport>,
+}
+
+/// What became of the tests of a Job.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestsReport {
+    /// Tests that passed.
+    pub passed: u32,
+    /// Tests that failed.
+    pub failed: u32,
+    /// The first that failed: its name, and what differs. May be cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<String>,
+}
+
+/// What becomes of state.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// Operators whose state is taken over.
+    pub kept: u32,
+    /// Operators that start with no state, because there was none.
+    pub started: u32,
+    /// Operators whose state is lost.
+    pub lost: u32,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_lost: Vec<LostState>,
+    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state.
+    #[serde(default)]
+    pub positions_lost: bool,
+}
+
+/// An operator whose state is lost.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostState {
+    /// Its id: step, kind, ordinal.
+    pub operator: String,
+    /// Why: `OperatorRemoved` or `KeyChanged`.
+    pub reason: String,
 }
 
 /// One reason why a Job cannot run.
@@ -106,6 +155,9 @@ pub struct PlanReport {
     /// What each output guarantees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputPlan>,
+    /// What the state of each stateful operator is made of, as 16 hex digits, by operator id. Absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<BTreeMap<String, String>>,
 }
 
 /// What one output guarantees.
@@ -137,6 +189,8 @@ pub enum Distribution {
     Competing,
     /// Splits with one reader each, found by enumeration.
     Partitioned,
+    /// The plan keeps state: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
+    Whole,
 }
 
 /// Splits of one input.
@@ -190,6 +244,12 @@ pub struct TaskReport {
     /// True when the source has nothing to give right now.
     #[serde(default)]
     pub idle: bool,
+    /// Event time up to which the input is believed complete, milliseconds since 1970; only of tasks that keep state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_millis: Option<i64>,
+    /// Bytes of memory that the state takes, about; only of tasks that keep state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<u64>,
     /// What is wrong right now; empty when nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
@@ -203,6 +263,20 @@ pub struct TaskRef {
     pub input: String,
     /// Name of the split.
     pub split: String,
+}
+
+impl TaskRef {
+    /// The task that reads all splits of all inputs of a Pipeline. No input can have its name.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { input: "*".to_owned(), split: "all".to_owned() }
+    }
+
+    /// Whether this is [`TaskRef::whole`].
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.input == "*"
+    }
 }
 
 /// What a task is doing.

@@ -42,11 +42,27 @@ fn a_revision_is_that_of_the_content() {
 }
 
 #[test]
+fn tests_are_no_part_of_a_revision_but_the_policy_is() {
+    let job: Job = round_trip("job-tested-v1.json");
+    let plain = job.without_tests();
+    assert_eq!((plain.revision(), plain.tests_hash()), (job.revision(), None));
+    let mut other = job.clone();
+    other.tests[0].expect[0].rejected = None;
+    assert_eq!(other.revision(), job.revision());
+    assert!(job.tests_hash().is_some() && other.tests_hash() != job.tests_hash());
+    other.approved_plan = None;
+    assert_ne!(other.revision(), job.revision());
+    assert!(job.may_drop_state("fedcba9876543210") && !job.may_drop_state("0") && !other.may_drop_state("fedcba9876543210"));
+}
+
+#[test]
 fn reports_round_trip() {
     let report: Report = round_trip("report-v1.json");
     assert_eq!(report.version, REPORT_VERSION);
     let _: Assignment = round_trip("assignment-v1.json");
     let _: CheckOutcome = round_trip("check-outcome-v1.json");
+    let tested: CheckOutcome = round_trip("check-outcome-tests-v1.json");
+    assert_eq!(tested.state.unwrap().first_lost[0].operator, "per_country/aggregate/0");
 }
 
 #[test]

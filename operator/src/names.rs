@@ -19,6 +19,10 @@ pub(crate) const PROBE_NAME: &str = "millrace.dev/probe-name";
 pub(crate) const REVISION: &str = "millrace.dev/revision";
 /// Annotation of the Deployment: image of the workers as the operator set it, whatever admission made of it.
 pub(crate) const IMAGE: &str = "millrace.dev/image";
+/// Annotation of the Deployment: hash of the tests that passed before this revision was rolled out. Absent if it had none.
+pub(crate) const TESTS: &str = "millrace.dev/tests";
+/// Annotation of the Deployment: what the state of this revision is made of, a JSON object of operators and digests, as its check or its workers said.
+pub(crate) const STATE: &str = "millrace.dev/state";
 /// Annotation: hash of the object as the operator last wrote it.
 pub(crate) const APPLIED: &str = "millrace.dev/applied";
 /// Annotation of the Deployment: everything in flight was finished; it stays without workers until the Pipeline runs again.
@@ -148,9 +152,16 @@ pub(crate) fn job_config_map(pipeline: &str, revision: &str) -> String {
     format!("{pipeline}-job-{revision}")
 }
 
-/// Name of the pod that checks a Job in an image.
-pub(crate) fn check_pod(pipeline: &str, revision: &str, image: &str) -> String {
-    format!("{pipeline}-check-{revision}-{}", short_hash(image.as_bytes()))
+/// Name of the ConfigMap with a Job and its tests; without tests it is that of the Job.
+pub(crate) fn check_config_map(pipeline: &str, revision: &str, tests: Option<&str>) -> String {
+    let job = job_config_map(pipeline, revision);
+    tests.map_or_else(|| job.clone(), |tests| format!("{job}-tests-{tests}"))
+}
+
+/// Name of the pod that checks a Job in an image and runs its tests.
+pub(crate) fn check_pod(pipeline: &str, revision: &str, image: &str, tests: Option<&str>) -> String {
+    let what = tests.map_or_else(|| image.to_owned(), |tests| format!("{image} {tests}"));
+    format!("{pipeline}-check-{revision}-{}", short_hash(what.as_bytes()))
 }
 
 /// Name of the pod that probes one generation of a Source or Sink, and of what belongs to it.
@@ -183,7 +194,8 @@ mod tests {
     fn names_stay_within_what_kubernetes_takes() {
         let longest = "p".repeat(52);
         assert!(job_config_map(&longest, &"f".repeat(16)).len() <= 253);
-        assert!(check_pod(&longest, &"f".repeat(16), "image").len() <= 253);
+        assert!(check_pod(&longest, &"f".repeat(16), "image", Some(&"f".repeat(16))).len() <= 253);
+        assert!(check_config_map(&longest, &"f".repeat(16), Some(&"f".repeat(16))).len() <= 253);
         assert!(probe_pod("Source", &"s".repeat(63), i64::MAX).len() <= 253);
         for (key, value) in pipeline_labels(&longest, Component::Worker) {
             assert!(value.len() <= 63, "{key}");

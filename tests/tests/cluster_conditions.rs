@@ -97,6 +97,32 @@ async fn the_life_of_a_pipeline() -> Result<()> {
     namespace.apply(&manifests(&case.kafka.bootstrap(), &case.moto, SQL)).await?;
     namespace.condition(PIPELINE, "Accepted", "True", "", PATIENCE).await?;
 
+    // A test that fails: the same. Once it passes nothing is restarted for it, because the Job that runs is the same.
+    let tested = |expected: u32| {
+        let test = format!(
+            "{{name: paid orders only, given: [{{input: orders, rows: [{{id: 1, status: paid}}, {{id: 2, status: open}}]}}], \
+             expect: [{{output: paid, rows: [{{id: {expected}, status: paid}}]}}]}}"
+        );
+        format!("{}  tests: [{test}]\n", manifests(&case.kafka.bootstrap(), &case.moto, SQL))
+    };
+    namespace.apply(&tested(7)).await?;
+    let said = namespace.condition(PIPELINE, "TestsPassed", "False", "TestsFailed", PATIENCE).await?;
+    eprintln!("failing test: {said}");
+    ensure!(
+        said.contains("paid orders only") && said.contains("id: expected 7, got 1"),
+        "the message says neither test nor difference: {said}"
+    );
+    namespace.condition(PIPELINE, "Stalled", "True", "TestsFailed", PATIENCE).await?;
+    let pods = || {
+        namespace.kubectl(["get", "pods", "--selector=millrace.dev/pipeline=orders,app.kubernetes.io/component=worker", "--output=name"])
+    };
+    let running = pods().await?;
+    namespace.apply(&tested(1)).await?;
+    namespace.condition(PIPELINE, "TestsPassed", "True", "Passed", PATIENCE).await?;
+    let status = namespace.object(PIPELINE).await?["status"].clone();
+    ensure!(status["revision"]["current"] == before && status["tests"]["passed"] == 1, "{status}");
+    ensure!(pods().await? == running, "workers were replaced for a test");
+
     // Paused and running again.
     let patch = |state: &str| format!("--patch={{\"spec\": {{\"desiredState\": \"{state}\"}}}}");
     namespace.kubectl(["patch", PIPELINE, "--type=merge", &patch("Paused")]).await?;

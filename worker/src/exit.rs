@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 /// Everything was closed in order.
 pub(crate) const DRAINED: u8 = 0;
+/// A test of a Pipeline failed.
+pub(crate) const TESTS_FAILED: u8 = 1;
 /// The manifests or the Job cannot run; restarting will not help.
 pub(crate) const BAD_CONFIG: u8 = 64;
 /// The policy says to stop rather than lose data or skip a bad record.

@@ -3,10 +3,12 @@
 //! ```text
 //!  run      manifests ─▶ Job ─┐                       ┌─▶ local   every split is this process's
 //!  worker   job.json ─────────┼─▶ assemble ─▶ tasks ──┤
-//!  check, explain, probe ─────┘   (plan, connectors)  └─▶ pod     the operator says which
+//!  check, explain, probe ─────┤   (plan, connectors)  └─▶ pod     the operator says which
+//!  test, plan ────────────────┘
 //! ```
 
 mod assemble;
+mod change;
 mod check;
 mod clock;
 mod envelopes;
@@ -18,6 +20,7 @@ mod metrics;
 mod pod;
 mod probe;
 mod tasks;
+mod testing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,10 +42,14 @@ struct Cli {
 enum Command {
     /// Run the Pipelines of manifests in this process, without a cluster.
     Run(local::RunArgs),
-    /// Check manifests or a Job without connecting to anything. Exit code 64 if they cannot run.
+    /// Check manifests without connecting to anything; of a Job the tests are run too. Exit code 64 if they cannot run.
     Check(JobSource),
     /// Print how Pipelines are executed: the plan, readable.
     Explain(JobSource),
+    /// Run the tests of Pipelines (`spec.tests`) without connecting to anything. Exit code 1 if one fails.
+    Test(testing::TestArgs),
+    /// Print what applying changed manifests would do, field by field, and what becomes of state. Exit code 64 if it is refused.
+    Plan(change::PlanArgs),
     /// Run as a worker pod: the Job from a file, tasks from the operator.
     Worker(pod::WorkerArgs),
     /// Connect to one Source or Sink and say what was seen.
@@ -61,6 +68,9 @@ struct JobSource {
     /// Also write the result to this file, as JSON of at most 4,096 bytes.
     #[arg(long, value_name = "FILE", requires = "job")]
     termination_message: Option<PathBuf>,
+    /// What the state of the revision that runs is made of, as a JSON object of operators and digests: says which of it is lost.
+    #[arg(long, value_name = "JSON", requires = "job")]
+    running_state: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +80,8 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Command::Check(source) => check::check(&source),
         Command::Explain(source) => check::explain(&source),
+        Command::Test(args) => testing::run(&args),
+        Command::Plan(args) => change::run(&args),
         Command::Run(args) => on_runtime(local::run(args)),
         Command::Worker(args) => on_runtime(pod::run(args)),
         Command::Probe(args) => on_runtime(probe::run(args)),

@@ -49,6 +49,10 @@ names! {
         Stalled,
         /// This spec was planned by the image that will run it and is valid.
         Accepted,
+        /// The tests of this spec passed in the image that will run it.
+        TestsPassed,
+        /// This plan takes over the state of the revision that ran before, or somebody allowed that some of it is lost.
+        StateCompatible,
         /// All Sources exist and their probes succeed.
         SourcesReady,
         /// All Sinks, those of dead letters among them, exist and their probes succeed.
@@ -123,6 +127,24 @@ names! {
         TypeMismatch,
         /// The check itself could not be made; the message says why, and it is tried again.
         CheckFailed,
+        /// All tests passed.
+        Passed,
+        /// A test failed; the message names it and says what differs.
+        TestsFailed,
+        /// All state is taken over, or there is none.
+        Compatible,
+        /// Operators would lose their state, and nobody allowed that; the message names them.
+        StateIncompatible,
+        /// An operator with state is not in the new plan.
+        OperatorRemoved,
+        /// An operator keeps other state in the new plan: another key, other columns or functions.
+        KeyChanged,
+        /// The new plan keeps state and the one that runs none, or the other way round: not even positions can be taken over.
+        PositionsLost,
+        /// Somebody approved this plan, with which operators lose their state.
+        Approved,
+        /// Operators start with no state, because `upgrade.statePolicy` is ResetState.
+        StateReset,
         /// An object of the same name exists that the operator did not make; it is left alone.
         NameConflict,
         /// A quota of the namespace is exhausted.
@@ -147,6 +169,8 @@ names! {
         NotProbed,
         /// As many workers as wanted are available.
         Available,
+        /// As many workers as wanted are available, and one does all the work: the plan keeps state, and records are not exchanged between workers.
+        NeedsExchange,
         /// Fewer workers than wanted are available.
         Unavailable,
         /// The image cannot be pulled.

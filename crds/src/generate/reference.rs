@@ -131,6 +131,7 @@ fn type_of(field: &Value) -> String {
         "object" if field["additionalProperties"].is_object() => {
             format!("map to {}", type_of(&field["additionalProperties"]))
         }
+        "object" if field["x-kubernetes-preserve-unknown-fields"] == true => "any object".to_owned(),
         "object" if is_reference(field) => "`{name: …}`".to_owned(),
         "object" => "block".to_owned(),
         "string" if field["format"] == "date-time" => "time".to_owned(),

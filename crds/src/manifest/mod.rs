@@ -23,8 +23,7 @@ use serde_json::Value;
 pub use error::{Error, Origin};
 pub use secret::LocalSecret;
 
-use crate::job::Job;
-use crate::pipeline::State;
+use crate::job::{Job, StateLocation};
 use crate::resolve::{self, References, resolve};
 use crate::{GROUP, Pipeline, Sink, Source, VERSION};
 
@@ -88,7 +87,7 @@ impl Manifests {
     ///
     /// # Errors
     /// What the Pipeline refers to and is not there.
-    pub fn job(&self, pipeline: &Pipeline, default_state: &State) -> Result<Job, Vec<resolve::Error>> {
+    pub fn job(&self, pipeline: &Pipeline, default_state: &StateLocation) -> Result<Job, Vec<resolve::Error>> {
         let namespace = pipeline.namespace();
         let mut references = References::default();
         for source in self.sources.iter().filter(|s| s.object.namespace() == namespace) {
@@ -113,6 +112,27 @@ impl Manifests {
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&LocalSecret> {
         self.secrets.iter().map(|s| &s.object).find(|s| s.namespace == namespace && s.name == name)
     }
+}
+
+/// A field that may not be changed so.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RefusedChange {
+    /// Path of the field.
+    pub field: String,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+/// What the API server would refuse in a change from one object to another of its kind.
+///
+/// # Errors
+/// If an object cannot be written as JSON, which none of our kinds is.
+pub fn refused_changes<K: kube::Resource<DynamicType = ()> + serde::Serialize>(old: &K, new: &K) -> serde_json::Result<Vec<RefusedChange>> {
+    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
+    let definitions = crate::crd::all();
+    let kind = definitions.iter().filter(|definition| definition.spec.names.kind == K::kind(&()));
+    let problems = kind.flat_map(|definition| cel::Definition::new(definition).check_rules(&new, Some(&old)));
+    Ok(problems.map(|problem| RefusedChange { field: problem.field, message: problem.message }).collect())
 }
 
 /// Gathers objects; remembers what it has seen, so that a name given twice is refused.

@@ -69,11 +69,12 @@ impl Walk {
                 self.refuse(&join(path, required), "is required: set it".to_owned());
             }
         }
+        let any = schema["x-kubernetes-preserve-unknown-fields"] == true;
         for (name, value) in object {
             let below = join(path, name);
             match properties.and_then(|p| p.get(name)).or(additional) {
                 Some(inner) => self.value(&below, inner, value),
-                None if path.is_empty() && ROOT.contains(&name.as_str()) => {}
+                None if any || path.is_empty() && ROOT.contains(&name.as_str()) => {}
                 None => {
                     let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str);
                     self.refuse(&below, format!("unknown field{}", suggestion(name, known)));

@@ -13,7 +13,7 @@ pub struct PipelineStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The truth about the Pipeline. Types: Ready, Reconciling, Stalled, Accepted, SourcesReady, SinksReady, SecretsResolved, WorkloadAvailable, DataFlowing, CheckpointHealthy, DeadLettering.
+    /// The truth about the Pipeline. Types: Ready, Reconciling, Stalled, Accepted, TestsPassed, StateCompatible, SourcesReady, SinksReady, SecretsResolved, WorkloadAvailable, DataFlowing, CheckpointHealthy, DeadLettering.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 32))]
@@ -59,6 +59,9 @@ pub struct PipelineStatus {
     /// The compiled plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
+    /// What became of `spec.tests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsStatus>,
 }
 
 /// Revisions: hashes of Job documents.
@@ -135,4 +138,20 @@ pub struct PlanStatus {
     /// Operators in it.
     #[schemars(range(min = 0))]
     pub operators: i32,
+}
+
+/// What became of the tests.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestsStatus {
+    /// Tests that passed.
+    #[schemars(range(min = 0))]
+    pub passed: i32,
+    /// Tests that failed.
+    #[schemars(range(min = 0))]
+    pub failed: i32,
+    /// The first that failed: its name, and what differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub first_failure: Option<String>,
 }

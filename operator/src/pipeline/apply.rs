@@ -55,10 +55,13 @@ async fn clean(writer: &Writer, validated: &Validated, built: &Built, found: &Fo
     }
     let running = found.running().map(|version| version.revision);
     let pods = found.pods.iter().filter_map(|pod| pod.annotations().get(REVISION).map(String::as_str));
-    let used: BTreeSet<&str> = pods.chain(running.as_deref()).chain(target).collect();
+    let pipeline = &owner.key.name;
+    let mut used: BTreeSet<String> =
+        pods.chain(running.as_deref()).chain(target).map(|revision| names::job_config_map(pipeline, revision)).collect();
+    let checked = validated.target.ready().filter(|_| keep.is_some());
+    used.extend(checked.map(|ready| names::check_config_map(pipeline, &ready.revision, ready.tests.as_deref())));
     for job in &found.config_maps {
-        let revision = job.labels().get(REVISION).map_or("", String::as_str);
-        if !used.contains(revision) && job.metadata.deletion_timestamp.is_none() {
+        if !used.contains(&job.name_any()) && job.metadata.deletion_timestamp.is_none() {
             writer.delete(owner, &**job).await?;
         }
     }
@@ -84,5 +87,5 @@ fn check_pod_to_keep(validated: &Validated, decision: &Decision) -> Option<Strin
         Decision::Hold | Decision::Start | Decision::Follow | Decision::Switch(_) => false,
     };
     let ready = validated.target.ready().filter(|_| needed)?;
-    Some(names::check_pod(&validated.owner.key.name, &ready.revision, &validated.shell.image))
+    Some(names::check_pod(&validated.owner.key.name, &ready.revision, &validated.shell.image, ready.tests.as_deref()))
 }

@@ -12,8 +12,8 @@ use millrace_crds::condition;
 use millrace_crds::report::{CheckOutcome, TroublePart};
 use millrace_crds::resolve::References;
 
-use super::rollout::{Check, Version};
-use crate::names::{self, Component, DRAINED, IMAGE, Key, Owner, REVISION};
+use super::rollout::{Check, State, Version};
+use crate::names::{self, Component, DRAINED, IMAGE, Key, Owner, REVISION, STATE, TESTS};
 use crate::pods::{self, Obstacle, OneShot};
 use crate::scope::Stores;
 
@@ -107,7 +107,17 @@ impl Found {
     /// The version that the Deployment runs, if it is one of ours.
     pub(crate) fn running(&self) -> Option<Version> {
         let annotations = self.deployment.as_ref()?.metadata.annotations.as_ref()?;
-        Some(Version { revision: annotations.get(REVISION)?.clone(), image: annotations.get(IMAGE)?.clone() })
+        Some(Version {
+            revision: annotations.get(REVISION)?.clone(),
+            image: annotations.get(IMAGE)?.clone(),
+            tests: annotations.get(TESTS).cloned(),
+        })
+    }
+
+    /// What the state of the version that the Deployment runs is made of, as far as it was written down.
+    pub(crate) fn written_state(&self) -> Option<State> {
+        let annotations = self.deployment.as_ref()?.metadata.annotations.as_ref()?;
+        serde_json::from_str(annotations.get(STATE)?).ok()
     }
 
     /// Whether the Deployment stands still because everything was finished.
@@ -118,7 +128,7 @@ impl Found {
 
     /// What has become of the check of a version.
     pub(crate) fn check(&self, pipeline: &str, version: &Version, now: Timestamp) -> Check {
-        let name = names::check_pod(pipeline, &version.revision, &version.image);
+        let name = names::check_pod(pipeline, &version.revision, &version.image, version.tests.as_deref());
         let pod = self.check_pods.iter().find(|pod| pod.name_any() == name && pod.metadata.deletion_timestamp.is_none());
         pod.map_or(Check::Absent, |pod| check_of(pod, now))
     }

@@ -72,12 +72,16 @@ pub(crate) async fn reconcile(pipeline: Arc<Pipeline>, context: Arc<Context>) ->
     let deployment = found.own_deployment(&validated.owner);
     let running = deployment.and_then(|_| found.running());
     let check = target.as_ref().map_or(rollout::Check::Absent, |target| found.check(&key.name, target, clock::wall()));
-    let decision = rollout::decide(target.as_ref(), running.as_ref(), check);
-    let finished = context.registry.snapshot(&key, clock::monotonic()).finished;
+    let consent = validated.target.ready().map(|ready| rollout::Consent::from(&ready.job)).unwrap_or_default();
+    let decision = rollout::decide(target.as_ref(), running.as_ref(), check, &consent);
+    let reports = context.registry.snapshot(&key, clock::monotonic());
+    let checks = reports.workers.iter().map(|worker| &worker.report.check);
+    let state = rollout::state_to_write(&decision, rollout::state_of_running(running.as_ref(), checks, found.written_state()));
+    let finished = reports.finished;
     let workers = rollout::workers(validated.desired, validated.replicas, deployment.is_some(), found.drained(), finished);
 
     context.registry.observe(&key, facts(&pipeline, &found, target.as_ref(), workers), clock::monotonic());
-    let built = build::build(&validated, &decision, workers);
+    let built = build::build(&validated, &decision, workers, state.as_ref());
     let wrote = |version: Option<&str>| context.freshness.wrote(&key, version);
     let applied = apply::apply(&context.writer, &validated, &built, &found, &decision, workers, wrote).await;
 
@@ -88,6 +92,7 @@ pub(crate) async fn reconcile(pipeline: Arc<Pipeline>, context: Arc<Context>) ->
         validated: &validated,
         decision: &decision,
         workers,
+        consent: &consent,
         running: running.as_ref(),
         workload: status::Workload::of(deployment, &found.pods),
         reports: &context.registry.snapshot(&key, clock::monotonic()),
@@ -113,7 +118,7 @@ fn finish(applied: Result<(), write::Error>, again: Duration) -> Result<Action, 
 
 fn version(validated: &Validated) -> Option<Version> {
     let ready = validated.target.ready()?;
-    Some(Version { revision: ready.revision.clone(), image: validated.shell.image.clone() })
+    Some(Version { revision: ready.revision.clone(), image: validated.shell.image.clone(), tests: ready.tests.clone() })
 }
 
 fn facts(pipeline: &Pipeline, found: &Found, target: Option<&Version>, workers: rollout::Workers) -> Facts {

@@ -1,6 +1,9 @@
 //! Rolling out: may the revision that is wanted replace the one that runs? Pure. Nothing running is touched before the new revision was checked in its own image.
 
-use millrace_crds::pipeline::DesiredState;
+use std::collections::BTreeMap;
+
+use millrace_crds::job::Job;
+use millrace_crds::pipeline::{DesiredState, StatePolicy};
 use millrace_crds::report::CheckOutcome;
 
 /// A Job in an image.
@@ -10,6 +13,75 @@ pub(crate) struct Version {
     pub(crate) revision: String,
     /// Image that runs it.
     pub(crate) image: String,
+    /// Hash of the tests that it has to pass, or has passed.
+    pub(crate) tests: Option<String>,
+}
+
+/// What the state of a revision is made of: a digest for each operator.
+pub(crate) type State = BTreeMap<String, String>;
+
+/// What the user says about state that would be lost.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Consent {
+    /// `upgrade.statePolicy`.
+    pub(crate) policy: StatePolicy,
+    /// Hash of the plan that was approved.
+    pub(crate) approved: Option<String>,
+}
+
+impl From<&Job> for Consent {
+    fn from(job: &Job) -> Self {
+        Self { policy: job.state_policy, approved: job.approved_plan.clone() }
+    }
+}
+
+/// What becomes of the state when the checked revision replaces the one that runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum StateVerdict {
+    /// Nobody has said what the state of what runs is made of. The worker refuses what it cannot restore.
+    Unknown,
+    /// None is lost.
+    Compatible,
+    /// Some is lost, and this plan was approved.
+    Approved,
+    /// Some is lost, and the policy allows it.
+    Reset,
+    /// Some would be lost, and nobody allowed it.
+    Refused,
+}
+
+/// Judges the state.
+pub(crate) fn judge_state(outcome: &CheckOutcome, consent: &Consent) -> StateVerdict {
+    let plan = outcome.plan.as_ref().map(|plan| plan.hash.as_str());
+    match (&outcome.state, consent.policy) {
+        (None, _) => StateVerdict::Unknown,
+        // Nobody can allow that: the workers have nothing to go on from.
+        (Some(state), _) if state.positions_lost => StateVerdict::Refused,
+        (Some(state), _) if state.lost == 0 => StateVerdict::Compatible,
+        (Some(_), StatePolicy::ResetState) => StateVerdict::Reset,
+        (Some(_), StatePolicy::Approve) if plan.is_some() && consent.approved.as_deref() == plan => StateVerdict::Approved,
+        (Some(_), StatePolicy::Approve | StatePolicy::Reject) => StateVerdict::Refused,
+    }
+}
+
+/// What the state of what runs is made of: as its workers say, else as it was written down.
+pub(crate) fn state_of_running<'a>(
+    running: Option<&Version>,
+    reported: impl IntoIterator<Item = &'a CheckOutcome>,
+    written: Option<State>,
+) -> Option<State> {
+    let running = running?;
+    let said = |outcome: &CheckOutcome| outcome.plan.as_ref()?.state.clone().filter(|_| outcome.revision == running.revision);
+    reported.into_iter().find_map(said).or(written)
+}
+
+/// What is to be written down as the state of what runs after the decision.
+pub(crate) fn state_to_write(decision: &Decision, running: Option<State>) -> Option<State> {
+    match decision {
+        Decision::Switch(outcome) => outcome.plan.as_ref()?.state.clone(),
+        Decision::Start => None,
+        _ => running,
+    }
 }
 
 /// The pod that checks the wanted version.
@@ -40,7 +112,7 @@ pub(crate) enum Check {
 pub(crate) enum Decision {
     /// There is nothing to roll out to: what runs stays as it is.
     Hold,
-    /// Nothing runs yet: start. The worker checks the Job by itself and says what is wrong.
+    /// Nothing runs yet, and there are no tests: start. The worker checks the Job by itself and says what is wrong.
     Start,
     /// The wanted version runs: keep it so.
     Follow,
@@ -60,7 +132,7 @@ pub(crate) enum Decision {
     },
     /// The check found nothing wrong: switch.
     Switch(CheckOutcome),
-    /// The check found problems: what runs stays.
+    /// The check found problems, a test failed, or state would be lost: what runs stays.
     Refuse(CheckOutcome),
 }
 
@@ -70,11 +142,12 @@ const CHECK_DEADLINE: i64 = 180;
 const CHECK_AGAIN: i64 = 30;
 
 /// Decides.
-pub(crate) fn decide(target: Option<&Version>, running: Option<&Version>, check: Check) -> Decision {
+pub(crate) fn decide(target: Option<&Version>, running: Option<&Version>, check: Check, consent: &Consent) -> Decision {
     let Some(target) = target else { return Decision::Hold };
-    let Some(running) = running else { return Decision::Start };
-    if target == running {
-        return Decision::Follow;
+    match running {
+        None if target.tests.is_none() => return Decision::Start,
+        Some(running) if target == running => return Decision::Follow,
+        None | Some(_) => {}
     }
     match check {
         Check::Absent => Decision::Check,
@@ -87,8 +160,19 @@ pub(crate) fn decide(target: Option<&Version>, running: Option<&Version>, check:
             let message = format!("the check pod speaks of revision {}, not of {}", outcome.revision, target.revision);
             Decision::CheckFailed { message, again: true }
         }
-        Check::Answered(outcome) if outcome.problems.is_empty() => Decision::Switch(outcome),
-        Check::Answered(outcome) => Decision::Refuse(outcome),
+        Check::Answered(outcome) if !outcome.problems.is_empty() => Decision::Refuse(outcome),
+        Check::Answered(outcome) if target.tests.is_some() && outcome.tests.is_none() => {
+            let message = "the check pod has run no tests: its image is older than the operator".to_owned();
+            Decision::CheckFailed { message, again: false }
+        }
+        Check::Answered(outcome) => {
+            let passed = outcome.tests.as_ref().is_none_or(|tests| tests.failed == 0);
+            if passed && judge_state(&outcome, consent) != StateVerdict::Refused {
+                Decision::Switch(outcome)
+            } else {
+                Decision::Refuse(outcome)
+            }
+        }
         Check::Failed { age, message } => Decision::CheckFailed { message, again: age >= CHECK_AGAIN },
     }
 }
@@ -117,17 +201,17 @@ pub(crate) fn workers(desired: DesiredState, replicas: i32, started: bool, drain
 
 #[cfg(test)]
 mod tests {
-    use millrace_crds::report::Problem;
+    use millrace_crds::report::{LostState, PlanReport, Problem, StateReport, TestsReport};
 
     use super::*;
 
     fn version(revision: &str, image: &str) -> Version {
-        Version { revision: revision.into(), image: image.into() }
+        Version { revision: revision.into(), image: image.into(), tests: None }
     }
 
     fn outcome(revision: &str, problems: usize) -> CheckOutcome {
         let problem = Problem { reason: "PlanInvalid".into(), location: "step a".into(), message: "m".into(), hint: None };
-        CheckOutcome { revision: revision.into(), problems: vec![problem; problems], plan: None }
+        CheckOutcome { revision: revision.into(), problems: vec![problem; problems], ..CheckOutcome::default() }
     }
 
     #[test]
@@ -170,14 +254,86 @@ mod tests {
             ),
         ];
         for (target, running, check, decision) in cases {
-            assert_eq!(decide(target, running, check.clone()), decision, "{target:?} {running:?} {check:?}");
+            let decided = decide(target, running, check.clone(), &Consent::default());
+            assert_eq!(decided, decision, "{target:?} {running:?} {check:?}");
         }
     }
 
     #[test]
     fn another_image_is_checked_too() {
-        let decision = decide(Some(&version("same", "new")), Some(&version("same", "old")), Check::Absent);
+        let decision = decide(Some(&version("same", "new")), Some(&version("same", "old")), Check::Absent, &Consent::default());
         assert_eq!(decision, Decision::Check);
+    }
+
+    #[test]
+    fn tests_must_have_passed_before_anything_starts_or_is_replaced() {
+        let tested = |tests: &str| Version { tests: Some(tests.into()), ..version("new", "i") };
+        let answered = |passed, failed| {
+            let tests = Some(TestsReport { passed, failed, first_failure: None });
+            CheckOutcome { tests, ..outcome("new", 0) }
+        };
+        let decide = |running: Option<&Version>, check| decide(Some(&tested("t")), running, check, &Consent::default());
+        for running in [None, Some(&version("old", "i")), Some(&tested("other"))] {
+            assert_eq!(decide(running, Check::Absent), Decision::Check);
+            assert_eq!(decide(running, Check::Answered(answered(2, 0))), Decision::Switch(answered(2, 0)));
+            assert_eq!(decide(running, Check::Answered(answered(1, 1))), Decision::Refuse(answered(1, 1)));
+            let old_image = decide(running, Check::Answered(outcome("new", 0)));
+            assert!(matches!(old_image, Decision::CheckFailed { again: false, .. }), "{old_image:?}");
+        }
+        assert_eq!(decide(Some(&tested("t")), Check::Absent), Decision::Follow);
+    }
+
+    #[test]
+    fn state_is_lost_only_where_somebody_allowed_it() {
+        let (old, new) = (version("old", "i"), version("new", "i"));
+        let with_state = |lost: u32| {
+            let first_lost = vec![LostState { operator: "a/aggregate/0".into(), reason: "KeyChanged".into() }];
+            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), state: None };
+            CheckOutcome {
+                plan: Some(plan),
+                state: Some(StateReport { kept: 1, lost, first_lost, ..StateReport::default() }),
+                ..outcome("new", 0)
+            }
+        };
+        let consent = |policy, approved: Option<&str>| Consent { policy, approved: approved.map(str::to_owned) };
+        let cases = [
+            (consent(StatePolicy::Reject, None), 0, StateVerdict::Compatible),
+            (consent(StatePolicy::Reject, None), 1, StateVerdict::Refused),
+            (consent(StatePolicy::Reject, Some("abc")), 1, StateVerdict::Refused),
+            (consent(StatePolicy::Approve, None), 1, StateVerdict::Refused),
+            (consent(StatePolicy::Approve, Some("another")), 1, StateVerdict::Refused),
+            (consent(StatePolicy::Approve, Some("abc")), 1, StateVerdict::Approved),
+            (consent(StatePolicy::ResetState, None), 1, StateVerdict::Reset),
+        ];
+        for (consent, lost, verdict) in cases {
+            let outcome = with_state(lost);
+            assert_eq!(judge_state(&outcome, &consent), verdict, "{consent:?} {lost}");
+            let decision = decide(Some(&new), Some(&old), Check::Answered(outcome.clone()), &consent);
+            let refused = verdict == StateVerdict::Refused;
+            assert_eq!(decision, if refused { Decision::Refuse(outcome) } else { Decision::Switch(outcome) }, "{consent:?} {lost}");
+        }
+        assert_eq!(judge_state(&outcome("new", 0), &Consent::default()), StateVerdict::Unknown);
+        let mut positions = with_state(0);
+        positions.state.as_mut().unwrap().positions_lost = true;
+        assert_eq!(judge_state(&positions, &consent(StatePolicy::ResetState, None)), StateVerdict::Refused, "whatever the policy");
+    }
+
+    #[test]
+    fn what_the_state_of_the_running_revision_is_made_of() {
+        let state = |digest: &str| Some(State::from([("a/aggregate/0".to_owned(), digest.to_owned())]));
+        let reported = |revision: &str, state| {
+            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state };
+            CheckOutcome { plan: Some(plan), ..outcome(revision, 0) }
+        };
+        let running = version("old", "i");
+        let reports = [reported("new", state("n")), reported("old", state("o"))];
+        assert_eq!(state_of_running(Some(&running), &reports, state("w")), state("o"));
+        assert_eq!(state_of_running(Some(&running), &reports[..1], state("w")), state("w"));
+        assert_eq!(state_of_running(None, &reports, state("w")), None);
+        assert_eq!(state_to_write(&Decision::Switch(reported("new", state("n"))), state("o")), state("n"));
+        assert_eq!(state_to_write(&Decision::Switch(reported("new", None)), state("o")), None);
+        assert_eq!(state_to_write(&Decision::Follow, state("o")), state("o"));
+        assert_eq!(state_to_write(&Decision::Start, state("o")), None);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use millrace_crds::Pipeline;
-use millrace_crds::job::Job;
-use millrace_crds::pipeline::{DesiredState, LogLevel, State, Workload};
+use millrace_crds::job::{Job, StateLocation};
+use millrace_crds::pipeline::{DesiredState, LogLevel, Workload};
 use millrace_crds::report::Problem;
 use millrace_crds::resolve::{self, References, resolve};
 use serde_json::Value;
@@ -80,6 +80,8 @@ pub(crate) struct Ready {
     pub(crate) job: Job,
     /// Its revision.
     pub(crate) revision: String,
+    /// Hash of its tests; `None` if it has none.
+    pub(crate) tests: Option<String>,
     /// Names of the Secrets that it refers to.
     pub(crate) secrets: BTreeSet<String>,
 }
@@ -117,17 +119,21 @@ pub(crate) fn validate(pipeline: &Pipeline, owner: Owner, references: &Reference
 fn target(pipeline: &Pipeline, workload: &Workload, references: &References, settings: &Settings) -> Target {
     let mut problems = workload_problems(workload);
     let default = default_state(pipeline, settings);
-    if pipeline.spec.state.is_none() && default.is_none() {
+    if resolve::state_location(&pipeline.spec).is_none() && default.is_none() {
         problems.push(problem(
             "state",
-            "there is nowhere to keep checkpoints: the Pipeline has no spec.state, and the operator was installed without a default location",
+            "there is nowhere to keep checkpoints: the Pipeline has no spec.state.location, and the operator was installed without a default location",
             "set spec.state.location, for example s3://bucket/prefix",
         ));
     }
     // Without a default the Pipeline has its own state, or was refused above: the value is never used.
-    let default = default.unwrap_or_else(|| State { location: String::new(), aws: None });
+    let default = default.unwrap_or_else(|| StateLocation { location: String::new(), aws: None });
     match resolve(pipeline, references, &default) {
-        Ok(job) if problems.is_empty() => Target::Ready(Box::new(Ready { revision: job.revision(), secrets: secrets(&job), job })),
+        Ok(job) if problems.is_empty() => {
+            // What tests give as rows refers to nothing.
+            let secrets = secrets(&job.without_tests());
+            Target::Ready(Box::new(Ready { revision: job.revision(), tests: job.tests_hash(), secrets, job }))
+        }
         Ok(_) => Target::Invalid(problems),
         Err(errors) => {
             let (missing, unusable): (Vec<_>, Vec<_>) =
@@ -139,9 +145,9 @@ fn target(pipeline: &Pipeline, workload: &Workload, references: &References, set
 }
 
 /// Where checkpoints go without `spec.state`: where they are, else where the operator puts those of new Pipelines. So another default of the operator moves nobody.
-fn default_state(pipeline: &Pipeline, settings: &Settings) -> Option<State> {
+fn default_state(pipeline: &Pipeline, settings: &Settings) -> Option<StateLocation> {
     let kept = pipeline.status.as_ref().and_then(|status| status.checkpoint.as_ref()?.location.clone());
-    kept.map(|location| State { location, aws: None }).or_else(|| settings.default_state())
+    kept.map(|location| StateLocation { location, aws: None }).or_else(|| settings.default_state())
 }
 
 fn unusable_reference(error: &resolve::Error) -> Problem {
@@ -273,6 +279,34 @@ mod tests {
         assert_eq!(ready.revision, ready.job.revision());
         assert_eq!(ready.secrets, ["aws-keys".to_owned(), "search-login".to_owned()].into());
         assert_eq!((validated.replicas, validated.desired), (2, DesiredState::Running));
+    }
+
+    #[test]
+    fn tests_change_nothing_but_themselves() {
+        let plain = validated(|_| {}).target.ready().unwrap().clone();
+        let with_tests = |secret: &str| {
+            let row = serde_json::json!({"secretRef": {"name": secret}});
+            let test = serde_json::json!({"name": "t", "given": [{"input": "logs", "rows": [row]}], "expect": [{"output": "search"}]});
+            validated(|pipeline| pipeline.spec.tests = vec![serde_json::from_value(test).unwrap()]).target.ready().unwrap().clone()
+        };
+        let (one, other) = (with_tests("one"), with_tests("other"));
+        assert_eq!((&one.revision, &one.secrets), (&plain.revision, &plain.secrets));
+        assert!(plain.tests.is_none() && one.tests.is_some() && one.tests != other.tests);
+    }
+
+    #[test]
+    fn only_the_policy_makes_an_approval_count() {
+        let target = |policy: &str| {
+            validated(|pipeline| {
+                pipeline.metadata.annotations = Some([("millrace.dev/approve-plan".to_owned(), "abc".to_owned())].into());
+                pipeline.spec.upgrade = Some(serde_json::from_value(serde_json::json!({"statePolicy": policy})).unwrap());
+            })
+            .target
+        };
+        let job = |policy| target(policy).ready().unwrap().job.clone();
+        assert!(job("Approve").may_drop_state("abc") && !job("Approve").may_drop_state("other"));
+        assert!(!job("Reject").may_drop_state("abc") && job("Reject").approved_plan.is_none());
+        assert!(job("ResetState").may_drop_state("other"));
     }
 
     #[test]

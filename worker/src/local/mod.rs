@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use millrace_crds::job::Job;
+use millrace_crds::Pipeline;
+use millrace_crds::job::{Job, StateLocation};
 use millrace_crds::manifest::Manifests;
-use millrace_crds::pipeline::{DesiredState, State};
+use millrace_crds::pipeline::DesiredState;
 
 pub(crate) use run::run;
 
@@ -39,17 +40,27 @@ pub(crate) struct RunArgs {
     verbose: bool,
 }
 
-/// The Jobs of all Pipelines in the manifests that are to run. Fails with exit code 64 and everything that is wrong.
-pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<Job>, Manifests)> {
+/// All Pipelines in the manifests with their Jobs. Fails with exit code 64 and everything that is wrong.
+pub(crate) fn resolve(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<(Pipeline, Job)>, Manifests)> {
     let manifests = Manifests::load(paths).map_err(|errors| list("the manifests cannot be used", &errors))?;
     let state_dir = std::path::absolute(state_dir)?;
-    let default_state = State { location: format!("file://{}", state_dir.display()), aws: None };
+    let default_state = StateLocation { location: format!("file://{}", state_dir.display()), aws: None };
     let mut jobs = Vec::new();
     for pipeline in &manifests.pipelines {
         let job = manifests
             .job(&pipeline.object, &default_state)
             .map_err(|errors| list(&format!("{}: the Pipeline cannot be resolved", pipeline.origin), &errors))?;
-        match pipeline.object.spec.desired_state {
+        jobs.push((pipeline.object.clone(), job));
+    }
+    Ok((jobs, manifests))
+}
+
+/// The Jobs of all Pipelines in the manifests that are to run. Fails with exit code 64 and everything that is wrong.
+pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<Job>, Manifests)> {
+    let (resolved, manifests) = resolve(paths, state_dir)?;
+    let mut jobs = Vec::new();
+    for (pipeline, job) in resolved {
+        match pipeline.spec.desired_state {
             DesiredState::Running => jobs.push(job),
             wanted => tracing::warn!(pipeline = %job.pipeline.name, "not run: desiredState is {wanted:?}"),
         }

@@ -13,11 +13,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use millrace_crds::pipeline;
 use millrace_crds::report::TOKEN_AUDIENCE;
 
-use super::super::rollout::Workers;
+use super::super::rollout::{State, Workers};
 use super::super::validate::{Ready, Shell, Validated};
 use super::config_map::{JOB_DIR, JOB_FILE};
 use super::{pod, service_account};
-use crate::names::{self, Component, DRAINED, IMAGE, REVISION};
+use crate::names::{self, Component, DRAINED, IMAGE, REVISION, STATE, TESTS};
 
 /// Port of health and metrics, by number and name.
 pub(super) const HTTP_PORT: (i32, &str) = (8080, "http");
@@ -27,14 +27,17 @@ const GRACE_SECONDS: i64 = 30;
 const TOKEN_SECONDS: i64 = 3600;
 const TOKEN_DIR: &str = "/var/run/secrets/millrace";
 
-/// Builds it.
-pub(super) fn build(validated: &Validated, ready: &Ready, workers: Workers) -> Deployment {
+/// Builds it. `state` is what the state of this revision is made of, if that is known.
+pub(super) fn build(validated: &Validated, ready: &Ready, workers: Workers, state: Option<&State>) -> Deployment {
     let pipeline = &validated.owner.key.name;
     let shell = &validated.shell;
     let selector = names::worker_selector(pipeline);
     let labels = names::pipeline_labels(pipeline, Component::Worker);
     let mut metadata = names::meta(&validated.owner, pipeline.clone(), labels.clone());
-    metadata.annotations = Some(annotations([(REVISION, &ready.revision), (IMAGE, &shell.image), (DRAINED, &workers.drained.to_string())]));
+    let mut own = annotations([(REVISION, &ready.revision), (IMAGE, &shell.image), (DRAINED, &workers.drained.to_string())]);
+    own.extend(ready.tests.clone().map(|tests| (TESTS.to_owned(), tests)));
+    own.extend(state.map(|state| (STATE.to_owned(), serde_json::to_string(state).expect("a map of texts is JSON"))));
+    metadata.annotations = Some(own);
     let own = annotations([(REVISION, &ready.revision), ("kubectl.kubernetes.io/default-container", "worker")]);
     Deployment {
         metadata,

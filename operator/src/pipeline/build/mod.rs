@@ -18,7 +18,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 pub(crate) use network_policy::egress as network_egress;
 
-use super::rollout::{Decision, Workers};
+use super::rollout::{Decision, State, Workers};
 use super::validate::Validated;
 
 /// What should be there.
@@ -32,7 +32,7 @@ pub(crate) struct Built {
     pub(crate) service: Service,
     /// How many workers an eviction may take at a time.
     pub(crate) pdb: PodDisruptionBudget,
-    /// The Job; `None` if there is none to run.
+    /// The Job, with its tests where it is checked and without where it runs; `None` if there is none.
     pub(crate) config_map: Option<ConfigMap>,
     /// What to do about the workers.
     pub(crate) workload: Workload,
@@ -49,14 +49,13 @@ pub(crate) enum Workload {
     Check(Box<Pod>),
 }
 
-/// Builds everything.
-pub(crate) fn build(validated: &Validated, decision: &Decision, workers: Workers) -> Built {
+/// Builds everything. `state` is what the state of what runs is made of, or will be.
+pub(crate) fn build(validated: &Validated, decision: &Decision, workers: Workers, state: Option<&State>) -> Built {
     let ready = validated.target.ready();
+    let runs = matches!(decision, Decision::Start | Decision::Follow | Decision::Switch(_));
     let workload = match (ready, decision) {
-        (Some(ready), Decision::Start | Decision::Follow | Decision::Switch(_)) => {
-            Workload::Deployment(Box::new(deployment::build(validated, ready, workers)))
-        }
-        (Some(ready), Decision::Check) => Workload::Check(Box::new(check_pod::build(validated, ready))),
+        (Some(ready), _) if runs => Workload::Deployment(Box::new(deployment::build(validated, ready, workers, state))),
+        (Some(ready), Decision::Check) => Workload::Check(Box::new(check_pod::build(validated, ready, state))),
         _ => Workload::Scale,
     };
     Built {
@@ -64,7 +63,7 @@ pub(crate) fn build(validated: &Validated, decision: &Decision, workers: Workers
         network_policy: network_policy::build(validated),
         service: service::build(validated),
         pdb: pdb::build(validated),
-        config_map: ready.map(|ready| config_map::build(validated, ready)),
+        config_map: ready.map(|ready| if runs { config_map::build(validated, ready) } else { config_map::with_tests(validated, ready) }),
         workload,
     }
 }

@@ -24,8 +24,20 @@ fn everything() -> Validated {
     validated(|pipeline| {
         pipeline.spec.workload = Some(serde_json::from_value(workload()).unwrap());
         pipeline.spec.service_account_name = Some("cloud-identity".into());
+        let row = serde_json::json!({"time": "2026-01-01T00:00:00Z", "sc_status": 503});
+        let test = serde_json::json!({
+            "name": "errors go to the index",
+            "given": [{"input": "logs", "rows": [row], "advanceTo": "2026-01-01T00:10:00Z"}],
+            "expect": [{"output": "search", "rows": [row], "order": "Any"}],
+        });
+        pipeline.spec.tests = vec![serde_json::from_value(test).unwrap()];
+        pipeline.spec.upgrade = Some(serde_json::from_value(serde_json::json!({"statePolicy": "ResetState"})).unwrap());
         pipeline.spec.observability = Some(serde_json::from_value(serde_json::json!({"logLevel": "Debug"})).unwrap());
     })
+}
+
+fn state() -> State {
+    [("per_client/aggregate/0".to_owned(), "0123456789abcdef".to_owned())].into()
 }
 
 const TWO: Workers = Workers { replicas: 2, drained: false, draining: false };
@@ -100,22 +112,22 @@ fn pod_spec(object: &Value) -> Option<&Value> {
 
 #[test]
 fn a_pipeline_with_the_least() {
-    let built = build(&validated(|_| {}), &Decision::Start, TWO);
+    let built = build(&validated(|_| {}), &Decision::Start, TWO, None);
     golden("pipeline-minimal.yaml", &objects(&built));
 }
 
 #[test]
 fn a_pipeline_with_everything() {
-    let built = build(&everything(), &Decision::Follow, TWO);
+    let built = build(&everything(), &Decision::Follow, TWO, Some(&state()));
     golden("pipeline-everything.yaml", &objects(&built));
 }
 
 #[test]
 fn a_check_pod() {
-    let built = build(&everything(), &Decision::Check, TWO);
+    let built = build(&everything(), &Decision::Check, TWO, Some(&state()));
     let Workload::Check(pod) = &built.workload else { panic!("{:?}", built.workload) };
-    let object = objects(&built).into_iter().find(|object| object["kind"] == "Pod").unwrap();
-    golden("check-pod.yaml", &[object]);
+    let checked = objects(&built).into_iter().filter(|object| object["kind"] == "Pod" || object["kind"] == "ConfigMap");
+    golden("check-pod.yaml", &checked.collect::<Vec<_>>());
     // It connects to nothing: no secret, no identity, nothing of the user's.
     let text = serde_json::to_string(pod).unwrap();
     for absent in ["secret-0", "aws-keys", "serviceAccountToken", "cloud-identity", "/data", "AWS_ENDPOINT_URL"] {
@@ -124,10 +136,31 @@ fn a_check_pod() {
 }
 
 #[test]
+fn workers_get_no_tests() {
+    let job = |decision: &Decision| built_job(&build(&everything(), decision, TWO, None));
+    for decision in [Decision::Start, Decision::Follow, Decision::Switch(CheckOutcome::default())] {
+        assert!(!job(&decision).1.contains("errors go to the index"), "{decision:?}");
+    }
+    for decision in [Decision::Check, Decision::Refuse(CheckOutcome::default())] {
+        assert!(job(&decision).1.contains("errors go to the index"), "{decision:?}");
+    }
+    // Each content has its own name: what is mounted never changes.
+    assert_ne!(job(&Decision::Check).0, job(&Decision::Follow).0);
+    let plain = |decision: &Decision| built_job(&build(&validated(|_| {}), decision, TWO, None));
+    assert_eq!(plain(&Decision::Check), plain(&Decision::Follow));
+}
+
+/// Name and text of the Job.
+fn built_job(built: &Built) -> (String, String) {
+    let job = built.config_map.clone().unwrap();
+    (job.metadata.name.unwrap(), job.data.unwrap().remove("job.json").unwrap())
+}
+
+#[test]
 fn every_object_is_ours_and_every_pod_is_hardened() {
     let mut pods = 0;
     for (validated, decision) in [(validated(|_| {}), Decision::Start), (everything(), Decision::Follow), (everything(), Decision::Check)] {
-        for object in objects(&build(&validated, &decision, TWO)) {
+        for object in objects(&build(&validated, &decision, TWO, None)) {
             let meta = &object["metadata"];
             assert_eq!(meta["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555", "{object}");
             assert_eq!(meta["ownerReferences"][0]["controller"], true);
@@ -145,7 +178,7 @@ fn every_object_is_ours_and_every_pod_is_hardened() {
 
 #[test]
 fn secrets_are_mounted_never_read_and_never_required() {
-    let built = build(&validated(|_| {}), &Decision::Start, TWO);
+    let built = build(&validated(|_| {}), &Decision::Start, TWO, None);
     let Workload::Deployment(deployment) = built.workload else { panic!() };
     let pod = deployment.spec.unwrap().template.spec.unwrap();
     let secrets: Vec<_> = pod.volumes.iter().flatten().filter_map(|volume| volume.secret.as_ref()).collect();
@@ -157,7 +190,7 @@ fn secrets_are_mounted_never_read_and_never_required() {
 
 #[test]
 fn the_users_variables_come_last_and_no_name_twice() {
-    let built = build(&everything(), &Decision::Follow, TWO);
+    let built = build(&everything(), &Decision::Follow, TWO, Some(&state()));
     let Workload::Deployment(deployment) = built.workload else { panic!() };
     let env = deployment.spec.unwrap().template.spec.unwrap().containers[0].env.clone().unwrap();
     let names: Vec<_> = env.iter().map(|variable| variable.name.as_str()).collect();
@@ -174,11 +207,11 @@ fn what_must_not_touch_the_running_revision_builds_no_deployment() {
         Decision::CheckFailed { message: String::new(), again: true },
         Decision::Refuse(outcome()),
     ] {
-        assert!(matches!(build(&validated, &decision, TWO).workload, Workload::Scale), "{decision:?}");
+        assert!(matches!(build(&validated, &decision, TWO, None).workload, Workload::Scale), "{decision:?}");
     }
-    assert!(matches!(build(&validated, &Decision::Check, TWO).workload, Workload::Check(_)));
+    assert!(matches!(build(&validated, &Decision::Check, TWO, Some(&state())).workload, Workload::Check(_)));
     for decision in [Decision::Start, Decision::Follow, Decision::Switch(outcome())] {
-        assert!(matches!(build(&validated, &decision, TWO).workload, Workload::Deployment(_)), "{decision:?}");
+        assert!(matches!(build(&validated, &decision, TWO, None).workload, Workload::Deployment(_)), "{decision:?}");
     }
 }
 
@@ -188,7 +221,7 @@ fn a_pipeline_that_cannot_be_resolved_still_has_its_policies() {
     missing.spec.inputs[0].source_ref.name = "gone".into();
     missing.spec.desired_state = DesiredState::Running;
     let owner = Owner::of(&missing).unwrap();
-    let built = build(&validate(&missing, owner, &references(), &settings()), &Decision::Hold, TWO);
+    let built = build(&validate(&missing, owner, &references(), &settings()), &Decision::Hold, TWO, None);
     assert!(built.config_map.is_none() && built.service_account.is_some());
     assert!(matches!(built.workload, Workload::Scale));
 }
@@ -249,7 +282,7 @@ mod arbitrary {
                 workload["resources"] = json!({"limits": {"cpu": cpu.to_string(), "memory": "1Gi"}});
             }
             let validated = validated(|pipeline| pipeline.spec.workload = Some(serde_json::from_value(workload).unwrap()));
-            for object in objects(&build(&validated, &Decision::Start, TWO)) {
+            for object in objects(&build(&validated, &Decision::Start, TWO, None)) {
                 let Some(pod) = pod_spec(&object) else { continue };
                 assert_hardened(pod);
                 let template = &object["spec"]["template"]["metadata"];

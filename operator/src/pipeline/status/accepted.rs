@@ -5,7 +5,7 @@ use millrace_crds::report::{CheckOutcome, PlanReport, Problem};
 
 use super::super::rollout::Decision;
 use super::super::validate::Target;
-use super::{Observed, again, words};
+use super::{Observed, words};
 
 /// The condition.
 pub(super) fn finding(observed: &Observed<'_>) -> Finding {
@@ -17,9 +17,14 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
         Target::Ready(ready) => ready,
     };
     match observed.decision {
-        Decision::Refuse(outcome) => refused(&outcome.problems),
+        Decision::Refuse(outcome) if !outcome.problems.is_empty() => refused(&outcome.problems),
+        // A test failed, or state would be lost: other conditions say so.
+        Decision::Refuse(outcome) => planned(outcome.plan.as_ref()),
         Decision::Switch(outcome) => planned(outcome.plan.as_ref()),
         Decision::CheckFailed { message, .. } => unknown(PipelineReason::CheckFailed, message),
+        Decision::Check | Decision::AwaitCheck { waits_for: None } if observed.running.is_none() => {
+            unknown(PipelineReason::Checking, "a pod checks it and runs its tests before it starts")
+        }
         Decision::Check | Decision::AwaitCheck { waits_for: None } => {
             unknown(PipelineReason::Checking, "a pod checks the new revision; what runs stays")
         }
@@ -42,13 +47,8 @@ fn by_workers(observed: &Observed<'_>, revision: &str) -> Finding {
     }
 }
 
-/// What was found of the revision that was wanted before still holds if it is wanted now.
 fn as_before(observed: &Observed<'_>) -> Option<Finding> {
-    let before = observed.previous()?.revision.as_ref()?.target.as_deref()?;
-    let same = observed.target().is_none_or(|target| target == before);
-    let condition = observed.previous_condition(PipelineCondition::Accepted).filter(|_| same)?;
-    let spoke_of_this = observed.target().is_some() || condition.observed_generation == observed.pipeline.metadata.generation;
-    again(condition, PipelineCondition::Accepted.as_str()).filter(|_| spoke_of_this)
+    observed.as_before(PipelineCondition::Accepted)
 }
 
 /// What workers found when they planned.

@@ -5,6 +5,8 @@ mod flow;
 mod numbers;
 mod ready;
 mod references;
+mod state;
+mod tested;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,7 +21,7 @@ use millrace_crds::pipeline::RevisionStatus;
 use millrace_crds::{Pipeline, PipelineStatus};
 
 use super::dereference::Unwell;
-use super::rollout::{Decision, Version, Workers};
+use super::rollout::{Consent, Decision, Version, Workers};
 use super::validate::Validated;
 use crate::apply;
 use crate::names;
@@ -52,6 +54,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) decision: &'a Decision,
     /// How many workers there are to be.
     pub(crate) workers: Workers,
+    /// What the user says about state that would be lost.
+    pub(crate) consent: &'a Consent,
     /// What the Deployment runs.
     pub(crate) running: Option<&'a Version>,
     /// Deployment and pods.
@@ -93,6 +97,15 @@ impl Stopped {
 impl Observed<'_> {
     fn previous(&self) -> Option<&PipelineStatus> {
         self.pipeline.status.as_ref()
+    }
+
+    /// What was found of the revision that was wanted before still holds if it is wanted now.
+    fn as_before(&self, type_: PipelineCondition) -> Option<Finding> {
+        let before = self.previous()?.revision.as_ref()?.target.as_deref()?;
+        let same = self.target().is_none_or(|target| target == before);
+        let condition = self.previous_condition(type_).filter(|_| same)?;
+        let spoke_of_this = self.target().is_some() || condition.observed_generation == self.pipeline.metadata.generation;
+        again(condition, type_.as_str()).filter(|_| spoke_of_this)
     }
 
     fn previous_condition(&self, type_: PipelineCondition) -> Option<&Condition> {
@@ -147,6 +160,8 @@ pub(crate) fn derive(observed: &Observed<'_>) -> (PipelineStatus, Duration) {
     let references = references::judge(observed);
     let aspects = [
         accepted::finding(observed),
+        tested::finding(observed),
+        state::finding(observed),
         references::sources(observed, &references),
         references::sinks(observed, &references),
         references::secrets(observed, &references),
@@ -171,6 +186,7 @@ pub(crate) fn derive(observed: &Observed<'_>) -> (PipelineStatus, Duration) {
         ready_replicas: observed.workload.ready,
         selector: Some(names::selector_text(&names::worker_selector(&observed.validated.owner.key.name))),
         revision: Some(revision(observed)),
+        tests: tested::status(observed),
         ..numbers::numbers(observed, &references)
     };
     (status, again)

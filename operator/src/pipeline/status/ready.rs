@@ -22,8 +22,10 @@ fn is(aspects: &[Finding], type_: PipelineCondition, status: Status) -> Option<&
 }
 
 /// What makes a Pipeline not ready, the cause before its consequences.
-const CAUSES: [PipelineCondition; 7] = [
+const CAUSES: [PipelineCondition; 9] = [
     PipelineCondition::Accepted,
+    PipelineCondition::TestsPassed,
+    PipelineCondition::StateCompatible,
     PipelineCondition::SecretsResolved,
     PipelineCondition::SourcesReady,
     PipelineCondition::SinksReady,
@@ -31,6 +33,9 @@ const CAUSES: [PipelineCondition; 7] = [
     PipelineCondition::WorkloadAvailable,
     PipelineCondition::DataFlowing,
 ];
+
+/// What makes the operator refuse a revision.
+const REFUSALS: [PipelineCondition; 3] = [PipelineCondition::Accepted, PipelineCondition::TestsPassed, PipelineCondition::StateCompatible];
 
 fn ready(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
     let of = |status: Status, reason: &'static str, message: String| Finding {
@@ -74,6 +79,9 @@ fn summary(cause: &Finding, aspects: &[Finding], observed: &Observed<'_>) -> &'s
     if cause.type_ == PipelineCondition::SinksReady.as_str() && cause.reason == PipelineReason::Unreachable.as_str() && sink_stalled {
         return PipelineReason::SinkStalled.as_str();
     }
+    if cause.type_ == PipelineCondition::StateCompatible.as_str() {
+        return PipelineReason::StateIncompatible.as_str();
+    }
     if cause.reason == PipelineReason::Unavailable.as_str() {
         let on_its_way = !observed.workload.rolled_out || observed.workload.ready < observed.workload.replicas;
         return if on_its_way { PipelineReason::Progressing.as_str() } else { PipelineReason::Degraded.as_str() };
@@ -84,7 +92,7 @@ fn summary(cause: &Finding, aspects: &[Finding], observed: &Observed<'_>) -> &'s
 /// If the spec is refused while another revision runs, users want to know that it does.
 fn with_running(observed: &Observed<'_>, cause: &Finding) -> String {
     match observed.running {
-        Some(running) if cause.type_ == PipelineCondition::Accepted.as_str() && observed.target() != Some(&running.revision) => {
+        Some(running) if REFUSALS.iter().any(|type_| type_.as_str() == cause.type_) && observed.target() != Some(&running.revision) => {
             format!("{}; revision {} stays as it is", cause.message, running.revision)
         }
         _ => cause.message.clone(),
@@ -142,11 +150,11 @@ fn stalled(observed: &Observed<'_>, aspects: &[Finding]) -> Finding {
         PipelineReason::PoisonRecord,
         PipelineReason::Corrupt,
     ];
-    let accepted = is(aspects, PipelineCondition::Accepted, Status::False);
+    let refused = REFUSALS.iter().find_map(|type_| is(aspects, *type_, Status::False));
     let other =
         aspects.iter().find(|finding| finding.status == Status::False && for_good.iter().any(|reason| reason.as_str() == finding.reason));
-    match accepted.or(other) {
-        Some(cause) => of(true, cause.reason, cause.message.clone()),
+    match refused.or(other) {
+        Some(cause) => of(true, summary(cause, aspects, observed), cause.message.clone()),
         None => of(false, PipelineReason::UpToDate.as_str(), "no human is needed".to_owned()),
     }
 }

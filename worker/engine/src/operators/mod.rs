@@ -12,6 +12,7 @@
 //! **A row that an expression cannot evaluate** (a cast that fails, a division by zero) does not stop the batch: it is [rejected](RejectedRow) and
 //! the other rows go on. What becomes of a row never depends on the rows around it, so the same rows in other batches give the same results.
 
+mod aggregate;
 mod alignment;
 mod counters;
 mod evaluate;
@@ -21,6 +22,8 @@ mod payload;
 mod project;
 mod state;
 mod union;
+mod window;
+mod windows;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -31,14 +34,18 @@ use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
 
+pub(crate) use aggregate::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
+pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
+pub(crate) use window::{WindowBlueprint, WindowColumn};
+pub(crate) use windows::Windows;
 
 /// What flows between operators, and out of the [`Executor`].
 #[derive(Clone, Debug)]
@@ -119,8 +126,8 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn state_signature(&self) -> Option<String> {
         None
     }
-    /// Builds the operator for one lane in which only `ports` are fed.
-    fn operator(&self, ports: &[usize]) -> Box<dyn Operator>;
+    /// Builds the operator for one lane in which only `ports` are fed. `id` is its id (step, kind, ordinal): the origin of rows that it makes.
+    fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator>;
 }
 
 /// Why the operators cannot go on. What is wrong with single rows is no such error, see [`RejectedRow`].

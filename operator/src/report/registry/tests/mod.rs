@@ -21,8 +21,13 @@ pub(in crate::report) fn report(worker: &str, sequence: u64) -> Report {
 }
 
 pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Distribution) -> Report {
-    let plan =
-        PlanReport { hash: "h".into(), operators: 3, inputs: vec![InputPlan { input: "logs".into(), distribution }], outputs: Vec::new() };
+    let plan = PlanReport {
+        hash: "h".into(),
+        operators: 3,
+        inputs: vec![InputPlan { input: "logs".into(), distribution }],
+        outputs: Vec::new(),
+        state: None,
+    };
     Report {
         version: REPORT_VERSION,
         namespace: "ns".into(),
@@ -32,7 +37,7 @@ pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Di
         revision: "r".into(),
         sequence,
         phase: WorkerPhase::Running,
-        check: CheckOutcome { revision: "r".into(), problems: Vec::new(), plan: Some(plan) },
+        check: CheckOutcome { revision: "r".into(), plan: Some(plan), ..CheckOutcome::default() },
         splits: Vec::new(),
         tasks: Vec::new(),
         troubles: Vec::new(),
@@ -55,6 +60,8 @@ pub(in crate::report) fn task(split: &str, phase: TaskPhase) -> TaskReport {
         lag_records: None,
         lag_seconds: None,
         idle: false,
+        watermark_millis: None,
+        state_bytes: None,
         troubles: Vec::new(),
     }
 }

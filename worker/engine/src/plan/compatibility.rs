@@ -1,0 +1,149 @@
+//! What becomes of state when one plan replaces another: operator by operator, from the signatures alone. It reads no state and decides nothing about what is allowed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// What the state of each stateful operator is made of, by operator id; see [`Plan::state_signatures`](super::Plan::state_signatures).
+pub type Signatures = BTreeMap<Arc<str>, String>;
+
+/// What becomes of the state of each operator of either plan, by operator id.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StateDiff {
+    /// In the order of the ids.
+    pub operators: BTreeMap<Arc<str>, StateFate>,
+    /// Whether not even the positions of the inputs can be taken over: one of the plans keeps state and the other none. With state there is one task for all
+    /// splits, without there is one for each, and neither can go on from the epochs of the other.
+    pub positions_lost: bool,
+}
+
+/// What becomes of the state of one operator.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StateFate {
+    /// It is taken over.
+    Kept {
+        /// What it is made of.
+        signature: String,
+    },
+    /// There was none: the operator starts with nothing.
+    Started {
+        /// What it will be made of.
+        signature: String,
+    },
+    /// It is lost: the new plan has no such operator, or one that keeps no state.
+    Removed {
+        /// What it was made of.
+        signature: String,
+    },
+    /// It is lost: the operator keeps other state in the new plan.
+    Changed {
+        /// What it was made of.
+        old: String,
+        /// What it will be made of.
+        new: String,
+    },
+}
+
+impl StateFate {
+    /// Why the state is lost, as the reason of a condition; `None` if it is not.
+    #[must_use]
+    pub fn lost(&self) -> Option<&'static str> {
+        match self {
+            Self::Kept { .. } | Self::Started { .. } => None,
+            Self::Removed { .. } => Some("OperatorRemoved"),
+            Self::Changed { .. } => Some("KeyChanged"),
+        }
+    }
+}
+
+impl StateDiff {
+    /// Operators that lose their state, and why.
+    pub fn lost(&self) -> impl Iterator<Item = (&Arc<str>, &'static str)> {
+        self.operators.iter().filter_map(|(id, fate)| Some((id, fate.lost()?)))
+    }
+
+    /// Whether nothing is lost.
+    #[must_use]
+    pub fn is_compatible(&self) -> bool {
+        !self.positions_lost && self.lost().next().is_none()
+    }
+}
+
+/// Compares what is there with what the new plan can take over: state is taken over by the operator of the same id, if its signature is the same.
+#[must_use]
+pub fn compare(old: &Signatures, new: &Signatures) -> StateDiff {
+    let fate = |id: &Arc<str>| match (old.get(id).cloned(), new.get(id).cloned()) {
+        (Some(old), Some(new)) if old == new => Some(StateFate::Kept { signature: new }),
+        (Some(old), Some(new)) => Some(StateFate::Changed { old, new }),
+        (Some(signature), None) => Some(StateFate::Removed { signature }),
+        (None, Some(signature)) => Some(StateFate::Started { signature }),
+        (None, None) => None,
+    };
+    let operators = old.keys().chain(new.keys()).filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
+    StateDiff { operators, positions_lost: old.is_empty() != new.is_empty() }
+}
+
+/// 16 hex digits for each signature: enough to see whether two are equal.
+#[must_use]
+pub fn digests(signatures: &Signatures) -> BTreeMap<String, String> {
+    let digest = |signature: &str| Sha256::digest(signature).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+    signatures.iter().map(|(id, signature)| (id.to_string(), digest(signature))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signatures(pairs: &[(&str, &str)]) -> Signatures {
+        pairs.iter().map(|(id, signature)| (Arc::from(*id), (*signature).to_owned())).collect()
+    }
+
+    #[test]
+    fn each_operator_has_one_fate() {
+        let old = signatures(&[("a/aggregate/0", "k BIGINT"), ("b/aggregate/0", "k BIGINT"), ("c/join/0", "x")]);
+        let new = signatures(&[("a/aggregate/0", "k BIGINT"), ("b/aggregate/0", "k VARCHAR"), ("d/join/0", "x")]);
+        let diff = compare(&old, &new);
+        let fates: Vec<_> = diff.operators.iter().map(|(id, fate)| (&**id, fate.clone())).collect();
+        assert_eq!(
+            fates,
+            [
+                ("a/aggregate/0", StateFate::Kept { signature: "k BIGINT".into() }),
+                ("b/aggregate/0", StateFate::Changed { old: "k BIGINT".into(), new: "k VARCHAR".into() }),
+                ("c/join/0", StateFate::Removed { signature: "x".into() }),
+                ("d/join/0", StateFate::Started { signature: "x".into() }),
+            ]
+        );
+        let lost: Vec<_> = diff.lost().map(|(id, why)| (&**id, why)).collect();
+        assert_eq!(lost, [("b/aggregate/0", "KeyChanged"), ("c/join/0", "OperatorRemoved")]);
+        assert!(!diff.is_compatible());
+    }
+
+    #[test]
+    fn what_only_starts_loses_nothing() {
+        let some = signatures(&[("a/aggregate/0", "k")]);
+        let more = signatures(&[("a/aggregate/0", "k"), ("b/aggregate/0", "k")]);
+        assert!(compare(&some, &more).is_compatible());
+        assert!(compare(&some, &some).is_compatible());
+        assert!(!compare(&more, &some).is_compatible());
+        assert_eq!(compare(&Signatures::new(), &Signatures::new()), StateDiff::default());
+    }
+
+    #[test]
+    fn with_the_first_state_and_the_last_positions_are_lost() {
+        let (none, some) = (Signatures::new(), signatures(&[("a/aggregate/0", "k")]));
+        for (old, new) in [(&none, &some), (&some, &none)] {
+            let diff = compare(old, new);
+            assert!(diff.positions_lost && !diff.is_compatible());
+        }
+        assert!(!compare(&some, &some).positions_lost);
+    }
+
+    #[test]
+    fn digests_are_equal_when_signatures_are() {
+        let digests = digests(&signatures(&[("a", "k"), ("b", "k"), ("c", "l")]));
+        assert_eq!(digests["a"], digests["b"]);
+        assert_ne!(digests["a"], digests["c"]);
+        assert_eq!(digests["a"].len(), 16);
+    }
+}

@@ -1,0 +1,151 @@
+//! Tests of tests: what passes, what fails, and what is said then. What SQL means is tested in the engine.
+
+use std::path::PathBuf;
+
+use millrace_crds::job::Job;
+use serde_json::{Value, json};
+
+use super::command::text;
+use super::{Outcome, report, run_all};
+use crate::assemble::assemble;
+
+/// Runs one test of a Pipeline that reads orders.
+fn outcome(sql: &str, given: Value, expect: Value) -> Outcome {
+    let columns = json!([
+        {"name": "id", "type": "BigInt", "presence": "Required"},
+        {"name": "at", "type": "Timestamp"},
+        {"name": "country", "type": "Varchar"},
+        {"name": "amount", "type": "Decimal", "precision": 38, "scale": 2},
+    ]);
+    let job: Job = serde_json::from_value(json!({
+        "version": 1,
+        "pipeline": {"namespace": "default", "name": "p", "uid": "u"},
+        "inputs": [{"name": "orders", "sourceName": "orders", "source": {
+            "files": {"path": "/nowhere"}, "format": {"csv": {}}, "schema": {"columns": columns}, "eventTime": {"column": "at"},
+        }}],
+        "steps": [{"name": "step", "sql": sql}],
+        "outputs": [{"name": "out", "from": "step", "sink": "out"}],
+        "sinks": {"out": {"stdout": {}}},
+        "state": {"location": "file:///nowhere"},
+        "checkpoint": {}, "errorPolicy": {}, "limits": {},
+        "tests": [{"name": "a test", "given": given, "expect": expect}],
+    }))
+    .unwrap();
+    let assembled = assemble(job, PathBuf::new()).unwrap();
+    run_all(&assembled).remove(0)
+}
+
+/// One line of text for what is wrong, or nothing.
+fn said(sql: &str, given: Value, expect: Value) -> String {
+    outcome(sql, given, expect).failures.join("\n")
+}
+
+const SHAPED: &str = "SELECT id, upper(country) AS country, amount, at FROM orders WHERE amount > 10";
+
+#[test]
+fn the_examples_pass() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut tests = 0;
+    for folder in std::fs::read_dir(examples).unwrap() {
+        let (jobs, _) = crate::local::resolve(&[folder.unwrap().path()], &std::env::temp_dir()).unwrap();
+        for (_, job) in jobs {
+            for outcome in run_all(&assemble(job, PathBuf::new()).unwrap()) {
+                assert_eq!(outcome.failures, Vec::<String>::new(), "{}", outcome.name);
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests > 0);
+}
+
+#[test]
+fn a_test_that_passes() {
+    let given = json!([
+        {"input": "orders", "rows": [{"id": 1, "country": "de", "amount": "12345678901234567890123.10", "at": "2026-01-01T00:00:00Z"}]},
+        {"input": "orders", "rows": [{"id": 2, "amount": 11}, {"id": 3, "amount": 9.5}], "advanceTo": "2026-01-02T00:00:00Z"},
+    ]);
+    let rows = json!([
+        {"id": 1, "country": "DE", "amount": "12345678901234567890123.1", "at": "2026-01-01T00:00:00Z"},
+        {"id": 2, "amount": 11.0, "country": null},
+    ]);
+    assert_eq!(said(SHAPED, given, json!([{"output": "out", "rows": rows}])), "");
+}
+
+#[test]
+fn what_differs_is_said() {
+    let given = json!([{"input": "orders", "rows": [{"id": 1, "country": "de", "amount": 12}, {"id": 2, "country": "fr", "amount": 13}, {"id": 3, "amount": 14}]}]);
+    let rows = json!([{"id": 1, "country": "de", "amount": 12}, {"id": 2, "country": "FR", "amount": 13}]);
+    let outcome = outcome(SHAPED, given, json!([{"output": "out", "rows": rows}]));
+    assert_eq!(
+        text("default/p", &[outcome.clone()]),
+        r#"pipeline default/p
+  FAILED  a test
+    output out: 1 missing (-), 2 unexpected (+), 1 as expected
+        - {"id":1,"country":"de","amount":12}
+        + {"id":1,"country":"DE","amount":12.00}
+            country: expected "de", got "DE"
+        + {"id":3,"amount":14.00}"#
+    );
+    let report = report(&[outcome, Outcome { name: "other".into(), failures: Vec::new() }]).unwrap();
+    assert_eq!((report.passed, report.failed), (1, 1));
+    assert!(report.first_failure.unwrap().starts_with("a test: output out: 1 missing"));
+}
+
+#[test]
+fn order_counts_unless_it_does_not() {
+    let given = || json!([{"input": "orders", "rows": [{"id": 1, "amount": 12}, {"id": 2, "amount": 13}]}]);
+    let rows = json!([{"id": 2, "amount": 13}, {"id": 1, "amount": 12}]);
+    let in_order = said(SHAPED, given(), json!([{"output": "out", "rows": rows}]));
+    assert!(in_order.contains("another order") && in_order.contains("- {\"id\":2"), "{in_order}");
+    assert_eq!(said(SHAPED, given(), json!([{"output": "out", "rows": rows, "order": "Any"}])), "");
+}
+
+#[test]
+fn no_rows_are_expected_unless_some_are() {
+    let given = json!([{"input": "orders", "rows": [{"id": 1, "amount": 12}]}]);
+    assert!(said(SHAPED, given.clone(), json!([{"output": "out"}])).contains("0 missing (-), 1 unexpected (+)"));
+    // The same row twice is not there once.
+    let twice = json!([{"id": 1, "amount": 12}, {"id": 1, "amount": 12}]);
+    assert!(said(SHAPED, given, json!([{"output": "out", "rows": twice}])).contains("1 missing (-), 0 unexpected (+), 1 as expected"));
+}
+
+#[test]
+fn a_changelog_shows_every_change() {
+    let given = json!([{"input": "orders", "rows": [{"id": 1, "amount": 12}]}]);
+    let expect = |op: &str| json!([{"output": "out", "form": "Changelog", "rows": [{"_op": op, "id": 1, "amount": 12}]}]);
+    assert_eq!(said(SHAPED, given.clone(), expect("+I")), "");
+    assert!(said(SHAPED, given, expect("-D")).contains("_op: expected \"-D\", got \"+I\""));
+}
+
+#[test]
+fn rejected_rows_are_counted() {
+    let sql = "SELECT id, 10 / id AS tenth FROM orders";
+    let given = || json!([{"input": "orders", "rows": [{"id": 0}, {"id": 5}]}]);
+    let rows = json!([{"id": 5, "tenth": 2}]);
+    let surprised = said(sql, given(), json!([{"output": "out", "rows": rows}]));
+    assert!(surprised.contains("1 rows are rejected, 0 expected\n    row 1 of orders: operator"), "{surprised}");
+    assert_eq!(said(sql, given(), json!([{"output": "out", "rows": rows, "rejected": 1}])), "");
+}
+
+#[test]
+fn tests_that_cannot_be_run_say_why() {
+    let expect = || json!([{"output": "out"}]);
+    let cases = [
+        (json!([{"input": "orders", "rows": [{"id": 1}, {"id": "x"}]}]), "given[0]: row 2 cannot be decoded, as in a Source: "),
+        (
+            json!([{"input": "orders", "rows": [{"amount": 1}]}]),
+            "given[0]: row 1 cannot be decoded, as in a Source: column \"id\" is required",
+        ),
+        (
+            json!([{"input": "orders", "rows": [{"id": 1, "amout": 1}]}]),
+            "given[0]: row 1: \"amout\" is no column of the Source: there are id, at",
+        ),
+        (json!([{"advanceTo": "2026-02-30T00:00:00Z"}]), "given[0]: advanceTo \"2026-02-30T00:00:00Z\" is no time"),
+    ];
+    for (given, message) in cases {
+        let said = said(SHAPED, given, expect());
+        assert!(said.starts_with(message), "{said}");
+    }
+    let unknown = said(SHAPED, json!([{"input": "orders", "rows": [{"id": 1}]}]), json!([{"output": "out", "rows": [{"idd": 1}]}]));
+    assert_eq!(unknown, "output out: row 1 expects \"idd\", which is no column of it: there are id, country, amount, at");
+}
