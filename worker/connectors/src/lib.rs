@@ -10,6 +10,7 @@ pub mod files;
 pub mod formats;
 pub mod kafka;
 mod keys;
+mod local_store;
 mod objects;
 pub mod opensearch;
 pub mod registry;

@@ -8,7 +8,6 @@ use millrace_crds::connectors::aws::AwsAccess;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::ConnectorError;
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
@@ -16,6 +15,7 @@ use super::config::{ANY_REGION, configured_endpoint, sdk_config};
 use super::errors::store_error;
 use super::identity::StoreIdentity;
 use crate::context::Context;
+use crate::local_store::LocalStore;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(60);
@@ -119,7 +119,7 @@ pub async fn open_store(
     Ok((Arc::new(store), base))
 }
 
-async fn local(directory: PathBuf) -> Result<LocalFileSystem, ConnectorError> {
+async fn local(directory: PathBuf) -> Result<LocalStore, ConnectorError> {
     let shown = directory.display().to_string();
     if !directory.is_absolute() {
         let message = format!("state location file://{shown} is not absolute; use file:///directory");
@@ -133,7 +133,7 @@ async fn local(directory: PathBuf) -> Result<LocalFileSystem, ConnectorError> {
         ConnectorError::new(reason, format!("cannot make the state directory {shown}: {error}")).caused_by(error)
     };
     tokio::fs::create_dir_all(&directory).await.map_err(failed)?;
-    LocalFileSystem::new_with_prefix(&directory).map_err(|error| store_error(&format!("open {shown}"), error))
+    LocalStore::new(directory).map_err(|error| store_error(&format!("open {shown}"), error))
 }
 
 #[cfg(test)]
