@@ -30,7 +30,8 @@ async fn undisturbed() -> (Vec<String>, Vec<String>) {
 async fn windows_are_counted_once_wherever_one_crash_comes() {
     let (steps, expected) = undisturbed().await;
     let kinds: BTreeSet<&str> = steps.iter().map(String::as_str).collect();
-    for named in ["store: put state: before", "store: put state: after", "store: put record: after", "sink: commit: after", "source: read"] {
+    for named in ["store: put state: before", "store: put state: after", "store: put record: after", "sink: commit: after", "source: read"]
+    {
         assert!(kinds.contains(named), "no step is {named:?}: {kinds:?}");
     }
     let mut restored = 0;
@@ -133,7 +134,8 @@ async fn a_plan_that_cannot_restore_the_state_is_refused_and_the_one_before_goes
     let scene = half_way().await;
     let epochs = scene.epochs().len();
     let other_function = COUNT.replace("count(*)", "max(k)");
-    for (name, sql, said) in [("counts", other_function.as_str(), "the plan now has"), ("renamed", COUNT, "the plan has no such operator")] {
+    for (name, sql, said) in [("counts", other_function.as_str(), "the plan now has"), ("renamed", COUNT, "the plan has no such operator")]
+    {
         *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: name.to_owned(), sql: sql.to_owned() };
         let running = scene.start(Fate::Live);
         let trouble = running.trouble().await;
@@ -148,6 +150,21 @@ async fn a_plan_that_cannot_restore_the_state_is_refused_and_the_one_before_goes
     *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: "counts".to_owned(), sql: COUNT.to_owned() };
     assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
     assert_eq!(scene.results.rows(), counted(&rows()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_does_not_fit_is_dropped_where_that_is_allowed() {
+    let scene = Scene { may_drop_state: true, ..half_way().await };
+    let before = scene.results.rows();
+    *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: "renamed".to_owned(), sql: COUNT.to_owned() };
+    assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
+    // Positions are kept: what was counted is not counted again, and windows that begin later are complete.
+    let (after, complete) = (scene.results.rows(), counted(&rows()));
+    assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
+    assert_eq!(after.last(), complete.last());
+    assert_ne!(after, complete, "what the open windows had counted is lost");
+    let kept: Vec<_> = scene.epochs().last().unwrap().operators.keys().cloned().collect();
+    assert_eq!(kept, Vec::<String>::new(), "nothing is left of the dropped state");
 }
 
 #[tokio::test(start_paused = true)]

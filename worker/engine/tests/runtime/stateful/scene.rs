@@ -44,6 +44,7 @@ pub(super) struct Scene {
     pub(super) step: Mutex<Step>,
     pub(super) task: Mutex<TaskRef>,
     pub(super) state_bytes: usize,
+    pub(super) may_drop_state: bool,
     clock: Arc<TestClock>,
     nonces: Arc<AtomicU64>,
 }
@@ -72,6 +73,7 @@ impl Scene {
             step: Mutex::new(Step { name: "counts".to_owned(), sql: COUNT.to_owned() }),
             task: Mutex::new(TaskRef::whole()),
             state_bytes: 1 << 20,
+            may_drop_state: false,
             clock: Arc::new(TestClock(Instant::now())),
             nonces: Arc::default(),
         }
@@ -97,9 +99,8 @@ impl Scene {
         let observed = Arc::new(Observed::default());
         let (control, receiver) = watch::channel(Control::Run);
         let nonces = Arc::clone(&self.nonces);
-        let task = supervise(self.config(&process), Arc::clone(&observed), receiver, move || {
-            u128::from(nonces.fetch_add(1, Ordering::Relaxed))
-        });
+        let task =
+            supervise(self.config(&process), Arc::clone(&observed), receiver, move || u128::from(nonces.fetch_add(1, Ordering::Relaxed)));
         let dying = Arc::clone(&process);
         let handle = tokio::spawn(async move {
             tokio::select! {
@@ -145,6 +146,7 @@ impl Scene {
             retained: 2,
             in_flight_bytes: 1 << 20,
             state_bytes: self.state_bytes,
+            may_drop_state: self.may_drop_state,
             idle_timeout: IDLE,
             drain_budget: DRAIN_BUDGET,
         }
@@ -187,7 +189,9 @@ pub(super) fn counted(rows: &[Vec<Row>]) -> Vec<String> {
 impl Running {
     pub(super) async fn outcome(mut self) -> Outcome {
         let ended = tokio::time::timeout(Duration::from_mins(40), &mut self.handle).await;
-        ended.unwrap_or_else(|_| panic!("no end; the last steps: {:?}", self.process.steps().split_off(self.process.steps().len() - 9))).unwrap()
+        ended
+            .unwrap_or_else(|_| panic!("no end; the last steps: {:?}", self.process.steps().split_off(self.process.steps().len() - 9)))
+            .unwrap()
     }
 
     pub(super) async fn end(self) -> TaskEnd {
