@@ -45,7 +45,7 @@ pub(crate) struct AssembledInput {
     pub(crate) source_name: String,
     pub(crate) source: Arc<dyn Source>,
     event_time: Option<String>,
-    max_delay: Duration,
+    pub(crate) max_delay: Duration,
 }
 
 /// Where checkpoints are kept, opened.
@@ -249,6 +249,7 @@ impl Assembled {
             retained: checkpoint.retained_count.unwrap_or(5),
             in_flight_bytes: self.context.limits.in_flight_bytes,
             state_bytes: self.context.limits.state_bytes,
+            may_drop_state: self.job.may_drop_state(&self.plan.hash()),
             idle_timeout: seconds(idle_timeout.unwrap_or(IDLE_TIMEOUT_SECONDS)),
             drain_budget: DRAIN_BUDGET,
         })

@@ -70,6 +70,67 @@ fn each_change_has_its_effect() {
     }
 }
 
+const STATEFUL: &str = "SELECT window_start, status, count(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, status";
+
+/// The base with a window, so that there is state, and a step that keeps none.
+fn stateful() -> String {
+    let timed = BASE.replace("{name: id, type: BigInt}", "{name: id, type: BigInt}, {name: at, type: Timestamp}");
+    let timed = timed.replace("type: Varchar}]}\n", "type: Varchar}]}\n  eventTime: {column: at}\n");
+    let sql = format!("{{name: paid, sql: \"SELECT status, n FROM counts\"}}, {{name: counts, sql: \"{STATEFUL}\"}}");
+    timed.replace("{name: paid, sql: \"SELECT id FROM orders WHERE status = 'paid'\"}", &sql)
+}
+
+/// The comparison when `from` becomes `to`, and the policy is as it is given.
+fn compared(from: &str, to: &str, policy: &str) -> Comparison {
+    let folder = tempfile::tempdir().unwrap();
+    let base = stateful() + policy;
+    assert!(base.contains(from), "{from}");
+    let (old, new) = (side(folder.path(), &base), side(folder.path(), &base.replace(from, to)));
+    Comparison::new((&old, &old.pipelines[0].0, &old.pipelines[0].1), (&new, &new.pipelines[0].0, &new.pipelines[0].1)).unwrap()
+}
+
+fn effects_of(comparison: &Comparison) -> Vec<(&str, &str)> {
+    comparison.changes.iter().map(|change| (change.path.as_str(), change.effect.as_str())).collect()
+}
+
+#[test]
+fn state_is_kept_lost_or_given_up() {
+    // Another step changes: the state stays.
+    let kept = compared("SELECT status, n FROM counts", "SELECT status, n + 1 AS n FROM counts", "");
+    assert_eq!(effects_of(&kept), [("steps[paid]", "RestoreFromCheckpoint")]);
+    assert!(kept.text().ends_with("\n  state of counts/window_aggregate/0: kept"), "{}", kept.text());
+
+    // Another function: it is lost, and refused unless it is allowed.
+    let (from, to) = ("count(*) AS n", "max(id) AS n");
+    let refused = compared(from, to, "");
+    assert_eq!(effects_of(&refused), [("steps[counts]", "Forbidden")]);
+    let text = refused.text();
+    assert!(refused.is_refused() && text.contains("state of counts/window_aggregate/0: lost (KeyChanged)\n    was "), "{text}");
+    assert!(text.contains("to allow it: spec.upgrade.statePolicy ResetState"), "{text}");
+    let reset = compared(from, to, "  upgrade: {statePolicy: ResetState}\n");
+    assert_eq!(effects_of(&reset), [("steps[counts]", "StateReset")]);
+    assert!(!reset.is_refused());
+    assert!(compared(from, to, "  upgrade: {statePolicy: Approve}\n").is_refused());
+
+    // Another name is another operator.
+    let renamed = compared("counts", "numbers", "");
+    assert!(
+        renamed.is_refused() && renamed.text().contains("state of counts/window_aggregate/0: lost (OperatorRemoved)"),
+        "{}",
+        renamed.text()
+    );
+    assert!(renamed.text().contains("state of numbers/window_aggregate/0: new, starts with none"));
+}
+
+#[test]
+fn the_first_state_cannot_be_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (side(folder.path(), BASE), side(folder.path(), &(stateful() + "  upgrade: {statePolicy: ResetState}\n")));
+    let comparison =
+        Comparison::new((&old, &old.pipelines[0].0, &old.pipelines[0].1), (&new, &new.pipelines[0].0, &new.pipelines[0].1)).unwrap();
+    assert!(comparison.is_refused() && comparison.text().contains("positions of the inputs: lost"), "{}", comparison.text());
+}
+
 #[test]
 fn what_is_said() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! The rows of one input of a test: decoded as a Source's JSON would be, with the watermark that follows from them. It reads no file and no clock.
 
-use arrow::array::{AsArray as _, UInt64Array};
+use arrow::array::{Array as _, AsArray as _, UInt64Array};
 use arrow::compute::max;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use millrace_connectors::formats::{RecordDecoder, record_decoder};
@@ -19,6 +19,8 @@ pub(super) struct Feed {
     next: u64,
     /// Position of the event time among the columns that are read.
     event_time: Option<usize>,
+    /// How much later than others a row may come, in microseconds.
+    max_delay: i64,
     /// Latest event time so far.
     latest: Option<i64>,
     /// The watermark that was sent last.
@@ -38,6 +40,7 @@ impl Feed {
             origin: Origin::new(&format!("test/{}", input.name), &*input.name),
             next: 0,
             event_time: assembled.plan.event_time(&input.name),
+            max_delay: i64::try_from(input.max_delay.as_micros()).unwrap_or(i64::MAX),
             latest: None,
             sent: i64::MIN,
         })
@@ -58,10 +61,17 @@ impl Feed {
             let row = rejected.ordinal + 1;
             return Err(format!("row {row} cannot be decoded, as in a Source: {} ({})", rejected.error, rejected.code.as_str()));
         }
-        if let Some(times) =
-            self.event_time.and_then(|column| decoded.records.column(column).as_primitive_opt::<TimestampMicrosecondType>())
-        {
-            self.latest = self.latest.max(max(times));
+        if let Some(column) = self.event_time {
+            let times = decoded.records.column(column);
+            if let Some(row) = (0..times.len()).find(|row| times.is_null(*row)) {
+                let name = decoded.records.schema().field(column).name().clone();
+                return Err(format!(
+                    "row {} has no event time (\"{name}\"): where the query needs time, such rows are bad records",
+                    row + 1
+                ));
+            }
+            let times = times.as_primitive_opt::<TimestampMicrosecondType>();
+            self.latest = self.latest.max(times.and_then(max));
         }
         let start = self.next;
         self.next += decoded.records.num_rows() as u64;
@@ -74,7 +84,7 @@ impl Feed {
 
     /// The watermark that follows from the rows, if it has moved.
     pub(super) fn watermark(&mut self) -> Option<i64> {
-        self.advance(self.latest?)
+        self.advance(self.latest?.saturating_sub(self.max_delay))
     }
 
     /// Puts the watermark to a time; `None` if it is not earlier already.

@@ -127,6 +127,36 @@ fn rejected_rows_are_counted() {
     assert_eq!(said(sql, given(), json!([{"output": "out", "rows": rows, "rejected": 1}])), "");
 }
 
+const PER_MINUTE: &str = "SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+
+#[test]
+fn windows_close_as_the_clock_says() {
+    // Without maxDelaySeconds a Source waits for ten seconds.
+    let orders = |times: &[&str]| {
+        let rows: Vec<Value> = times.iter().map(|time| json!({"id": 1, "at": format!("2026-01-01T00:{time}Z")})).collect();
+        json!({"input": "orders", "rows": rows})
+    };
+    let minute = |minute: u32, n: u32| json!({"window_start": format!("2026-01-01T00:{minute:02}:00Z"), "n": n});
+    let check =
+        |given: Value, rows: Value| assert_eq!(said(PER_MINUTE, given.clone(), json!([{"output": "out", "rows": rows}])), "", "{given}");
+    // Rows that are given together are not late for one another.
+    check(json!([orders(&["05:00", "00:00"])]), json!([minute(0, 1), minute(5, 1)]));
+    // 01:09 less ten seconds: the first minute is still open. With 01:10 it is not.
+    check(json!([orders(&["00:00", "01:09"]), orders(&["00:30"])]), json!([minute(0, 2), minute(1, 1)]));
+    check(json!([orders(&["00:00", "01:10"]), orders(&["00:30"])]), json!([minute(0, 1), minute(1, 1)]));
+    check(json!([orders(&["00:00"]), {"advanceTo": "2026-01-01T00:01:00Z"}, orders(&["00:30"])]), json!([minute(0, 1)]));
+    // The clock does not go back.
+    let back = json!([{"advanceTo": "2026-01-01T00:01:00Z"}, {"advanceTo": "2026-01-01T00:00:00Z"}, orders(&["00:30"])]);
+    check(back, json!([]));
+}
+
+#[test]
+fn a_row_without_a_time_cannot_be_given_where_time_counts() {
+    let given = json!([{"input": "orders", "rows": [{"id": 1}]}]);
+    let said = said(PER_MINUTE, given, json!([{"output": "out"}]));
+    assert!(said.starts_with("given[0]: row 1 has no event time (\"at\")"), "{said}");
+}
+
 #[test]
 fn tests_that_cannot_be_run_say_why() {
     let expect = || json!([{"output": "out"}]);

@@ -50,6 +50,8 @@ pub struct TaskConfig {
     pub in_flight_bytes: usize,
     /// Bytes of state beyond which the task fails.
     pub state_bytes: usize,
+    /// Whether state that does not fit the plan is dropped, so that its operators start with none. Else the task refuses to start.
+    pub may_drop_state: bool,
     /// A split that gives nothing for so long no longer holds the watermark back.
     pub idle_timeout: Duration,
     /// How long closing may take before it is given up without commit.

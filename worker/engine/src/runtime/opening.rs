@@ -67,7 +67,7 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let mut executor = config.plan.executor(&names);
-    restore::restore(&owner, &mut executor).await?;
+    restore::restore(config, &owner, &mut executor).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
     let budget = Budget::new(config.in_flight_bytes - ahead_of(config.in_flight_bytes));

@@ -13,20 +13,28 @@ use crate::connector::ConnectorError;
 use crate::operators::{Executor, OperatorState, Snapshot};
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
+const OR_DROP: &str = "take the change back, allow that it is dropped by spec.upgrade.statePolicy, or create a Pipeline with another name";
 
-/// Refuses a plan that cannot restore the state of the last epoch. Nothing is changed, so that the plan before can go on from it.
+/// Refuses a plan that cannot restore the state of the last epoch, unless it may be dropped. Nothing is changed, so that the plan before can go on from it.
 pub(super) fn check_state(config: &TaskConfig, last: &EpochRecord) -> Result<(), Failure> {
-    let wanted = config.plan.state_signatures();
-    for (operator, stored) in last.operators.iter().flat_map(|(operator, files)| files.iter().map(move |file| (operator, &file.signature)))
-    {
-        let what = match wanted.get(operator.as_str()) {
-            Some(wanted) if wanted == stored => continue,
-            Some(wanted) => format!("it is of `{stored}`, the plan now has `{wanted}` there"),
-            None => format!("it is of `{stored}`, and the plan has no such operator now"),
-        };
-        return Err(invalid(format!("the stored state of operator {operator} does not fit the plan: {what}; {WHAT_TO_DO}")));
+    for (operator, file) in last.operators.iter().flat_map(|(operator, files)| files.iter().map(move |file| (operator, file))) {
+        match unfit(config, operator, file) {
+            None => {}
+            Some(what) if config.may_drop_state => tracing::warn!(operator, what, "the stored state does not fit the plan; it is dropped"),
+            Some(what) => return Err(invalid(format!("the stored state of operator {operator} does not fit the plan: {what}; {OR_DROP}"))),
+        }
     }
     Ok(())
+}
+
+/// Why stored state cannot be given to the plan's operator; `None` if it can.
+fn unfit(config: &TaskConfig, operator: &str, file: &StateRef) -> Option<String> {
+    let stored = &file.signature;
+    match config.plan.state_signatures().get(operator) {
+        Some(wanted) if wanted == stored => None,
+        Some(wanted) => Some(format!("it is of `{stored}`, the plan now has `{wanted}` there")),
+        None => Some(format!("it is of `{stored}`, and the plan has no such operator now")),
+    }
 }
 
 /// Refuses to run a Pipeline that has run in tasks of the other kind: their positions are not in this task's epochs.
@@ -44,12 +52,15 @@ pub(super) async fn check_kind(config: &TaskConfig) -> Result<(), Failure> {
 }
 
 /// Reads the state of the last epoch and gives it to the operators. After the claim only: until then its files may be deleted.
-pub(super) async fn restore(owner: &Owner, executor: &mut Executor) -> Result<(), Failure> {
+pub(super) async fn restore(config: &TaskConfig, owner: &Owner, executor: &mut Executor) -> Result<(), Failure> {
     let mut snapshot = Snapshot::new();
     for (operator, files) in &owner.last().operators {
         let [file] = &files[..] else {
             return Err(invalid(format!("the state of operator {operator} has {} files, this version reads one", files.len())));
         };
+        if config.may_drop_state && unfit(config, operator, file).is_some() {
+            continue;
+        }
         snapshot.insert(operator.as_str().into(), read(owner, operator, file).await?);
     }
     if snapshot.is_empty() {

@@ -208,6 +208,7 @@ impl World {
             retained: 2,
             in_flight_bytes: self.setup.in_flight_bytes,
             state_bytes: 1 << 20,
+            may_drop_state: false,
             idle_timeout: Duration::from_secs(30),
             drain_budget: DRAIN_BUDGET,
         }

@@ -153,6 +153,21 @@ async fn a_plan_that_cannot_restore_the_state_is_refused_and_the_one_before_goes
 }
 
 #[tokio::test(start_paused = true)]
+async fn state_that_does_not_fit_is_dropped_where_that_is_allowed() {
+    let scene = Scene { may_drop_state: true, ..half_way().await };
+    let before = scene.results.rows();
+    *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: "renamed".to_owned(), sql: COUNT.to_owned() };
+    assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
+    // Positions are kept: what was counted is not counted again, and windows that begin later are complete.
+    let (after, complete) = (scene.results.rows(), counted(&rows()));
+    assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
+    assert_eq!(after.last(), complete.last());
+    assert_ne!(after, complete, "what the open windows had counted is lost");
+    let kept: Vec<_> = scene.epochs().last().unwrap().operators.keys().cloned().collect();
+    assert_eq!(kept, Vec::<String>::new(), "nothing is left of the dropped state");
+}
+
+#[tokio::test(start_paused = true)]
 async fn tasks_of_splits_and_the_task_of_all_do_not_follow_one_another() {
     let scene = half_way().await;
     *scene.task.lock().unwrap() = TaskRef { input: "events".to_owned(), split: "0".to_owned() };

@@ -44,6 +44,7 @@ pub(super) struct Scene {
     pub(super) step: Mutex<Step>,
     pub(super) task: Mutex<TaskRef>,
     pub(super) state_bytes: usize,
+    pub(super) may_drop_state: bool,
     clock: Arc<TestClock>,
     nonces: Arc<AtomicU64>,
 }
@@ -72,6 +73,7 @@ impl Scene {
             step: Mutex::new(Step { name: "counts".to_owned(), sql: COUNT.to_owned() }),
             task: Mutex::new(TaskRef::whole()),
             state_bytes: 1 << 20,
+            may_drop_state: false,
             clock: Arc::new(TestClock(Instant::now())),
             nonces: Arc::default(),
         }
@@ -144,6 +146,7 @@ impl Scene {
             retained: 2,
             in_flight_bytes: 1 << 20,
             state_bytes: self.state_bytes,
+            may_drop_state: self.may_drop_state,
             idle_timeout: IDLE,
             drain_budget: DRAIN_BUDGET,
         }
