@@ -172,7 +172,7 @@ mod tests {
         let lost = (0..8).map(|n| LostState { operator: format!("{}/{n}", "x".repeat(600)), reason: "KeyChanged".into() }).collect();
         let mut outcome = CheckOutcome {
             revision: "r".into(),
-            plan: Some(PlanReport { hash: "h".into(), operators: 200, inputs: Vec::new(), state: Some(state) }),
+            plan: Some(PlanReport { hash: "h".into(), operators: 200, inputs: Vec::new(), outputs: Vec::new(), state: Some(state) }),
             tests: Some(TestsReport { passed: 1, failed: 1, first_failure: Some("ü".repeat(1000)) }),
             state: Some(StateReport { kept: 0, started: 0, lost: 8, first_lost: lost, positions_lost: false }),
             ..CheckOutcome::default()

@@ -288,7 +288,7 @@ mod tests {
         let (old, new) = (version("old", "i"), version("new", "i"));
         let with_state = |lost: u32| {
             let first_lost = vec![LostState { operator: "a/aggregate/0".into(), reason: "KeyChanged".into() }];
-            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), state: None };
+            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state: None };
             CheckOutcome {
                 plan: Some(plan),
                 state: Some(StateReport { kept: 1, lost, first_lost, ..StateReport::default() }),
