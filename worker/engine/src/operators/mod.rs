@@ -17,6 +17,10 @@ mod counters;
 mod evaluate;
 mod executor;
 mod filter;
+#[cfg(test)]
+mod harness;
+mod join;
+mod micros;
 mod payload;
 mod project;
 mod state;
@@ -36,6 +40,7 @@ pub(crate) use evaluate::Expression;
 pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
+pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use project::ProjectBlueprint;
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
