@@ -25,6 +25,7 @@ mod payload;
 mod project;
 mod state;
 mod union;
+mod windows;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use project::ProjectBlueprint;
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
+pub(crate) use windows::Windows;
 
 /// What flows between operators, and out of the [`Executor`].
 #[derive(Clone, Debug)]
@@ -124,8 +126,8 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn state_signature(&self) -> Option<String> {
         None
     }
-    /// Builds the operator for one lane in which only `ports` are fed.
-    fn operator(&self, ports: &[usize]) -> Box<dyn Operator>;
+    /// Builds the operator for one lane in which only `ports` are fed. `id` is its id (step, kind, ordinal): the origin of rows that it makes.
+    fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator>;
 }
 
 /// Why the operators cannot go on. What is wrong with single rows is no such error, see [`RejectedRow`].
