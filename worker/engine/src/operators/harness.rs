@@ -39,6 +39,11 @@ pub(super) fn batch(origin: &str, start: usize, rows: &[(Row, RowKind)]) -> Batc
     Batch { kinds, ..Batch::new(RecordBatch::try_new(schema(), columns).unwrap(), Origin::new(origin, origin), ordinals) }
 }
 
+/// The id of the one operator.
+pub(super) fn id() -> Arc<str> {
+    Arc::from("s/operator/0")
+}
+
 /// An operator and what it has said so far.
 pub(super) struct Harness<'a> {
     blueprint: &'a dyn Blueprint,
@@ -99,7 +104,7 @@ impl Output for Said {
 
 impl<'a> Harness<'a> {
     pub(super) fn new(blueprint: &'a dyn Blueprint, ports: &[usize]) -> Self {
-        let operator = blueprint.operator(ports);
+        let operator = blueprint.operator(&id(), ports);
         Self { blueprint, ports: ports.to_vec(), operator, watermarks: BTreeMap::new(), said: Said::default() }
     }
 
@@ -118,7 +123,7 @@ impl<'a> Harness<'a> {
     pub(super) fn restore(&mut self) {
         let state = self.operator.snapshot().unwrap().unwrap();
         assert_eq!(Some(&state.signature), self.blueprint.state_signature().as_ref());
-        self.operator = self.blueprint.operator(&self.ports);
+        self.operator = self.blueprint.operator(&id(), &self.ports);
         self.operator.restore(shuffled(state)).unwrap();
         let mut replayed = Said::default();
         for (port, watermark) in &self.watermarks {

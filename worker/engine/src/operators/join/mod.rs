@@ -185,7 +185,8 @@ impl Blueprint for JoinBlueprint {
         Some(format!("join {} {lifetime} ({}) ({})", self.name(), sides[0], sides[1]))
     }
 
-    fn operator(&self, ports: &[usize]) -> Box<dyn Operator> {
-        Box::new(operator::Join::new(Arc::new(self.clone()), Origin::new("operator/join", "join"), ports))
+    fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
+        let origin = Origin::new(&format!("operator/{id}"), id.as_ref());
+        Box::new(operator::Join::new(Arc::new(self.clone()), origin, ports))
     }
 }

@@ -7,11 +7,12 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatc
 use arrow::buffer::NullBuffer;
 
 use super::changes::Changes;
-use super::side::{Comparators, Side, compact_keys};
+use super::side::{Side, compact_keys};
 use super::{JoinBlueprint, Lifetime};
 use crate::batch::{Batch, Origin};
 use crate::operators::alignment::Alignment;
 use crate::operators::evaluate::{Piece, evaluate};
+use crate::operators::revision::Comparators;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow};
 use crate::row_kind::RowKinds;
 use crate::state::{KeyTable, NO_ROW, hash_rows, mix, row_ids};

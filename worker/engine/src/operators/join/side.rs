@@ -1,15 +1,15 @@
 //! What one side of a join keeps: its rows, by key, with what is known of each. Decides nothing about what comes out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, DynComparator, Int64Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array, make_comparator};
-use arrow::compute::{SortOptions, take};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow::compute::take;
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use super::{JoinSide, Lifetime};
 use crate::operators::micros::micros;
+use crate::operators::revision::{Comparators, RevisedBy};
 use crate::operators::{ExecuteError, StateTable};
 use crate::state::{Ends, KeyTable, Lists, NO_ROW, RowStore, hash_rows, key_group};
 
@@ -31,18 +31,11 @@ pub(super) struct Side {
     pub(super) matches: Vec<u32>,
     /// Hashes of the columns that tell which row is taken back; empty for sides that are not revised.
     hashes: Vec<u64>,
-    revised_by: Option<Revised>,
+    revised_by: Option<RevisedBy>,
     lifetime: Lifetime,
     ends: Ends,
     /// With a TTL: positions below have been forgotten.
     oldest: u32,
-}
-
-/// How to find a row that is taken back.
-struct Revised {
-    columns: Vec<usize>,
-    /// Those of them that have a hash.
-    hashed: Vec<usize>,
 }
 
 impl Side {
@@ -51,10 +44,7 @@ impl Side {
             Lifetime::Interval { lower, upper, .. } if !exact => upper.saturating_sub(lower) / GRANULES,
             _ => 1,
         };
-        let revised_by = side.revised_by.as_ref().map(|columns| {
-            let has_hash = |column: &usize| hash_rows(&[arrow::array::new_empty_array(side.schema.field(*column).data_type())], 0).is_ok();
-            Revised { columns: columns.clone(), hashed: columns.iter().copied().filter(has_hash).collect() }
-        });
+        let revised_by = side.revised_by.as_ref().map(|columns| RevisedBy::new(&side.schema, columns));
         Self {
             number,
             rows: RowStore::new(&side.schema),
@@ -74,8 +64,7 @@ impl Side {
     pub(super) fn push(&mut self, columns: &[ArrayRef], times: Vec<i64>, ids: Vec<u64>, keys: usize) -> Result<u32, ArrowError> {
         let count = ids.len();
         if let Some(revised) = &self.revised_by {
-            let hashed: Vec<ArrayRef> = revised.hashed.iter().map(|column| Arc::clone(&columns[*column])).collect();
-            self.hashes.extend(hash_rows(&hashed, count)?);
+            self.hashes.extend(revised.hashes(columns, count)?);
         }
         let first = self.rows.push(columns, count)?;
         self.ids.extend(ids);
@@ -114,7 +103,7 @@ impl Side {
         let Some(revised) = &self.revised_by else { return Ok(None) };
         let hash = self.hashes[position as usize];
         for candidate in self.lists.iter_back(key) {
-            if self.hashes[candidate as usize] == hash && comparators.equal(&self.rows, &revised.columns, candidate, position)? {
+            if self.hashes[candidate as usize] == hash && comparators.equal(&self.rows, revised, candidate, position)? {
                 return Ok(Some(candidate));
             }
         }
@@ -245,24 +234,6 @@ fn stored(schema: &SchemaRef) -> SchemaRef {
         Field::new("\u{0}matches", arrow::datatypes::DataType::UInt32, false),
     ];
     Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()))
-}
-
-/// Comparators of rows, made when first needed. Good for as long as no rows are added.
-#[derive(Default)]
-pub(super) struct Comparators(HashMap<(usize, usize), Vec<DynComparator>>);
-
-impl Comparators {
-    fn equal(&mut self, rows: &RowStore, columns: &[usize], one: u32, other: u32) -> Result<bool, ArrowError> {
-        let ((one, one_row), (other, other_row)) = (rows.locate(one), rows.locate(other));
-        let comparators = match self.0.entry((one.as_ptr() as usize, other.as_ptr() as usize)) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let make = |column: &usize| make_comparator(&one[*column], &other[*column], SortOptions::default());
-                entry.insert(columns.iter().map(make).collect::<Result<_, _>>()?)
-            }
-        };
-        Ok(comparators.iter().all(|compare| compare(one_row, other_row).is_eq()))
-    }
 }
 
 /// Forgets keys that have no rows on either side, if there are enough of them.

@@ -8,7 +8,7 @@ use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use proptest::prelude::*;
 
 use super::{JoinBlueprint, JoinSide, Lifetime, Residual};
-use crate::operators::harness::{Harness, Row, batch, schema};
+use crate::operators::harness::{Harness, Row, batch, id, schema};
 use crate::operators::{Blueprint, Expression, Message};
 use crate::row_kind::RowKind;
 
@@ -333,6 +333,6 @@ fn pairs_that_cannot_be_evaluated_are_rejected_and_others_go_on() {
 fn state_of_another_join_is_refused() {
     let one = blueprint([false; 2], [false; 2], WEEK, false);
     let other = blueprint([true, false], [false; 2], WEEK, false);
-    let state = one.operator(&[0, 1]).snapshot().unwrap().unwrap();
-    assert!(other.operator(&[0, 1]).restore(state).is_err());
+    let state = one.operator(&id(), &[0, 1]).snapshot().unwrap().unwrap();
+    assert!(other.operator(&id(), &[0, 1]).restore(state).is_err());
 }
