@@ -12,6 +12,7 @@
 //! **A row that an expression cannot evaluate** (a cast that fails, a division by zero) does not stop the batch: it is [rejected](RejectedRow) and
 //! the other rows go on. What becomes of a row never depends on the rows around it, so the same rows in other batches give the same results.
 
+mod aggregate;
 mod alignment;
 mod counters;
 mod evaluate;
@@ -27,6 +28,7 @@ mod rank;
 mod revision;
 mod state;
 mod union;
+mod window;
 mod windows;
 
 use std::fmt::Debug;
@@ -38,6 +40,7 @@ use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
 
+pub(crate) use aggregate::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
@@ -48,6 +51,7 @@ pub(crate) use project::ProjectBlueprint;
 pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
+pub(crate) use window::{WindowBlueprint, WindowColumn};
 pub(crate) use windows::Windows;
 
 /// What flows between operators, and out of the [`Executor`].

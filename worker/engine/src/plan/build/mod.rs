@@ -1,5 +1,9 @@
 //! From logical plans to the graph of operators. Columns that are only renamed, reordered or dropped cost nothing: they are resolved here, and no operator is made for them.
 
+mod aggregate;
+mod gather;
+mod windows;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +18,7 @@ use crate::plan::expression::{self, is_guarded};
 use crate::plan::graph::{Graph, Input, Node, Output, Upstream};
 use crate::plan::needs::{self, Columns};
 use crate::plan::traits::renamed;
-use crate::plan::{Changelog, OutputPlan, Policy};
+use crate::plan::{Changelog, OutputPlan, Policy, window};
 
 /// Where the columns of a logical plan are.
 #[derive(Clone, Debug)]
@@ -33,11 +37,13 @@ pub(in crate::plan) struct Builder<'a> {
     /// Operators of each step and kind so far.
     ordinals: BTreeMap<(String, &'static str), usize>,
     step: String,
+    /// The next window function is computed by what is being built above it: its columns are where the time is.
+    fused: bool,
 }
 
 impl<'a> Builder<'a> {
     pub(in crate::plan) fn new(policy: &'a Policy) -> Self {
-        Self { policy, graph: Graph::default(), tables: BTreeMap::new(), ordinals: BTreeMap::new(), step: String::new() }
+        Self { policy, graph: Graph::default(), tables: BTreeMap::new(), ordinals: BTreeMap::new(), step: String::new(), fused: false }
     }
 
     /// Adds an input of which only `needed` columns are read. `event_time` is the column of those that watermarks are made from, if any are needed.
@@ -93,6 +99,11 @@ impl<'a> Builder<'a> {
             LogicalPlan::Filter(filter) => self.filter(plan, filter, needed),
             LogicalPlan::Projection(projection) => self.projection(plan, projection, needed),
             LogicalPlan::Union(union) => self.union(union, needed),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, needed),
+            LogicalPlan::Extension(extension) => match window::of_extension(extension) {
+                Some(node) => self.window(plan, node, needed),
+                None => Err(needs::outside(plan)),
+            },
             other => Err(needs::outside(other)),
         }
     }

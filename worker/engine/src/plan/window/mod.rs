@@ -7,6 +7,6 @@ mod node;
 mod planner;
 
 pub(super) use call::{Call, is_window};
-pub(super) use grouping::Grouping;
+pub(super) use grouping::{Grouping, WindowGrouping};
 pub(super) use node::{WindowNode, of_extension};
 pub(super) use planner::WindowPlanner;
