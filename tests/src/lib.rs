@@ -8,6 +8,7 @@
 //!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  access_logs the main job: known lines, and what must have become of them
+//!  nexmark     Millrace and Flink, the same queries over the same events
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
 //!
@@ -22,5 +23,6 @@ mod hex;
 pub mod image;
 pub mod install;
 pub mod installed;
+pub mod nexmark;
 pub mod poll;
 pub mod servers;

@@ -4,7 +4,8 @@ use std::any::TypeId;
 
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 
-/// DataFusion's SQL, which is parsed by the generic dialect, less what no query needs: `@x` and `#x` as names, backquotes, pipe operators, trailing commas.
+/// DataFusion's SQL, which is parsed by the generic dialect, less what no query needs: `@x` and `#x` as names, pipe operators, trailing commas.
+/// Names are quoted by double quotes, or by backquotes as in Flink.
 #[derive(Debug)]
 pub(super) struct MillraceDialect;
 
@@ -23,7 +24,7 @@ impl Dialect for MillraceDialect {
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        ch == '"'
+        ch == '"' || ch == '`'
     }
 
     fn supports_string_escape_constant(&self) -> bool {
