@@ -11,7 +11,12 @@
 //! --- problems
 //! ```
 //!
-//! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same.
+//! A column may be the event time: `time Timestamp(µs) EVENT TIME maxDelay 4` (seconds). Then a watermark follows every batch; if there are lines `watermark`
+//! among the rows, only there, so that it is the case that says which rows are late. At the end all inputs end. A section `policy` has lines
+//! `stateTtl 60` (seconds) and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
+//!
+//! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same, or add up to the
+//! same if they are revised. And it is run with a snapshot after every batch, which a new executor is restored from.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::collections::BTreeMap;
@@ -19,14 +24,15 @@ use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{RecordBatch, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
 use arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::Message;
-use millrace_engine::plan::{InputTable, Plan, Policy, compile};
+use millrace_engine::plan::{Changelog, Executor, InputTable, Late, Plan, Policy, compile};
 
 #[test]
 fn sql() {
@@ -70,24 +76,34 @@ fn difference(expected: &str, actual: &str) -> String {
     missing.chain(added).collect()
 }
 
+/// An input of a case.
+struct Input {
+    table: InputTable,
+    records: RecordBatch,
+    max_delay: i64,
+    /// Numbers of rows before each line `watermark`.
+    watermarks: Vec<usize>,
+}
+
 /// The case with its answers as they come out now.
 fn answer(text: &str) -> String {
     let (title, mut sections) = sections(text);
     let mut inputs = Vec::new();
     let mut steps = Vec::new();
     let mut outputs = Vec::new();
+    let mut policy = Policy::default();
     for Section { head, body } in &sections {
         match head.split(' ').collect::<Vec<_>>().as_slice() {
-            ["input", name] => inputs.push(((*name).to_owned(), table(body))),
+            ["input", name] => inputs.push(input(name, body)),
             ["step", name] => steps.push(Step { name: (*name).to_owned(), sql: body.clone() }),
             ["output", name, "from", from] => outputs.push(((*name).to_owned(), (*from).to_owned())),
+            ["policy"] => policy = read_policy(body),
             ["rejected" | "explain" | "problems"] => {}
             _ => panic!("unknown section {head}"),
         }
     }
-    let tables: Vec<InputTable> =
-        inputs.iter().map(|(name, (schema, _))| InputTable { name: name.clone(), schema: Arc::clone(schema), event_time: None }).collect();
-    let answers = match compile(&steps, &tables, &outputs, &Policy::default()) {
+    let tables: Vec<InputTable> = inputs.iter().map(|input| input.table.clone()).collect();
+    let answers = match compile(&steps, &tables, &outputs, &policy) {
         Ok(plan) => results(&plan, &inputs),
         Err(problems) => {
             let lines =
@@ -124,79 +140,172 @@ fn sections(text: &str) -> (String, Vec<Section>) {
     (title, sections)
 }
 
-fn table(body: &str) -> (SchemaRef, RecordBatch) {
-    let (columns, rows): (Vec<&str>, Vec<&str>) = body.lines().filter(|line| !line.is_empty()).partition(|line| !line.starts_with('{'));
-    let fields: Vec<Field> = columns
-        .iter()
-        .map(|column| {
+fn read_policy(body: &str) -> Policy {
+    let mut policy = Policy::default();
+    for line in body.lines() {
+        match line.split_once(' ') {
+            Some(("stateTtl", seconds)) => policy.state_ttl = Some(Duration::from_secs(seconds.parse().unwrap())),
+            Some(("allowedLateness", seconds)) => policy.allowed_lateness = Duration::from_secs(seconds.parse().unwrap()),
+            Some(("late", "deadLetter")) => policy.late = Late::DeadLetter,
+            _ => panic!("unknown policy {line}"),
+        }
+    }
+    policy
+}
+
+fn input(name: &str, body: &str) -> Input {
+    let (mut fields, mut rows, mut watermarks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut event_time, mut max_delay) = (None, 0);
+    for line in body.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('{') {
+            rows.push(line);
+        } else if line == "watermark" {
+            watermarks.push(rows.len());
+        } else {
+            let (column, delay) = line.split_once(" EVENT TIME maxDelay ").map_or((line, None), |(column, delay)| (column, Some(delay)));
             let (name, data_type) = column.split_once(' ').unwrap_or((column, ""));
             let data_type: DataType = data_type.parse().unwrap_or_else(|error| panic!("column `{column}`: {error}"));
-            Field::new(name, data_type, true)
-        })
-        .collect();
+            fields.push(Field::new(name, data_type, true));
+            if let Some(delay) = delay {
+                event_time = Some(name.to_owned());
+                max_delay = delay.parse::<i64>().unwrap() * 1_000_000;
+            }
+        }
+    }
     let schema = Arc::new(Schema::new(fields));
     let reader = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build(Cursor::new(rows.join("\n"))).unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let records = arrow::compute::concat_batches(&schema, &batches).unwrap();
-    (schema, records)
+    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks }
 }
 
 /// Rows of each output, rejected rows and the plan, by section.
-fn results(plan: &Plan, inputs: &[(String, (SchemaRef, RecordBatch))]) -> BTreeMap<String, String> {
-    let whole = execute(plan, inputs, usize::MAX);
-    for rows in [1, 2, 3] {
-        let split = execute(plan, inputs, rows);
-        assert_eq!(sorted(&split), sorted(&whole), "batches of {rows} rows give other results");
+fn results(plan: &Plan, inputs: &[Input]) -> BTreeMap<String, String> {
+    let whole = execute(plan, inputs, usize::MAX, false);
+    for (rows, restore) in [(1, false), (2, false), (3, false), (1, true), (2, true), (usize::MAX, true)] {
+        let other = execute(plan, inputs, rows, restore);
+        assert_eq!(sorted(plan, &other), sorted(plan, &whole), "batches of {rows} rows give other results; restored: {restore}");
     }
     let mut answers =
         BTreeMap::from([("explain".to_owned(), plan.explain()), ("rejected".to_owned(), whole[plan.outputs().len()].concat())]);
     for (output, rows) in plan.outputs().iter().zip(&whole) {
         let columns: Vec<String> = output.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
-        answers.insert(format!("output {}", output.name), format!("{}\n{}", columns.join(", "), rows.concat()));
+        let key = match &output.changelog {
+            Changelog::Append => String::new(),
+            Changelog::Updating { key } => format!(" (revised, key {})", key.join(", ")),
+        };
+        answers.insert(format!("output {}", output.name), format!("{}{key}\n{}", columns.join(", "), rows.concat()));
     }
     answers
 }
 
-fn sorted(results: &[Vec<String>]) -> Vec<Vec<String>> {
+/// Results in an order that does not depend on batches; what rows that are revised add up to.
+fn sorted(plan: &Plan, results: &[Vec<String>]) -> Vec<Vec<String>> {
     let mut results = results.to_vec();
-    for rows in &mut results {
+    for (output, rows) in results.iter_mut().enumerate() {
+        if plan.outputs().get(output).is_some_and(|output| output.changelog != Changelog::Append) {
+            *rows = materialised(rows);
+        }
         rows.sort();
     }
     results
 }
 
-/// Lines of each output, and after them those of the rejected rows.
-fn execute(plan: &Plan, inputs: &[(String, (SchemaRef, RecordBatch))], batch_rows: usize) -> Vec<Vec<String>> {
-    let mut lines = vec![Vec::new(); plan.outputs().len() + 1];
-    for (name, (schema, records)) in inputs {
-        let columns: Vec<usize> = plan.projection(name).iter().map(|column| schema.index_of(column).unwrap()).collect();
-        let records = records.project(&columns).unwrap();
-        let mut executor = plan.executor(&[name]);
-        let mut start = 0;
-        while start < records.num_rows() {
-            let rows = batch_rows.min(records.num_rows() - start);
-            let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
-            let batch = Batch::new(records.slice(start, rows), Origin::new(name, name), ordinals);
-            let mut emit = |output: usize, message: Message| match message {
-                Message::Batch(batch) => {
-                    assert_eq!(batch.records.schema(), plan.outputs()[output].schema);
-                    assert_eq!(batch.ordinals.len(), batch.num_rows());
-                    lines[output].extend(json(&batch.records));
-                }
-                Message::Rejected(r) => {
-                    let line = format!("{} {}: {} {}\n", r.origin.name(), r.ordinal, r.error, String::from_utf8_lossy(&r.payload));
-                    lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
-                }
-                other => panic!("unexpected {other:?}"),
-            };
-            executor.push(0, Message::Batch(batch), &mut emit).unwrap();
-            start += rows;
+fn materialised(changes: &[String]) -> Vec<String> {
+    let mut rows: Vec<String> = Vec::new();
+    for change in changes {
+        match change.split_at(3) {
+            ("+I " | "+U ", row) => rows.push(row.to_owned()),
+            (_, row) => {
+                let known = rows.iter().position(|known| known == row).unwrap_or_else(|| panic!("{row} is taken back and was not there"));
+                rows.remove(known);
+            }
         }
-        let counters = executor.counters();
-        assert_eq!(counters.rows_in, records.num_rows() as u64);
-        assert!(counters.outputs.iter().all(|output| output.balanced()), "rows are lost: {counters:?}");
+    }
+    rows
+}
+
+/// Lines of each output, and after them those of the rejected rows.
+fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> Vec<Vec<String>> {
+    let names: Vec<&str> = inputs.iter().map(|input| input.table.name.as_str()).collect();
+    let mut lines = vec![Vec::new(); plan.outputs().len() + 1];
+    let mut executor = plan.executor(&names);
+    let mut watermarks: Vec<Option<i64>> = vec![None; inputs.len()];
+    for (number, input) in inputs.iter().enumerate() {
+        let schema = &input.table.schema;
+        let columns: Vec<usize> = plan.projection(names[number]).iter().map(|column| schema.index_of(column).unwrap()).collect();
+        let time = plan.event_time(names[number]);
+        let records = input.records.project(&columns).unwrap();
+        let mut start = 0;
+        let mut latest = i64::MIN;
+        while start < records.num_rows() {
+            let next = input.watermarks.iter().copied().find(|after| *after > start).unwrap_or(records.num_rows());
+            let rows = batch_rows.min(next - start);
+            let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
+            let batch = Batch::new(records.slice(start, rows), Origin::new(names[number], names[number]), ordinals);
+            if let Some(time) = time {
+                latest = latest.max(last_time(batch.records.column(time)));
+            }
+            push(plan, &mut executor, number, Message::Batch(batch), &mut lines);
+            start += rows;
+            if time.is_some() && latest > i64::MIN && (input.watermarks.is_empty() || input.watermarks.contains(&start)) {
+                watermarks[number] = Some(latest - input.max_delay);
+                push(plan, &mut executor, number, Message::Watermark(latest - input.max_delay), &mut lines);
+            }
+            if restore {
+                let snapshot = executor.snapshot().unwrap();
+                executor = plan.executor(&names);
+                executor.restore(snapshot.clone()).unwrap();
+                let before = lines.clone();
+                for (number, watermark) in watermarks.iter().enumerate() {
+                    if let Some(watermark) = watermark {
+                        push(plan, &mut executor, number, Message::Watermark(*watermark), &mut lines);
+                    }
+                }
+                assert_eq!(lines, before, "what has come out before comes out again");
+                assert_eq!(executor.snapshot().unwrap(), snapshot, "a snapshot changes by being restored");
+            }
+        }
+        // A window makes several rows of one.
+        if !plan.is_stateful() && !restore && !plan.explain().contains("/window/") {
+            let counters = executor.counters();
+            assert!(counters.outputs.iter().all(|output| output.balanced()), "rows are lost: {counters:?}");
+        }
+    }
+    if plan.is_stateful() {
+        for message in [Message::Watermark(i64::MAX), Message::End] {
+            (0..inputs.len()).for_each(|number| push(plan, &mut executor, number, message.clone(), &mut lines));
+        }
     }
     lines
+}
+
+fn push(plan: &Plan, executor: &mut Executor, input: usize, message: Message, lines: &mut [Vec<String>]) {
+    let mut emit = |output: usize, message: Message| match message {
+        Message::Batch(batch) => {
+            assert_eq!(batch.records.schema(), plan.outputs()[output].schema);
+            assert_eq!(batch.ordinals.len(), batch.num_rows());
+            assert!(batch.num_rows() > 0);
+            let updating = plan.outputs()[output].changelog != Changelog::Append;
+            assert!(updating || batch.kinds.is_none(), "rows of an output that is not revised have kinds");
+            for (row, line) in json(&batch.records).into_iter().enumerate() {
+                lines[output].push(if updating { format!("{} {line}", batch.kind(row).as_str()) } else { line });
+            }
+        }
+        Message::Rejected(r) => {
+            let line = format!("{} {}: {} {}\n", r.origin.name(), r.ordinal, r.error, String::from_utf8_lossy(&r.payload));
+            lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
+        }
+        Message::Watermark(_) | Message::End => {}
+        other => panic!("unexpected {other:?}"),
+    };
+    executor.push(input, message, &mut emit).unwrap();
+}
+
+/// The latest time of a column, in microseconds.
+fn last_time(column: &ArrayRef) -> i64 {
+    let micros = arrow::compute::cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).unwrap();
+    arrow::compute::max(micros.as_primitive::<TimestampMicrosecondType>()).unwrap_or(i64::MIN)
 }
 
 fn json(records: &RecordBatch) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Counts of one lane since it was built.
 ///
-/// Where no operator on the way keeps state, for every output: `rows_due == rows_out + rows_filtered + rows_rejected`.
+/// Where no operator on the way keeps state or makes several rows of one, for every output: `rows_due == rows_out + rows_filtered + rows_rejected`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
     /// Rows pushed into the lane.

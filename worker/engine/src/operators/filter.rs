@@ -38,7 +38,7 @@ impl Blueprint for FilterBlueprint {
         self.predicate.sql.clone()
     }
 
-    fn operator(&self, _ports: &[usize]) -> Box<dyn Operator> {
+    fn operator(&self, _id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Filter { blueprint: self.clone() })
     }
 }

@@ -12,15 +12,24 @@
 //! **A row that an expression cannot evaluate** (a cast that fails, a division by zero) does not stop the batch: it is [rejected](RejectedRow) and
 //! the other rows go on. What becomes of a row never depends on the rows around it, so the same rows in other batches give the same results.
 
+mod aggregate;
 mod alignment;
 mod counters;
 mod evaluate;
 mod executor;
 mod filter;
+#[cfg(test)]
+mod harness;
+mod join;
+mod micros;
 mod payload;
 mod project;
+mod rank;
+mod revision;
 mod state;
 mod union;
+mod window;
+mod windows;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -31,14 +40,19 @@ use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
 
+pub(crate) use aggregate::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
+pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use project::ProjectBlueprint;
+pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
 pub(crate) use union::UnionBlueprint;
+pub(crate) use window::{WindowBlueprint, WindowColumn};
+pub(crate) use windows::Windows;
 
 /// What flows between operators, and out of the [`Executor`].
 #[derive(Clone, Debug)]
@@ -119,8 +133,8 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn state_signature(&self) -> Option<String> {
         None
     }
-    /// Builds the operator for one lane in which only `ports` are fed.
-    fn operator(&self, ports: &[usize]) -> Box<dyn Operator>;
+    /// Builds the operator for one lane in which only `ports` are fed. `id` is its id (step, kind, ordinal): the origin of rows that it makes.
+    fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator>;
 }
 
 /// Why the operators cannot go on. What is wrong with single rows is no such error, see [`RejectedRow`].

@@ -42,7 +42,7 @@ impl Blueprint for ProjectBlueprint {
         columns.join(", ")
     }
 
-    fn operator(&self, _ports: &[usize]) -> Box<dyn Operator> {
+    fn operator(&self, _id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Project { blueprint: self.clone() })
     }
 }

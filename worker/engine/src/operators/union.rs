@@ -40,7 +40,7 @@ impl Blueprint for UnionBlueprint {
         columns.join(", ")
     }
 
-    fn operator(&self, ports: &[usize]) -> Box<dyn Operator> {
+    fn operator(&self, _id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
         Box::new(UnionBranch { blueprint: self.clone(), alignment: Alignment::new(ports) })
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, Result, TableReference};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
 use super::functions::Functions;
+use super::time;
+use super::traits::Traits;
 
 /// Inputs and the steps planned so far.
 pub(super) struct Catalog {
@@ -17,13 +19,17 @@ pub(super) struct Catalog {
     options: ConfigOptions,
 }
 
-/// A table: only its schema.
+/// A table: what its rows are like.
 #[derive(Debug)]
-struct Table(SchemaRef);
+pub(super) struct Table {
+    /// Its columns, with time attributes in their metadata.
+    schema: SchemaRef,
+    pub(super) traits: Traits,
+}
 
 impl TableSource for Table {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.0)
+        Arc::clone(&self.schema)
     }
 }
 
@@ -34,8 +40,14 @@ impl Catalog {
         Self { tables: BTreeMap::new(), options }
     }
 
-    pub(super) fn add(&mut self, name: &str, schema: SchemaRef) {
-        self.tables.insert(name.to_owned(), Arc::new(Table(schema)));
+    pub(super) fn add(&mut self, name: &str, schema: &Schema, traits: Traits) {
+        let schema = time::mark(schema, &traits.times);
+        self.tables.insert(name.to_owned(), Arc::new(Table { schema, traits }));
+    }
+
+    /// What is known about a table.
+    pub(super) fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.get(name).map(AsRef::as_ref)
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
@@ -56,6 +68,10 @@ impl ContextProvider for Catalog {
         &Functions::get().planners
     }
 
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &Functions::get().relations
+    }
+
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         Functions::get().scalar.get(name).cloned()
     }
@@ -64,8 +80,8 @@ impl ContextProvider for Catalog {
         Functions::get().higher_order.get(name).cloned()
     }
 
-    fn get_aggregate_meta(&self, _name: &str) -> Option<Arc<AggregateUDF>> {
-        None
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        Functions::get().aggregates.get(name).cloned()
     }
 
     fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
@@ -89,7 +105,7 @@ impl ContextProvider for Catalog {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
+        Functions::get().aggregates.keys().cloned().collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {

@@ -2,7 +2,13 @@
 
 use std::any::TypeId;
 
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+};
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Token;
 
 /// DataFusion's SQL, which is parsed by the generic dialect, less what no query needs: `@x` and `#x` as names, pipe operators, trailing commas.
 /// Names are quoted by double quotes, or by backquotes as in Flink.
@@ -13,6 +19,15 @@ impl Dialect for MillraceDialect {
     /// The parser asks for the generic dialect by name in places that have no method; there it gets the same answers.
     fn dialect(&self) -> TypeId {
         TypeId::of::<GenericDialect>()
+    }
+
+    /// `TABLE t [PARTITION BY k | (k, …)]` as an argument, which becomes a call of `TABLE` with the table and the columns.
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let token = |position: usize| &parser.peek_nth_token_ref(position).token;
+        let keyword = |token: &Token, keyword: Keyword| matches!(token, Token::Word(word) if word.keyword == keyword);
+        // A column may be named so as well.
+        let ends = matches!(token(2), Token::Comma | Token::RParen | Token::Period) || keyword(token(2), Keyword::PARTITION);
+        (keyword(token(0), Keyword::TABLE) && matches!(token(1), Token::Word(_)) && ends).then(|| table_argument(parser))
     }
 
     fn is_identifier_start(&self, ch: char) -> bool {
@@ -126,4 +141,30 @@ impl Dialect for MillraceDialect {
     fn supports_comma_separated_trim(&self) -> bool {
         true
     }
+}
+
+fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    let start = parser.next_token().span;
+    let mut parts = parser.parse_object_name(false)?.0.into_iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>();
+    let table = if parts.len() == 1 { Expr::Identifier(parts.remove(0)) } else { Expr::CompoundIdentifier(parts) };
+    let mut arguments = vec![table];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        if parser.consume_token(&Token::LParen) {
+            arguments.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+            parser.expect_token(&Token::RParen)?;
+        } else {
+            arguments.push(parser.parse_expr()?);
+        }
+    }
+    let arguments = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_span(start, "TABLE")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args: arguments, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
 }

@@ -19,11 +19,13 @@ use crate::operators::Expression;
 /// Binds an expression over the columns of `schema` to batches of `physical` columns; `bound` says where they are. Casts it to `wanted` if it yields another type.
 pub(super) fn bind(expr: &Expr, schema: &DFSchema, bound: &Bound, physical: &SchemaRef, wanted: Option<&DataType>) -> Result<Expression> {
     let expr = expr.clone().unalias();
-    let mut places = BTreeSet::new();
+    let (mut places, mut read) = (BTreeSet::new(), BTreeSet::new());
     for column in expr.column_refs() {
-        places.insert(format!("{}@{:?}", column.flat_name(), bound.columns[schema.index_of_column(column)?]));
+        let column_index = schema.index_of_column(column)?;
+        read.insert(column_index);
+        places.insert(format!("{}@{:?}", column.flat_name(), bound.columns[column_index]));
     }
-    let renamed = by_position(schema, bound, physical)?;
+    let renamed = by_position(schema, &read, bound, physical)?;
     let mut evaluated = create_physical_expr(&expr, &renamed, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     if let Some(wanted) = wanted
         && evaluated.data_type(physical)? != *wanted
@@ -34,7 +36,7 @@ pub(super) fn bind(expr: &Expr, schema: &DFSchema, bound: &Bound, physical: &Sch
 }
 
 /// An expression for people, close to how it was written: without the types of literals and the names of tables, with the casts that were added.
-fn sql(expr: &Expr) -> String {
+pub(super) fn sql(expr: &Expr) -> String {
     // A column is shown as its bare name, so that is what literals become.
     let shown = |part: Expr| {
         let text = match &part {
@@ -67,18 +69,19 @@ pub(super) fn column(physical: &SchemaRef, position: usize) -> Expression {
     Expression { physical: Arc::new(PhysicalColumn::new(name, position)), sql: quoted(name), identity: format!("{name:?}@{position}") }
 }
 
-/// The batch's columns in their order, under the names that the expression uses.
-fn by_position(schema: &DFSchema, bound: &Bound, physical: &SchemaRef) -> Result<DFSchema> {
+/// The batch's columns in their order, under the names that the expression uses for those that it reads.
+fn by_position(schema: &DFSchema, read: &BTreeSet<usize>, bound: &Bound, physical: &SchemaRef) -> Result<DFSchema> {
     let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = physical
         .fields()
         .iter()
         .enumerate()
         .map(|(position, field)| (None, Arc::new(field.as_ref().clone().with_name(format!("\u{0}{position}")))))
         .collect();
-    for ((qualifier, field), position) in schema.iter().zip(&bound.columns) {
-        if let Some(position) = position {
-            let named = physical.field(*position).clone().with_name(field.name());
-            fields[*position] = (qualifier.cloned(), Arc::new(named));
+    for column in read {
+        if let Some(position) = bound.columns[*column] {
+            let (qualifier, field) = schema.qualified_field(*column);
+            let named = physical.field(position).clone().with_name(field.name());
+            fields[position] = (qualifier.cloned(), Arc::new(named));
         }
     }
     DFSchema::new_with_metadata(fields, HashMap::new())

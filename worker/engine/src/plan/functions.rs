@@ -3,18 +3,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
-use datafusion_expr::planner::ExprPlanner;
+use datafusion_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, Volatility};
+
+use super::window::WindowPlanner;
 
 /// All functions, by lower-case name and alias.
 pub(super) struct Functions {
     pub(super) scalar: HashMap<String, Arc<ScalarUDF>>,
     pub(super) higher_order: HashMap<String, Arc<HigherOrderUDF>>,
-    /// Known so that a call can be refused as what it is; none can be run yet.
+    /// In GROUP BY and in SELECT with it.
     pub(super) aggregates: HashMap<String, Arc<AggregateUDF>>,
     /// How operators and literals become functions.
     pub(super) planners: Vec<Arc<dyn ExprPlanner>>,
-    /// Known by name only, for the same reason as aggregates.
+    /// How what stands in FROM becomes a plan, where DataFusion does not know it.
+    pub(super) relations: Vec<Arc<dyn RelationPlanner>>,
+    /// Known by name only, so that a call can be refused as what it is.
     replay_unsafe: BTreeSet<String>,
 }
 
@@ -71,11 +75,13 @@ impl Functions {
             aggregates: aggregates.into_iter().flat_map(|f| names(f.name(), f.aliases(), &f)).collect(),
             planners: vec![
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
+                Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
                 Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
                 Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
                 Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
                 Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
             ],
+            relations: vec![Arc::new(WindowPlanner)],
             replay_unsafe: unsafe_in_replay
                 .into_iter()
                 .flat_map(|f| names(f.name(), f.aliases(), &f))
@@ -102,7 +108,7 @@ impl Functions {
 
     /// Names that can be called, for suggestions.
     pub(super) fn callable(&self) -> impl Iterator<Item = &str> {
-        self.scalar.keys().chain(self.higher_order.keys()).map(String::as_str)
+        self.scalar.keys().chain(self.higher_order.keys()).chain(self.aggregates.keys()).map(String::as_str)
     }
 }
 

@@ -85,7 +85,11 @@ impl Graph {
             let ports: Vec<usize> = (0..node.upstreams.len()).filter(|port| reached(node.upstreams[*port])).collect();
             if !ports.is_empty() {
                 positions[index] = Some(wiring.operators.len());
-                wiring.operators.push(Wired { id: Arc::clone(&node.id), operator: node.blueprint.operator(&ports), targets: Vec::new() });
+                wiring.operators.push(Wired {
+                    id: Arc::clone(&node.id),
+                    operator: node.blueprint.operator(&node.id, &ports),
+                    targets: Vec::new(),
+                });
             }
         }
         let mut connect = |upstream: Upstream, target: Target| match upstream {

@@ -14,6 +14,7 @@ use datafusion_optimizer::optimize_projections::OptimizeProjections;
 use datafusion_optimizer::optimize_unions::OptimizeUnions;
 use datafusion_optimizer::optimizer::OptimizerRule;
 use datafusion_optimizer::push_down_filter::PushDownFilter;
+use datafusion_optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::create_physical_expr;
@@ -26,15 +27,16 @@ use super::parse::Parsed;
 use super::problem::{Reason, in_step, of_datafusion, problem};
 use super::refuse::NO_STATE;
 use super::text::Place;
-use super::whitelist;
+use super::{Policy, stateful, whitelist};
 
 /// Plans one step. Everything it reads is in the catalog.
-pub(super) fn plan(catalog: &Catalog, step: &Parsed) -> std::result::Result<LogicalPlan, Vec<Problem>> {
+pub(super) fn plan(catalog: &Catalog, step: &Parsed, policy: &Policy) -> std::result::Result<LogicalPlan, Vec<Problem>> {
     let unplaced = |error: DataFusionError| of_datafusion(&step.name, &step.text, &error, None);
     let analyzed = analyze(catalog, step.statement.clone()).map_err(|error| all_problems(catalog, step, &error))?;
     refuse_unknown(step, &analyzed)?;
     let optimized = optimize(catalog, analyzed).map_err(unplaced)?;
     refuse_unknown(step, &optimized)?;
+    stateful::check(step, &optimized, policy)?;
     let problems = always_failing(step, &optimized).map_err(unplaced)?;
     if problems.is_empty() { Ok(optimized) } else { Err(problems) }
 }
@@ -47,6 +49,7 @@ fn analyze(catalog: &Catalog, statement: Statement) -> Result<LogicalPlan> {
 /// The rules that make sense for single rows. Rules that make plans without input (`WHERE false`) or need all rows are left out.
 fn optimize(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPlan> {
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(PushDownFilter::new()),
@@ -121,7 +124,9 @@ fn always_failing(step: &Parsed, plan: &LogicalPlan) -> Result<Vec<Problem>> {
                 if matches!(part, Expr::Case(_) | Expr::HigherOrderFunction(_) | Expr::Lambda(_)) {
                     return Ok(TreeNodeRecursion::Jump);
                 }
-                if matches!(part, Expr::Alias(_) | Expr::Literal(..) | Expr::Column(_)) || !part.column_refs().is_empty() {
+                if matches!(part, Expr::Alias(_) | Expr::Literal(..) | Expr::Column(_) | Expr::AggregateFunction(_))
+                    || !part.column_refs().is_empty()
+                {
                     return Ok(TreeNodeRecursion::Continue);
                 }
                 if let Err(error) = evaluate_constant(part) {

@@ -28,10 +28,14 @@ mod order;
 mod parse;
 mod problem;
 mod refuse;
+mod stateful;
 #[cfg(test)]
 mod tests;
 mod text;
+mod time;
+mod traits;
 mod whitelist;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +51,8 @@ use catalog::Catalog;
 use graph::Graph;
 use parse::Parsed;
 use problem::{NAMES, Reason, in_step, problem, quoted};
+use time::TimeAttribute;
+use traits::{Mode, Traits};
 
 pub use crate::operators::Executor;
 
@@ -209,16 +215,20 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
 
     let mut catalog = Catalog::new();
     for input in inputs {
-        catalog.add(&input.name, Arc::clone(&input.schema));
+        let mut traits = Traits::plain(input.schema.fields().len());
+        if let Some(position) = input.event_time.as_deref().and_then(|column| input.schema.index_of(column).ok()) {
+            traits.times[position] = Some(TimeAttribute::Event);
+        }
+        catalog.add(&input.name, &input.schema, traits);
     }
     let mut plans = Vec::with_capacity(steps.len());
     for step in order.iter().filter_map(|step| parsed[*step].as_ref()) {
         if !order::readable(step, &catalog) {
             continue;
         }
-        match plan_step(&catalog, step) {
-            Ok(planned) => {
-                catalog.add(&step.name, Arc::new(planned.schema().as_arrow().clone()));
+        match plan_step(&catalog, step, policy) {
+            Ok((planned, traits)) => {
+                catalog.add(&step.name, planned.schema().as_arrow(), traits);
                 plans.push((step.name.as_str(), planned));
             }
             Err(found) => problems.extend(found),
@@ -239,7 +249,7 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
     if !problems.is_empty() {
         return Err(problems);
     }
-    let graph = build(&plans, inputs, outputs).map_err(|error| {
+    let graph = build(&catalog, &plans, inputs, outputs, policy).map_err(|error| {
         vec![problem(Reason::PlanInvalid, "plan".to_owned(), format!("the steps cannot be compiled: {}", error.strip_backtrace()), None)]
     })?;
     let outputs = graph.outputs.iter().map(|output| output.plan.clone()).collect();
@@ -287,14 +297,24 @@ fn columns(schema: &Schema, location: &str) -> Vec<Problem> {
     problems
 }
 
-fn plan_step(catalog: &Catalog, step: &Parsed) -> Result<LogicalPlan, Vec<Problem>> {
-    let planned = logical::plan(catalog, step)?;
+fn plan_step(catalog: &Catalog, step: &Parsed, policy: &Policy) -> Result<(LogicalPlan, Traits), Vec<Problem>> {
+    let planned = logical::plan(catalog, step, policy)?;
     let problems = columns(planned.schema().as_arrow(), &in_step(&step.name, None));
-    if problems.is_empty() { Ok(planned) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let traits = traits::of(&planned).map_err(|error| problem::of_datafusion(&step.name, &step.text, &error, None))?;
+    Ok((planned, traits))
 }
 
 /// `plans` in the order in which they can be planned.
-fn build(plans: &[(&str, LogicalPlan)], inputs: &[InputTable], outputs: &[(String, String)]) -> datafusion_common::Result<Graph> {
+fn build(
+    catalog: &Catalog,
+    plans: &[(&str, LogicalPlan)],
+    inputs: &[InputTable],
+    outputs: &[(String, String)],
+    policy: &Policy,
+) -> datafusion_common::Result<Graph> {
     let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     names.extend(inputs.iter().map(|input| (input.name.as_str(), column_names(&input.schema))));
     names.extend(plans.iter().map(|(name, plan)| (*name, column_names(plan.schema().as_arrow()))));
@@ -302,14 +322,20 @@ fn build(plans: &[(&str, LogicalPlan)], inputs: &[InputTable], outputs: &[(Strin
     for (_, from) in outputs {
         needs.entry(from.clone()).or_default().extend(0..names.get(from.as_str()).map_or(0, Vec::len));
     }
+    let mut timed = BTreeSet::new();
     for (name, plan) in plans.iter().rev() {
         if let Some(needed) = needs.get(*name).cloned() {
             needs::of_tables(plan, &needed, &mut needs)?;
+            needs::timed_tables(plan, timed.contains(*name), &mut timed);
         }
     }
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(policy);
     for input in inputs {
-        builder.input(&input.name, &input.schema, needs.get(&input.name).unwrap_or(&needs::Columns::new()));
+        let event_time = input.event_time.as_deref().filter(|_| timed.contains(&input.name));
+        let event_time = event_time.and_then(|column| input.schema.index_of(column).ok());
+        let needed = needs.entry(input.name.clone()).or_default();
+        needed.extend(event_time);
+        builder.input(&input.name, &input.schema, needed, event_time);
     }
     for (name, plan) in plans {
         if let Some(needed) = needs.get(*name) {
@@ -317,9 +343,18 @@ fn build(plans: &[(&str, LogicalPlan)], inputs: &[InputTable], outputs: &[(Strin
         }
     }
     for (name, from) in outputs {
-        builder.output(name, from, names.get(from.as_str()).map_or(&[], Vec::as_slice))?;
+        let columns = names.get(from.as_str()).map_or(&[][..], Vec::as_slice);
+        let mode = catalog.table(from).map(|table| &table.traits.mode);
+        builder.output(name, from, columns, mode.map_or(Changelog::Append, |mode| changelog(mode, columns)))?;
     }
     Ok(builder.finish())
+}
+
+fn changelog(mode: &Mode, columns: &[String]) -> Changelog {
+    match mode {
+        Mode::Append => Changelog::Append,
+        Mode::Updating { key } => Changelog::Updating { key: key.iter().map(|column| columns[*column].clone()).collect() },
+    }
 }
 
 fn column_names(schema: &Schema) -> Vec<String> {

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion_common::{DFSchema, DataFusionError, Result};
+use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::{Expr, LogicalPlan};
+
+use super::window::{self, WindowNode};
 
 /// Positions in a schema.
 pub(super) type Columns = BTreeSet<usize>;
@@ -26,6 +29,22 @@ pub(super) fn of_tables(plan: &LogicalPlan, needed: &Columns, tables: &mut BTree
     Ok(())
 }
 
+/// Adds the tables whose watermarks some operator of `plan` waits for; all of them if a reader of the plan does.
+pub(super) fn timed_tables(plan: &LogicalPlan, timed: bool, tables: &mut BTreeSet<String>) {
+    if let LogicalPlan::TableScan(scan) = plan
+        && timed
+    {
+        tables.insert(scan.table_name.table().to_owned());
+    }
+    let timed = timed || keeps_state(plan);
+    plan.inputs().into_iter().for_each(|input| timed_tables(input, timed, tables));
+}
+
+/// Whether a node becomes an operator that waits for watermarks.
+fn keeps_state(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Aggregate(_))
+}
+
 /// What `plan` reads of each of its inputs, if only `needed` of its own columns are read.
 pub(super) fn of_inputs(plan: &LogicalPlan, needed: &Columns) -> Result<Vec<Columns>> {
     match plan {
@@ -39,9 +58,37 @@ pub(super) fn of_inputs(plan: &LogicalPlan, needed: &Columns) -> Result<Vec<Colu
         LogicalPlan::Filter(filter) => Ok(vec![needed.union(&read_by(&filter.predicate, filter.input.schema())?).copied().collect()]),
         LogicalPlan::SubqueryAlias(_) => Ok(vec![needed.clone()]),
         LogicalPlan::Union(union) => Ok(vec![needed.clone(); union.inputs.len()]),
+        LogicalPlan::Extension(extension) => match window::of_extension(extension) {
+            Some(node) => Ok(vec![of_window(node, needed)?]),
+            None => Err(outside(plan)),
+        },
+        LogicalPlan::Aggregate(aggregate) => Ok(vec![of_aggregate(aggregate, needed)?]),
         LogicalPlan::TableScan(_) => Ok(Vec::new()),
         other => Err(outside(other)),
     }
+}
+
+/// The time, always; what keys sessions; and what is passed through.
+fn of_window(node: &WindowNode, needed: &Columns) -> Result<Columns> {
+    let schema = node.input.schema();
+    let mut below: Columns = needed.iter().copied().filter(|column| *column < node.input_columns()).collect();
+    for column in std::iter::once(&node.time).chain(&node.partition_by) {
+        below.insert(schema.index_of_column(column)?);
+    }
+    Ok(below)
+}
+
+/// All that rows are grouped by, and what the aggregates read that are needed.
+fn of_aggregate(aggregate: &Aggregate, needed: &Columns) -> Result<Columns> {
+    let schema = aggregate.input.schema();
+    let mut below = Columns::new();
+    for group in &aggregate.group_expr {
+        below.extend(read_by(group, schema)?);
+    }
+    for column in needed.iter().filter(|column| **column >= aggregate.group_expr.len()) {
+        below.extend(read_by(&aggregate.aggr_expr[*column - aggregate.group_expr.len()], schema)?);
+    }
+    Ok(below)
 }
 
 /// A node that the whitelist should have stopped.

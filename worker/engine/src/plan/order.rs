@@ -11,6 +11,7 @@ use super::catalog::Catalog;
 use super::parse::Parsed;
 use super::problem::{Reason, in_step, problem, quoted, suggest};
 use super::text::Place;
+use super::window::{Call, is_window};
 
 /// A table that a step reads.
 #[derive(Clone, Debug)]
@@ -146,6 +147,14 @@ fn of_select(select: &Select, hidden: &BTreeSet<String>, found: &mut Vec<Referen
 
 fn of_relation(table: &TableWithJoins, hidden: &BTreeSet<String>, found: &mut Vec<Reference>) {
     match &table.relation {
+        window if is_window(window) => {
+            if let Some(Ok(call)) = Call::read(window) {
+                let table = table_name(&call.table);
+                if !hidden.contains(&table) {
+                    found.push(Reference { table, place: Place::new(call.table.span().start) });
+                }
+            }
+        }
         TableFactor::Table { name, .. } => {
             let table = table_name(name);
             if !hidden.contains(&table) {

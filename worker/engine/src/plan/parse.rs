@@ -13,9 +13,6 @@ use super::text::Text;
 /// Nesting of parentheses and subqueries that is read.
 const RECURSION_LIMIT: usize = 100;
 
-/// Window functions of Flink: they take `TABLE t`, which the parser does not read yet.
-const WINDOWS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
-
 /// A step that can be planned, as far as its text tells.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -31,7 +28,7 @@ pub(super) fn parse(step: &Step) -> Result<Parsed, Vec<Problem>> {
         .with_recursion_limit(RECURSION_LIMIT)
         .try_with_sql(&step.sql)
         .and_then(|mut parser| parser.parse_statements())
-        .map_err(|error| vec![window(&step.name, &text).unwrap_or_else(|| of_parser(&step.name, &error))])?;
+        .map_err(|error| vec![of_parser(&step.name, &error)])?;
     let mut statements = statements.into_iter();
     let Some(statement) = statements.next() else {
         return Err(vec![problem(Reason::SyntaxError, in_step(&step.name, None), "the step is empty", Some("write a SELECT".to_owned()))]);
@@ -47,11 +44,4 @@ pub(super) fn parse(step: &Step) -> Result<Parsed, Vec<Problem>> {
         ));
     }
     if problems.is_empty() { Ok(Parsed { name: step.name.clone(), text, statement }) } else { Err(problems) }
-}
-
-/// A window function is refused as what it is, not as the syntax error that its arguments are to the parser.
-fn window(step: &str, text: &Text) -> Option<Problem> {
-    let (name, place) = WINDOWS.iter().find_map(|name| Some((name, text.call(name)?)))?;
-    let hint = Some(super::refuse::NO_STATE.to_owned());
-    Some(problem(Reason::NotSupported, in_step(step, Some(place)), format!("window function {name} is not supported"), hint))
 }

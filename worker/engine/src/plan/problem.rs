@@ -36,6 +36,28 @@ impl Reason {
     }
 }
 
+/// What the planner itself refuses while DataFusion plans; travels inside DataFusion's error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    place: Option<Place>,
+    reason: Reason,
+    message: String,
+    hint: String,
+}
+
+impl Refusal {
+    pub(super) fn at(place: Option<Place>, reason: Reason, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { place, reason, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl From<Refusal> for DataFusionError {
+    fn from(refusal: Refusal) -> Self {
+        Self::External(Box::new(refusal))
+    }
+}
+
 /// A problem anywhere.
 pub(super) fn problem(reason: Reason, location: String, message: impl Into<String>, hint: Option<String>) -> Problem {
     Problem { reason: reason.as_str().to_owned(), location, message: message.into(), hint }
@@ -77,6 +99,11 @@ fn of_one(step: &str, text: &Text, error: &DataFusionError, fallback: Option<Pla
     let span = error.diagnostic().and_then(|d| d.span.or_else(|| d.notes.iter().find_map(|note| note.span)));
     let span = span.and_then(Place::of_span);
     let here = |found: Option<Place>| in_step(step, span.or(found).or(fallback));
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(Refusal { place, reason, message, hint }) = inner.downcast_ref()
+    {
+        return problem(*reason, in_step(step, place.or(fallback)), message.clone(), Some(hint.clone()));
+    }
     match error.find_root() {
         DataFusionError::SchemaError(schema, _) => of_schema(&here, text, schema),
         DataFusionError::ArrowError(arrow, _) => {

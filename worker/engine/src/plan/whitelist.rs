@@ -2,7 +2,9 @@
 
 use datafusion_common::Result;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_expr::{Expr, LogicalPlan, Volatility};
+use datafusion_expr::{Distinct, Expr, LogicalPlan, Volatility};
+
+use super::window;
 
 /// What the plan has that cannot run: the name of the first such node or expression.
 pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
@@ -26,6 +28,8 @@ pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
 fn is_known_node(node: &LogicalPlan) -> bool {
     match node {
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Union(_) | LogicalPlan::SubqueryAlias(_) => true,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) => true,
+        LogicalPlan::Extension(extension) => window::of_extension(extension).is_some(),
         LogicalPlan::TableScan(scan) => scan.filters.is_empty() && scan.fetch.is_none(),
         _ => false,
     }
@@ -57,6 +61,7 @@ fn is_known_expression(expression: &Expr) -> bool {
         | Expr::HigherOrderFunction(_)
         | Expr::Lambda(_)
         | Expr::LambdaVariable(_) => true,
+        Expr::AggregateFunction(call) => call.func.signature().volatility == Volatility::Immutable,
         Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
         _ => false,
     }

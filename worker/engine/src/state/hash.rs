@@ -50,7 +50,7 @@ pub(crate) fn row_ids(batch: &Batch) -> Vec<u64> {
 }
 
 /// Mixes a word into a hash. For a given hash no two words give the same: the finalizer is `SplitMix64`'s, <https://doi.org/10.1145/2714064.2660195>.
-fn mix(hash: u64, word: u64) -> u64 {
+pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     let mut mixed = hash.rotate_left(29) ^ word.wrapping_add(START);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

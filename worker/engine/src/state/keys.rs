@@ -78,6 +78,16 @@ impl KeyTable {
     /// If there would be more than 2^32 keys.
     pub(crate) fn intern(&mut self, columns: &[ArrayRef], hashes: &[u64]) -> Result<Vec<u32>, ArrowError> {
         let Self { table, hashes: known, keys, .. } = self;
+        if columns.is_empty() {
+            // Without columns there is one key.
+            if known.is_empty() {
+                known.extend(hashes.first());
+                if let Keys::Rows { ends, .. } = keys {
+                    ends.resize(known.len(), 0);
+                }
+            }
+            return Ok(vec![0; hashes.len()]);
+        }
         let mut numbers = Vec::with_capacity(hashes.len());
         match keys {
             Keys::Word { values, null } => {
@@ -121,6 +131,9 @@ impl KeyTable {
     /// # Errors
     /// As [`KeyTable::intern`].
     pub(crate) fn find(&self, columns: &[ArrayRef], hashes: &[u64]) -> Result<Vec<Option<u32>>, ArrowError> {
+        if columns.is_empty() {
+            return Ok(vec![(!self.is_empty()).then_some(0); hashes.len()]);
+        }
         match &self.keys {
             Keys::Word { values, null } => {
                 let words = words(&columns[0])?;
@@ -156,6 +169,7 @@ impl KeyTable {
                 let words: Int64Array = numbers.iter().map(|number| (*null != Some(*number)).then(|| values[*number as usize])).collect();
                 Ok(vec![from_words(words, &self.types[0])?])
             }
+            Keys::Rows { .. } if self.types.is_empty() => Ok(Vec::new()),
             Keys::Rows { converter, bytes, ends } => {
                 let parser = converter.parser();
                 let rows = numbers.iter().map(|number| parser.parse(key(bytes, ends, *number)));
@@ -279,6 +293,20 @@ mod tests {
         assert_eq!(table.find(std::slice::from_ref(&column), &hashes).unwrap(), [None, None]);
         table.intern(&[column.slice(1, 1)], &hashes[1..]).unwrap();
         assert_eq!(table.find(&[column], &hashes).unwrap(), [None, Some(0)], "the zero that stands for NULL is no zero");
+    }
+
+    #[test]
+    fn without_columns_there_is_one_key() {
+        let mut table = KeyTable::new(&[]).unwrap();
+        let hashes = hash_rows(&[], 2).unwrap();
+        assert_eq!(table.find(&[], &hashes).unwrap(), [None, None]);
+        assert_eq!(table.intern(&[], &hashes).unwrap(), [0, 0]);
+        assert_eq!((table.find(&[], &hashes).unwrap(), table.len()), (vec![Some(0), Some(0)], 1));
+        assert!(table.columns(&[0]).unwrap().is_empty());
+        table.retain(&vec![true].into()).unwrap();
+        assert_eq!(table.len(), 1);
+        table.retain(&vec![false].into()).unwrap();
+        assert!(table.is_empty());
     }
 
     #[test]

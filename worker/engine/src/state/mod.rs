@@ -7,9 +7,16 @@
 //!
 //! * [`hash`]: a hash of rows that is the same in every process and release, because state is stored by it.
 //! * [`keys`]: the table from keys to dense numbers.
+//! * [`rows`]: rows in columns, at positions that stay; [`lists`]: the positions that belong to each key; [`ends`]: when they are over.
 
+mod ends;
 mod hash;
 mod keys;
+mod lists;
+mod rows;
 
-pub(crate) use hash::{hash_rows, key_group, row_ids};
+pub(crate) use ends::Ends;
+pub(crate) use hash::{hash_rows, key_group, mix, row_ids};
 pub(crate) use keys::KeyTable;
+pub(crate) use lists::Lists;
+pub(crate) use rows::{NO_ROW, RowStore};

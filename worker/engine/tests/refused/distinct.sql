@@ -14,4 +14,4 @@ client Utf8
 SELECT DISTINCT path FROM logs
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 8 | DISTINCT is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 1, column 8 | the state of this GROUP BY or DISTINCT would grow without end, which is not supported | set spec.state.ttlSeconds, or group by window_start and window_end of a window

@@ -17,6 +17,4 @@ FROM logs
 GROUP BY path
 --- output out from s
 --- problems
-NotSupported | step s, line 4, column 1 | GROUP BY is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
-NotSupported | step s, line 1, column 14 | aggregate function count() is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
-NotSupported | step s, line 2, column 8 | aggregate function sum() is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 4, column 1 | the state of this GROUP BY or DISTINCT would grow without end, which is not supported | set spec.state.ttlSeconds, or group by window_start and window_end of a window

@@ -14,5 +14,4 @@ client Utf8
 SELECT path FROM logs GROUP BY ROLLUP (path)
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 23 | GROUP BY is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
-NotSupported | step s, line 1, column 40 | ROLLUP is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 1, column 40 | ROLLUP is not supported | write one step for each grouping, and UNION ALL over them

@@ -14,4 +14,4 @@ client Utf8
 SELECT 1 AS a FROM logs HAVING true
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 25 | HAVING is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+PlanInvalid | step s, line 1, column 8 | HAVING clause references: Boolean(true) must appear in the GROUP BY clause or be used in an aggregate function | -

@@ -15,4 +15,4 @@ SELECT a.path FROM logs a
 JOIN logs b ON a.path = b.path
 --- output out from s
 --- problems
-NotSupported | step s, line 2, column 1 | JOIN is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 2, column 1 | JOIN is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

@@ -14,5 +14,4 @@ client Utf8
 SELECT * FROM logs PIVOT (sum(bytes) FOR status IN (200, 404))
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 20 | PIVOT is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
-NotSupported | step s | aggregate function sum() is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 1, column 20 | PIVOT is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

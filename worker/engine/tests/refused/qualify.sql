@@ -14,5 +14,5 @@ client Utf8
 SELECT path FROM logs QUALIFY row_number() OVER (ORDER BY time) = 1
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 23 | QUALIFY is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
-NotSupported | step s, line 1, column 31 | window function row_number() OVER is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 1, column 23 | QUALIFY is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 31 | window function row_number() OVER is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

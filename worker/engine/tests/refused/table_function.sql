@@ -14,4 +14,4 @@ client Utf8
 SELECT * FROM generate_series(1, 3)
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 15 | table function GENERATE_SERIES is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+NotSupported | step s, line 1, column 15 | table function GENERATE_SERIES is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

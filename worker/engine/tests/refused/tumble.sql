@@ -16,4 +16,4 @@ FROM TUMBLE(TABLE logs, DESCRIPTOR(time), INTERVAL '1' MINUTE)
 GROUP BY window_start
 --- output out from s
 --- problems
-NotSupported | step s, line 2, column 6 | window function TUMBLE is not supported | a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine
+PlanInvalid | step s, line 2, column 36 | time is not an event time, so TUMBLE cannot know when a window is complete | name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged

@@ -16,4 +16,4 @@ UNION
 SELECT client FROM logs
 --- output out from s
 --- problems
-NotSupported | step s, line 2, column 1 | UNION without ALL is not supported | write UNION ALL, which keeps duplicates: to remove them, all rows would have to be remembered
+NotSupported | step s, line 2, column 1 | the state of this GROUP BY or DISTINCT would grow without end, which is not supported | set spec.state.ttlSeconds, or group by window_start and window_end of a window

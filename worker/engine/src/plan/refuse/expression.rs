@@ -1,7 +1,8 @@
 //! Expressions: what has one value for one row passes; aggregates, window functions, subqueries, the clock and chance do not.
 
 use datafusion_sql::sqlparser::ast::{
-    CeilFloorKind, DateTimeField, Expr, Function, FunctionArgumentList, FunctionArguments, ObjectName, ObjectNamePart, Value, ValueWithSpan,
+    CeilFloorKind, DateTimeField, Expr, Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, ObjectName,
+    ObjectNamePart, Value, ValueWithSpan,
 };
 
 use super::query::NO_STATE;
@@ -10,6 +11,7 @@ use crate::plan::functions::{Functions, Kind};
 use crate::plan::problem::suggest;
 use crate::plan::text::Place;
 
+const ONE_GROUPING: &str = "write one step for each grouping, and UNION ALL over them";
 const NO_SUBQUERY: &str = "a subquery may stand in FROM only; joins come with the stateful engine";
 const OTHERWISE: &str = "write it in another way, or compute it outside";
 
@@ -69,9 +71,9 @@ impl Refuser<'_> {
             Expr::InSubquery { .. } => self.refuse("IN with a subquery", here, NO_SUBQUERY),
             Expr::Exists { .. } => self.refuse("EXISTS", here, NO_SUBQUERY),
             Expr::Subquery(_) => self.refuse("a subquery as a value", here, NO_SUBQUERY),
-            Expr::GroupingSets(_) => self.refuse("GROUPING SETS", here, NO_STATE),
-            Expr::Cube(_) => self.refuse("CUBE", here, NO_STATE),
-            Expr::Rollup(_) => self.refuse("ROLLUP", here, NO_STATE),
+            Expr::GroupingSets(_) => self.refuse("GROUPING SETS", here, ONE_GROUPING),
+            Expr::Cube(_) => self.refuse("CUBE", here, ONE_GROUPING),
+            Expr::Rollup(_) => self.refuse("ROLLUP", here, ONE_GROUPING),
             Expr::Ceil { .. } | Expr::Floor { .. } => self.refuse("CEIL or FLOOR … TO", here, "for timestamps write date_trunc('day', …), for decimals round(…, scale)"),
             Expr::Cast { .. } => self.refuse("CAST with FORMAT or to an ARRAY", here, "for timestamps write to_timestamp(…, format) or to_char(…, format)"),
             Expr::RLike { .. } => self.refuse("RLIKE", self.text.keyword_after(here, "RLIKE"), "write column ~ 'pattern'"),
@@ -94,13 +96,17 @@ impl Refuser<'_> {
         let Function { name, uses_odbc_syntax: _, parameters, args, filter, null_treatment, over, within_group } = function;
         let here = place(name);
         let called = called(name);
+        // TABLE, DESCRIPTOR and the window function itself, which have been read as parts of FROM.
+        if here.is_some_and(|here| self.window_parts.contains(&here)) {
+            return;
+        }
         let kind = Functions::get().kind(&called);
         if over.is_some() {
             self.refuse(&format!("window function {called}() OVER"), here, NO_STATE);
             return;
         }
         match kind {
-            Kind::Aggregate => return self.refuse(&format!("aggregate function {called}()"), here, NO_STATE),
+            Kind::Aggregate => return self.aggregate(&called, function),
             Kind::Window => return self.refuse(&format!("window function {called}()"), here, NO_STATE),
             Kind::ReplayUnsafe => {
                 let hint = "after a failure the same records are read again and must give the same rows: use a column of the input, for example its event time";
@@ -127,11 +133,33 @@ impl Refuser<'_> {
         }
     }
 
+    /// Clauses in the call of an aggregate: those that mean something to all aggregates pass.
+    fn aggregate(&mut self, called: &str, function: &Function) {
+        let here = place(&function.name);
+        if called == "grouping" {
+            return self.refuse("aggregate function grouping()", here, ONE_GROUPING);
+        }
+        let known = |clause: &FunctionArgumentClause| {
+            matches!(clause, FunctionArgumentClause::OrderBy(_) | FunctionArgumentClause::IgnoreOrRespectNulls(_))
+        };
+        let plain = match &function.args {
+            FunctionArguments::None => true,
+            FunctionArguments::Subquery(_) => false,
+            FunctionArguments::List(FunctionArgumentList { duplicate_treatment: _, args: _, clauses }) => clauses.iter().all(known),
+        };
+        if !plain || function.parameters != FunctionArguments::None {
+            self.refuse(&format!("a clause (LIMIT, HAVING, SEPARATOR …) in the call of {called}()"), here, "remove it");
+        }
+    }
+
     fn unknown(&mut self, called: &str, here: Option<Place>) {
         match called {
             "make_map" => {}
             "unnest" => self.refuse("unnest()", here, NO_STATE),
-            "descriptor" => self.refuse("DESCRIPTOR", here, NO_STATE),
+            "descriptor" | "table" | "tumble" | "hop" | "cumulate" | "session" => {
+                let name = called.to_uppercase();
+                self.refuse(&format!("{name} outside of FROM"), here, "write FROM TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE)");
+            }
             _ => {
                 let hint = suggest(called, Functions::get().callable())
                     .map_or_else(|| OTHERWISE.to_owned(), |name| format!("did you mean {name}()?"));

@@ -7,6 +7,7 @@ mod expression;
 mod query;
 mod relation;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{Expr, Query, Select, Spanned, Statement, TableFactor, Visit, Visitor};
@@ -22,7 +23,7 @@ const MAX_DEPTH: usize = 200;
 
 /// Everything in the statements of a step that cannot run.
 pub(super) fn refuse(step: &str, text: &Text, statement: &Statement) -> Vec<Problem> {
-    let mut refuser = Refuser { step, text, depth: 0, too_deep: false, problems: Vec::new() };
+    let mut refuser = Refuser { step, text, window_parts: BTreeSet::new(), depth: 0, too_deep: false, problems: Vec::new() };
     match statement {
         Statement::Query(query) => {
             // The visitor has no reason to stop early, so there is nothing to be learned from what it returns.
@@ -37,6 +38,8 @@ pub(super) fn refuse(step: &str, text: &Text, statement: &Statement) -> Vec<Prob
 struct Refuser<'a> {
     step: &'a str,
     text: &'a Text,
+    /// Where the parts of window functions stand that have been read.
+    window_parts: BTreeSet<Place>,
     depth: usize,
     too_deep: bool,
     problems: Vec<Problem>,

@@ -9,8 +9,7 @@ use super::{Refuser, place};
 use crate::plan::text::Place;
 
 const NO_END: &str = "remove it: a stream has no end";
-pub(in crate::plan) const NO_STATE: &str =
-    "a step selects, filters and combines rows one by one; aggregates, joins and windows come with the stateful engine";
+pub(in crate::plan) const NO_STATE: &str = "worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot";
 pub(super) const REMOVE: &str = "remove it";
 
 impl Refuser<'_> {
@@ -106,10 +105,15 @@ impl Refuser<'_> {
 
     fn set_operation(&mut self, op: SetOperator, quantifier: SetQuantifier, right: &SetExpr) {
         let (name, hint) = match (op, quantifier) {
-            (SetOperator::Union, SetQuantifier::All | SetQuantifier::AllByName) => return,
-            (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct | SetQuantifier::ByName | SetQuantifier::DistinctByName) => {
-                ("UNION without ALL", "write UNION ALL, which keeps duplicates: to remove them, all rows would have to be remembered")
-            }
+            (
+                SetOperator::Union,
+                SetQuantifier::All
+                | SetQuantifier::AllByName
+                | SetQuantifier::None
+                | SetQuantifier::Distinct
+                | SetQuantifier::ByName
+                | SetQuantifier::DistinctByName,
+            ) => return,
             (SetOperator::Except, _) => ("EXCEPT", NO_STATE),
             (SetOperator::Minus, _) => ("MINUS", NO_STATE),
             (SetOperator::Intersect, _) => ("INTERSECT", NO_STATE),
@@ -138,7 +142,7 @@ impl Refuser<'_> {
             cluster_by,
             distribute_by,
             sort_by,
-            having,
+            having: _,
             named_window,
             qualify,
             window_before_qualify: _,
@@ -147,15 +151,15 @@ impl Refuser<'_> {
         } = select;
         let start = Place::new(select_token.0.span.start);
         match distinct {
-            None | Some(Distinct::All) => {}
-            Some(Distinct::Distinct) => self.clause("DISTINCT", start, NO_STATE),
+            None | Some(Distinct::All | Distinct::Distinct) => {}
             Some(Distinct::On(_)) => self.refuse("DISTINCT ON", self.text.keyword_after(start, "DISTINCT"), NO_STATE),
         }
         match group_by {
-            GroupByExpr::Expressions(expressions, modifiers) if expressions.is_empty() && modifiers.is_empty() => {}
-            GroupByExpr::Expressions(..) | GroupByExpr::All(_) => {
-                self.refuse("GROUP BY", self.text.keyword_after(start, "GROUP"), NO_STATE);
+            GroupByExpr::Expressions(_, modifiers) if modifiers.is_empty() => {}
+            GroupByExpr::Expressions(..) => {
+                self.refuse("GROUP BY … WITH", self.text.keyword_after(start, "GROUP"), "write one step for each grouping");
             }
+            GroupByExpr::All(_) => self.refuse("GROUP BY ALL", self.text.keyword_after(start, "GROUP"), "name the columns"),
         }
         if from.is_empty() {
             self.refuse("SELECT without FROM", start, "a step reads inputs and other steps");
@@ -181,7 +185,6 @@ impl Refuser<'_> {
             (!cluster_by.is_empty(), "CLUSTER", NO_END),
             (!distribute_by.is_empty(), "DISTRIBUTE", NO_END),
             (!sort_by.is_empty(), "SORT", NO_END),
-            (having.is_some(), "HAVING", NO_STATE),
             (!named_window.is_empty(), "WINDOW", NO_STATE),
             (qualify.is_some(), "QUALIFY", NO_STATE),
         ] {

@@ -4,6 +4,7 @@ use datafusion_sql::sqlparser::ast::{Join, JoinOperator, TableAlias, TableFactor
 
 use super::query::{NO_STATE, REMOVE};
 use super::{Refuser, place};
+use crate::plan::window::{Call, is_window};
 
 impl Refuser<'_> {
     pub(super) fn from(&mut self, from: &[TableWithJoins]) {
@@ -24,12 +25,17 @@ impl Refuser<'_> {
     }
 
     pub(super) fn relation(&mut self, factor: &TableFactor) {
+        match Call::read(factor) {
+            Some(Ok(call)) => self.window_parts.extend(call.parts),
+            Some(Err(message)) => self.add(place(factor), message, "see worker/engine/SQL.md for how window functions are called"),
+            None => {}
+        }
         match factor {
             TableFactor::Table { name, alias, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints } => {
                 let here = place(name);
                 self.alias(alias.as_ref());
                 self.sample(sample.as_ref(), factor);
-                if args.is_some() {
+                if args.is_some() && !is_window(factor) {
                     self.refuse(&format!("table function {}", name.to_string().to_uppercase()), here, NO_STATE);
                 }
                 for (present, what) in [
@@ -57,6 +63,7 @@ impl Refuser<'_> {
                 self.joins(table_with_joins);
             }
             TableFactor::UNNEST { .. } => self.named("UNNEST", factor),
+            TableFactor::TableFunction { expr: _, alias } if is_window(factor) => self.alias(alias.as_ref()),
             TableFactor::TableFunction { .. } => self.named("TABLE", factor),
             TableFactor::Function { name, .. } => {
                 self.refuse(&format!("table function {}", name.to_string().to_uppercase()), place(name), NO_STATE);

@@ -1,42 +1,53 @@
 //! From logical plans to the graph of operators. Columns that are only renamed, reordered or dropped cost nothing: they are resolved here, and no operator is made for them.
 
+mod aggregate;
+mod gather;
+mod windows;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::logical_plan::{Filter, Projection, TableScan, Union};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
 
-use super::expression::{self, is_guarded};
-use super::graph::{Graph, Input, Node, Output, Upstream};
-use super::needs::{self, Columns};
-use super::{Changelog, OutputPlan};
 use crate::operators::{Blueprint, FilterBlueprint, ProjectBlueprint, UnionBlueprint};
+use crate::plan::expression::{self, is_guarded};
+use crate::plan::graph::{Graph, Input, Node, Output, Upstream};
+use crate::plan::needs::{self, Columns};
+use crate::plan::traits::renamed;
+use crate::plan::{Changelog, OutputPlan, Policy, window};
 
 /// Where the columns of a logical plan are.
 #[derive(Clone, Debug)]
-pub(super) struct Bound {
+pub(in crate::plan) struct Bound {
     /// What delivers them.
-    pub(super) upstream: Upstream,
+    pub(in crate::plan) upstream: Upstream,
     /// For each logical column its position there; `None` for a column that nobody reads.
-    pub(super) columns: Vec<Option<usize>>,
+    pub(in crate::plan) columns: Vec<Option<usize>>,
 }
 
 /// Builds the graph, table by table, each after those it reads.
-#[derive(Default)]
-pub(super) struct Builder {
+pub(in crate::plan) struct Builder<'a> {
+    policy: &'a Policy,
     graph: Graph,
     tables: BTreeMap<String, Bound>,
     /// Operators of each step and kind so far.
     ordinals: BTreeMap<(String, &'static str), usize>,
     step: String,
+    /// The next window function is computed by what is being built above it: its columns are where the time is.
+    fused: bool,
 }
 
-impl Builder {
-    /// Adds an input of which only `needed` columns are read.
-    pub(super) fn input(&mut self, name: &str, declared: &SchemaRef, needed: &Columns) {
+impl<'a> Builder<'a> {
+    pub(in crate::plan) fn new(policy: &'a Policy) -> Self {
+        Self { policy, graph: Graph::default(), tables: BTreeMap::new(), ordinals: BTreeMap::new(), step: String::new(), fused: false }
+    }
+
+    /// Adds an input of which only `needed` columns are read. `event_time` is the column of those that watermarks are made from, if any are needed.
+    pub(in crate::plan) fn input(&mut self, name: &str, declared: &SchemaRef, needed: &Columns, event_time: Option<usize>) {
         let fields: Vec<FieldRef> = needed.iter().map(|column| Arc::clone(&declared.fields()[*column])).collect();
         let columns = (0..declared.fields().len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
         let upstream = Upstream::Input(self.graph.inputs.len());
@@ -44,13 +55,13 @@ impl Builder {
             name: name.to_owned(),
             schema: Arc::new(Schema::new(fields)),
             declared: declared.fields().len(),
-            event_time: None,
+            event_time: event_time.and_then(|column| needed.iter().position(|needed| *needed == column)),
         });
         self.tables.insert(name.to_owned(), Bound { upstream, columns });
     }
 
     /// Adds a step of which only `needed` columns are read.
-    pub(super) fn step(&mut self, name: &str, plan: &LogicalPlan, needed: &Columns) -> Result<()> {
+    pub(in crate::plan) fn step(&mut self, name: &str, plan: &LogicalPlan, needed: &Columns) -> Result<()> {
         name.clone_into(&mut self.step);
         let bound = self.bind(plan, needed)?;
         self.tables.insert(name.to_owned(), bound);
@@ -58,7 +69,7 @@ impl Builder {
     }
 
     /// Adds an output of all columns of `from`; `names` are their names there.
-    pub(super) fn output(&mut self, name: &str, from: &str, names: &[String]) -> Result<()> {
+    pub(in crate::plan) fn output(&mut self, name: &str, from: &str, names: &[String], changelog: Changelog) -> Result<()> {
         let bound = self.table(from)?.clone();
         from.clone_into(&mut self.step);
         let schema = self.graph.schema(bound.upstream);
@@ -70,13 +81,13 @@ impl Builder {
             name: name.to_owned(),
             schema: Arc::clone(self.graph.schema(upstream)),
             inputs: self.graph.inputs_of(upstream),
-            changelog: Changelog::Append,
+            changelog,
         };
         self.graph.outputs.push(Output { plan, from: upstream });
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Graph {
+    pub(in crate::plan) fn finish(self) -> Graph {
         self.graph
     }
 
@@ -88,6 +99,11 @@ impl Builder {
             LogicalPlan::Filter(filter) => self.filter(plan, filter, needed),
             LogicalPlan::Projection(projection) => self.projection(plan, projection, needed),
             LogicalPlan::Union(union) => self.union(union, needed),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, needed),
+            LogicalPlan::Extension(extension) => match window::of_extension(extension) {
+                Some(node) => self.window(plan, node, needed),
+                None => Err(needs::outside(plan)),
+            },
             other => Err(needs::outside(other)),
         }
     }
@@ -233,15 +249,6 @@ fn stages(predicate: &Expr, schema: &DFSchema) -> Result<Vec<Expr>> {
         }
     }
     Ok(stages.into_iter().filter_map(conjunction).collect())
-}
-
-/// The column that an expression only renames.
-fn renamed(expression: &Expr) -> Option<&Column> {
-    match expression {
-        Expr::Column(column) => Some(column),
-        Expr::Alias(alias) => renamed(&alias.expr),
-        _ => None,
-    }
 }
 
 /// The positions of a projection's columns, if it only renames, reorders and drops columns and none is there twice.

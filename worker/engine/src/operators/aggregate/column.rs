@@ -1,0 +1,84 @@
+//! Columns of results, and times as columns: microseconds to timestamps of any unit and back. Keeps nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use arrow::error::ArrowError;
+
+use crate::state::hash_rows;
+
+/// What a column of a result is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OutputColumn {
+    /// A key, by position among the keys.
+    Key(usize),
+    /// Where the window starts.
+    WindowStart,
+    /// The first moment after the window.
+    WindowEnd,
+    /// The last millisecond of the window.
+    WindowTime,
+    /// The result of a call, by position among the calls.
+    Call(usize),
+}
+
+/// One millisecond.
+pub(in crate::operators) const MILLISECOND: i64 = 1000;
+
+/// A timestamp column in microseconds, rounded down; NULL stays NULL.
+pub(in crate::operators) fn microseconds(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            Ok(column.as_primitive::<TimestampSecondType>().unary(|value| value.saturating_mul(1_000_000)))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            Ok(column.as_primitive::<TimestampMillisecondType>().unary(|value| value.saturating_mul(MILLISECOND)))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            Ok(column.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>())
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            Ok(column.as_primitive::<TimestampNanosecondType>().unary(|value| value.div_euclid(1000)))
+        }
+        _ => Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+    }
+}
+
+/// Microseconds as timestamps of a type.
+pub(in crate::operators) fn timestamps(micros: Int64Array, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    Ok(match data_type {
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            Arc::new(micros.unary::<_, TimestampSecondType>(|value| value.div_euclid(1_000_000)).with_timezone_opt(zone.clone()))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            Arc::new(micros.unary::<_, TimestampMillisecondType>(|value| value.div_euclid(MILLISECOND)).with_timezone_opt(zone.clone()))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            Arc::new(micros.reinterpret_cast::<TimestampMicrosecondType>().with_timezone_opt(zone.clone()))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            Arc::new(micros.unary::<_, TimestampNanosecondType>(|value| value.saturating_mul(1000)).with_timezone_opt(zone.clone()))
+        }
+        other => return cast(&micros, other),
+    })
+}
+
+/// The same moment for `rows` rows.
+pub(in crate::operators) fn moment(micros: i64, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+    timestamps(Int64Array::from_value(micros, rows), data_type)
+}
+
+/// Numbers that name rows made for a key in a window: the same in every replay.
+pub(in crate::operators) fn row_numbers(hashes: &[u64], start: i64, end: i64) -> Result<UInt64Array, ArrowError> {
+    let rows = hashes.len();
+    let columns: [ArrayRef; 3] = [
+        Arc::new(UInt64Array::from(hashes.to_vec())),
+        Arc::new(Int64Array::from_value(start, rows)),
+        Arc::new(Int64Array::from_value(end, rows)),
+    ];
+    Ok(hash_rows(&columns, rows)?.into())
+}

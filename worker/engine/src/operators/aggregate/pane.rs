@@ -1,0 +1,166 @@
+//! Keys and accumulators of one slice of time. Knows no time itself.
+//!
+//! A slice is alive while rows come in, and **frozen** into columns when a window takes it or a snapshot is made: frozen parts can be merged into any
+//! number of windows, and stored as they are. Rows that come later start a new part.
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::DataType;
+
+use super::call::{Accumulators, Call};
+use crate::operators::ExecuteError;
+use crate::state::KeyTable;
+
+/// Keys and their accumulators.
+pub(super) struct Pane {
+    pub(super) keys: KeyTable,
+    accumulators: Accumulators,
+}
+
+/// The same as columns: row `n` of each belongs to one key.
+pub(super) struct Frozen {
+    pub(super) keys: Vec<ArrayRef>,
+    pub(super) hashes: Vec<u64>,
+    /// For each call, the columns of its state.
+    pub(super) states: Vec<Vec<ArrayRef>>,
+}
+
+/// Some of the rows of a batch.
+#[derive(Clone, Copy)]
+pub(super) enum Selection<'a> {
+    /// All.
+    All,
+    /// So many from here.
+    Range(usize, usize),
+    /// These.
+    Rows(&'a UInt32Array),
+}
+
+impl Selection<'_> {
+    pub(super) fn column(self, column: &ArrayRef) -> Result<ArrayRef, ExecuteError> {
+        Ok(match self {
+            Self::All => ArrayRef::clone(column),
+            Self::Range(start, rows) => column.slice(start, rows),
+            Self::Rows(rows) => take(column, rows, None)?,
+        })
+    }
+
+    fn hashes(self, hashes: &[u64]) -> std::borrow::Cow<'_, [u64]> {
+        match self {
+            Self::All => hashes.into(),
+            Self::Range(start, rows) => hashes[start..start + rows].into(),
+            Self::Rows(rows) => rows.values().iter().map(|row| hashes[*row as usize]).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+/// Rows of a batch with what has been found out about all of them.
+pub(super) struct Rows<'a> {
+    /// The columns that arrived, by position.
+    pub(super) columns: &'a [ArrayRef],
+    /// Those of them that are read.
+    pub(super) read: &'a [usize],
+    pub(super) keys: &'a [ArrayRef],
+    pub(super) hashes: &'a [u64],
+}
+
+impl Pane {
+    pub(super) fn new(key_types: &[DataType], calls: &[Call]) -> Result<Self, ExecuteError> {
+        Ok(Self { keys: KeyTable::new(key_types)?, accumulators: Accumulators::new(calls)? })
+    }
+
+    pub(super) fn update(&mut self, calls: &[Call], rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
+        let keys = rows.keys.iter().map(|key| selection.column(key)).collect::<Result<Vec<_>, _>>()?;
+        let numbers = self.keys.intern(&keys, &selection.hashes(rows.hashes))?;
+        let groups: Vec<usize> = numbers.into_iter().map(|number| number as usize).collect();
+        let total = self.keys.len();
+        if matches!(selection, Selection::All) {
+            return self.accumulators.update(calls, rows.columns, &groups, total);
+        }
+        // Columns that nothing reads keep their place, as they are.
+        let mut columns = rows.columns.to_vec();
+        for column in rows.read {
+            columns[*column] = selection.column(&rows.columns[*column])?;
+        }
+        self.accumulators.update(calls, &columns, &groups, total)
+    }
+
+    pub(super) fn merge(&mut self, calls: &[Call], part: &Frozen) -> Result<(), ExecuteError> {
+        let numbers = self.keys.intern(&part.keys, &part.hashes)?;
+        let groups: Vec<usize> = numbers.into_iter().map(|number| number as usize).collect();
+        self.accumulators.merge(calls, &part.states, &groups, self.keys.len())
+    }
+
+    /// Keys and results, in the order in which the keys came.
+    pub(super) fn finish(self, calls: &[Call]) -> Result<(Vec<ArrayRef>, Vec<u64>, Vec<ArrayRef>), ExecuteError> {
+        let (keys, hashes) = columns(&self.keys)?;
+        Ok((keys, hashes, self.accumulators.evaluate(calls)?))
+    }
+
+    fn freeze(self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
+        let (keys, hashes) = columns(&self.keys)?;
+        Ok(Frozen { keys, hashes, states: self.accumulators.state(calls)? })
+    }
+}
+
+fn columns(keys: &KeyTable) -> Result<(Vec<ArrayRef>, Vec<u64>), ExecuteError> {
+    let all: Vec<u32> = (0..).take(keys.len()).collect();
+    Ok((keys.columns(&all)?, keys.hashes().to_vec()))
+}
+
+/// A slice of time.
+#[derive(Default)]
+pub(super) struct Slice {
+    live: Option<Pane>,
+    /// In the order in which their rows came.
+    frozen: Vec<Frozen>,
+}
+
+impl Slice {
+    /// What rows are put into.
+    pub(super) fn live(&mut self, key_types: &[DataType], calls: &[Call]) -> Result<&mut Pane, ExecuteError> {
+        if self.live.is_none() {
+            self.live = Some(Pane::new(key_types, calls)?);
+        }
+        Ok(self.live.as_mut().expect("it has just been made"))
+    }
+
+    /// Takes a part as it was stored.
+    pub(super) fn add(&mut self, part: Frozen) {
+        self.frozen.push(part);
+    }
+
+    /// The pane itself, if no part of it is frozen.
+    pub(super) fn take_live(&mut self) -> Option<Pane> {
+        if self.frozen.is_empty() { self.live.take() } else { None }
+    }
+
+    /// All parts.
+    pub(super) fn frozen(&mut self, calls: &[Call]) -> Result<&[Frozen], ExecuteError> {
+        if let Some(live) = self.live.take() {
+            self.frozen.push(live.freeze(calls)?);
+        }
+        Ok(&self.frozen)
+    }
+
+    /// All of it as one part.
+    pub(super) fn compact(&mut self, key_types: &[DataType], calls: &[Call]) -> Result<Option<&Frozen>, ExecuteError> {
+        self.frozen(calls)?;
+        if self.frozen.len() > 1 {
+            let mut merged = Pane::new(key_types, calls)?;
+            for part in &self.frozen {
+                merged.merge(calls, part)?;
+            }
+            self.frozen = vec![merged.freeze(calls)?];
+        }
+        Ok(self.frozen.first())
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let live = self.live.as_ref().map_or(0, |pane| pane.keys.memory_bytes() + pane.accumulators.memory_bytes());
+        let bytes = |arrays: &[ArrayRef]| arrays.iter().map(|array| array.get_array_memory_size()).sum::<usize>();
+        let part =
+            |part: &Frozen| bytes(&part.keys) + size_of_val(&*part.hashes) + part.states.iter().map(|state| bytes(state)).sum::<usize>();
+        live + self.frozen.iter().map(part).sum::<usize>()
+    }
+}

@@ -1,0 +1,460 @@
+//! One row for each key and window, when the window ends: over TUMBLE, HOP and CUMULATE, and over rows that have their windows already. SESSION has an operator
+//! of its own.
+//!
+//! Rows are put into the slice of their time; a window that ends is made of its slices, which are dropped with the last window that they are in.
+//! Windows leave in the order of their ends, keys in the order in which they came.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt16Array, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+
+use super::call::Call;
+use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
+use super::pane::{Frozen, Pane, Rows, Selection, Slice};
+use crate::batch::{Batch, Origin};
+use crate::operators::windows::Windows;
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::plan::Late;
+use crate::state::{hash_rows, key_group};
+
+/// Rows of one result batch at most.
+const RESULT_ROWS: usize = 16 * 1024;
+
+/// How rows get their windows.
+#[derive(Clone, Debug)]
+pub(crate) enum Assignment {
+    /// By the time in this column.
+    Time { column: usize, windows: Windows },
+    /// They have them: the columns of start and end.
+    Attached { start: Option<usize>, end: usize },
+}
+
+/// A window aggregate as it stands in the plan.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowAggregateBlueprint {
+    pub(crate) assignment: Assignment,
+    /// The column that says when a row's window ends, or its event time; for messages.
+    pub(crate) time_name: String,
+    /// Columns that are grouped by, beside those of the window.
+    pub(crate) keys: Vec<usize>,
+    pub(crate) key_types: Vec<DataType>,
+    pub(crate) calls: Vec<Call>,
+    /// One for each column of the schema.
+    pub(crate) output: Vec<OutputColumn>,
+    pub(crate) late: Late,
+    pub(crate) schema: SchemaRef,
+}
+
+impl WindowAggregateBlueprint {
+    fn windows(&self) -> String {
+        match &self.assignment {
+            Assignment::Time { windows, .. } => windows.to_string(),
+            Assignment::Attached { start: Some(_), .. } => "window_start, window_end".to_owned(),
+            Assignment::Attached { start: None, .. } => "window_end".to_owned(),
+        }
+    }
+
+    /// Where the window that ends at `end` starts.
+    fn start(&self, (end, start): Window) -> i64 {
+        match self.assignment {
+            Assignment::Time { windows, .. } => windows.start(end),
+            Assignment::Attached { .. } => start,
+        }
+    }
+
+    fn last_window(&self, (end, _): Window) -> i64 {
+        match self.assignment {
+            Assignment::Time { windows, .. } => windows.last_window(end),
+            Assignment::Attached { .. } => end,
+        }
+    }
+}
+
+impl Blueprint for WindowAggregateBlueprint {
+    fn kind(&self) -> &'static str {
+        "window_aggregate"
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn identity(&self) -> String {
+        let calls: Vec<&str> = self.calls.iter().map(|call| call.identity.as_str()).collect();
+        let fields: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
+        format!("{:?} by {:?} {calls:?} as {:?} {fields:?} late {:?}", self.assignment, self.keys, self.output, self.late)
+    }
+
+    fn explain(&self) -> String {
+        let columns = self.output.iter().zip(self.schema.fields()).map(|(column, field)| match column {
+            OutputColumn::Call(call) => self.calls[*call].sql.clone(),
+            _ => field.name().clone(),
+        });
+        format!("{}: {}", self.windows(), columns.collect::<Vec<_>>().join(", "))
+    }
+
+    fn state_signature(&self) -> Option<String> {
+        let calls: Vec<String> = self.calls.iter().map(Call::signature).collect();
+        Some(format!("window_aggregate 1: {}; keys {:?}; {}", self.windows(), self.key_types, calls.join("; ")))
+    }
+
+    fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
+        let mut read: Vec<usize> = self.calls.iter().flat_map(Call::columns).collect();
+        read.sort_unstable();
+        read.dedup();
+        Box::new(WindowAggregate {
+            origin: Origin::new(&format!("operator/{id}"), id.as_ref()),
+            key_types: if self.keys.is_empty() { vec![DataType::Int64] } else { self.key_types.clone() },
+            blueprint: self.clone(),
+            read,
+            slices: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            closed: i64::MIN,
+        })
+    }
+}
+
+/// A window or slice: its end, and its start where rows say it.
+type Window = (i64, i64);
+
+struct WindowAggregate {
+    blueprint: WindowAggregateBlueprint,
+    origin: Origin,
+    key_types: Vec<DataType>,
+    /// Columns that the calls read.
+    read: Vec<usize>,
+    slices: BTreeMap<Window, Slice>,
+    /// Windows that have rows and have not ended.
+    pending: BTreeSet<Window>,
+    /// Windows that end here or before have left.
+    closed: i64,
+}
+
+impl Operator for WindowAggregate {
+    fn push(&mut self, _port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        match message {
+            Message::Batch(batch) => self.add(batch, output),
+            Message::Watermark(time) => {
+                self.close(time, output)?;
+                // Results are as old as the last millisecond of their window.
+                let passed = if time == i64::MAX { time } else { time - time.rem_euclid(MILLISECOND) };
+                output.emit(Message::Watermark(passed));
+                Ok(())
+            }
+            other => {
+                output.emit(other);
+                Ok(())
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+        let signature = self.blueprint.state_signature().unwrap_or_default();
+        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| ("slices".to_owned(), table)).into_iter().collect() }))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.slices.values().map(Slice::memory_bytes).sum()
+    }
+
+    fn restore(&mut self, mut state: OperatorState) -> Result<(), ExecuteError> {
+        let signature = self.blueprint.state_signature().unwrap_or_default();
+        if state.signature != signature {
+            return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
+        }
+        match state.tables.remove("slices") {
+            Some(table) => self.restore_slices(&table.records),
+            None => Ok(()),
+        }
+    }
+}
+
+impl WindowAggregate {
+    fn add(&mut self, batch: Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let Some(batch) = self.with_times(batch, output)? else { return Ok(()) };
+        let rows = batch.num_rows();
+        let columns = batch.records.columns();
+        let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
+            vec![Arc::new(Int64Array::from_value(0, rows))]
+        } else {
+            self.blueprint.keys.iter().map(|key| Arc::clone(&columns[*key])).collect()
+        };
+        let hashes = hash_rows(&keys, rows)?;
+        let read = std::mem::take(&mut self.read);
+        let all = Rows { columns, read: &read, keys: &keys, hashes: &hashes };
+        let done = self.assign(&batch, &all, output);
+        self.read = read;
+        done
+    }
+
+    /// The batch without rows that have no time.
+    fn with_times(&self, batch: Batch, output: &mut dyn Output) -> Result<Option<Batch>, ExecuteError> {
+        let column = match self.blueprint.assignment {
+            Assignment::Time { column, .. } => column,
+            Assignment::Attached { end, .. } => end,
+        };
+        let times = batch.records.column(column);
+        if times.null_count() == 0 {
+            return Ok(Some(batch));
+        }
+        let mask: BooleanArray = arrow::compute::is_not_null(times)?;
+        let error = format!("`{}` is NULL, so there is no telling which window the row is in", self.blueprint.time_name);
+        for row in (0..batch.num_rows()).filter(|row| !mask.value(*row)) {
+            output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error: error.clone() });
+        }
+        if mask.true_count() == 0 {
+            return Ok(None);
+        }
+        let records = arrow::compute::filter_record_batch(&batch.records, &mask)?;
+        let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
+        Ok(Some(Batch { records, ordinals, kinds: None, origin: batch.origin, branch: batch.branch }))
+    }
+
+    /// Puts rows into their slices.
+    fn assign(&mut self, batch: &Batch, rows: &Rows<'_>, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let slices: Vec<Window> = match self.blueprint.assignment {
+            Assignment::Time { column, windows } => {
+                let times = microseconds(batch.records.column(column))?;
+                let (first, last) = (arrow::compute::min(&times), arrow::compute::max(&times));
+                if let (Some(first), Some(last)) = (first, last)
+                    && windows.slice_end(first) == windows.slice_end(last)
+                {
+                    let slice = (windows.slice_end(first), 0);
+                    return if self.is_late(slice) { self.late(batch, &[slice], output) } else { self.put(slice, rows, Selection::All) };
+                }
+                // Times come nearly in order, so the slice is mostly that of the row before.
+                let mut current = (0, 0);
+                let ends = times.values().iter().map(|time| {
+                    if *time < current.0 || *time >= current.1 {
+                        let end = windows.slice_end(*time);
+                        current = (end.saturating_sub(windows.slice()), end);
+                    }
+                    (current.1, 0)
+                });
+                ends.collect()
+            }
+            Assignment::Attached { start, end } => {
+                let ends = microseconds(batch.records.column(end))?;
+                let starts = start.map(|start| microseconds(batch.records.column(start))).transpose()?;
+                let start = |row: usize| starts.as_ref().map_or(0, |starts| starts.value(row));
+                (0..ends.len()).map(|row| (ends.value(row), start(row))).collect()
+            }
+        };
+        if let [first, others @ ..] = slices.as_slice()
+            && others.iter().all(|other| other == first)
+        {
+            return if self.is_late(*first) { self.late(batch, &slices, output) } else { self.put(*first, rows, Selection::All) };
+        }
+        self.late(batch, &slices, output)?;
+        for (slice, picked) in parts(&slices) {
+            if !self.is_late(slice) {
+                match contiguous(&picked) {
+                    Some((start, length)) => self.put(slice, rows, Selection::Range(start, length))?,
+                    None => self.put(slice, rows, Selection::Rows(&UInt32Array::from(picked)))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_late(&self, slice: Window) -> bool {
+        self.blueprint.last_window(slice) <= self.closed
+    }
+
+    /// Does away with rows of which all windows have ended; `slices` has one for each row, or one for all.
+    fn late(&self, batch: &Batch, slices: &[Window], output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let slice = |row: usize| *slices.get(row).unwrap_or(&slices[0]);
+        let late = (0..batch.num_rows()).filter(|row| self.is_late(slice(*row)));
+        match self.blueprint.late {
+            Late::Drop => output.filtered(late.count() as u64),
+            Late::DeadLetter => {
+                for row in late {
+                    let (origin, ordinal) = (batch.origin.clone(), batch.ordinals.value(row));
+                    let error = format!("the row is late: by `{}`, its window has ended and given its result", self.blueprint.time_name);
+                    output.reject(RejectedRow { origin, ordinal, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, slice: Window, rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
+        let calls = &self.blueprint.calls;
+        self.slices.entry(slice).or_default().live(&self.key_types, calls)?.update(calls, rows, selection)?;
+        self.expect(slice);
+        Ok(())
+    }
+
+    /// Notes the first window of a slice that has not ended.
+    fn expect(&mut self, slice: Window) {
+        match self.blueprint.assignment {
+            Assignment::Time { windows, .. } => {
+                let open = windows.windows_of(slice.0).find(|end| *end > self.closed);
+                self.pending.extend(open.map(|end| (end, 0)));
+            }
+            Assignment::Attached { .. } => {
+                self.pending.insert(slice);
+            }
+        }
+    }
+
+    /// Lets all windows go that end at or before `time`.
+    fn close(&mut self, time: i64, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        while let Some(window) = self.pending.first().copied().filter(|(end, _)| *end <= time) {
+            self.pending.remove(&window);
+            self.emit(window, output)?;
+        }
+        self.closed = self.closed.max(time);
+        Ok(())
+    }
+
+    fn emit(&mut self, window: Window, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let pane = self.take(window)?;
+        let (end, start) = (window.0, self.blueprint.start(window));
+        if let Assignment::Time { windows, .. } = self.blueprint.assignment
+            && let Some(next) = windows.next(end)
+            && self.slices.range((windows.start(next).saturating_add(1), i64::MIN)..=(next, i64::MAX)).next().is_some()
+        {
+            self.pending.insert((next, 0));
+        }
+        let (keys, hashes, results) = pane.finish(&self.blueprint.calls)?;
+        let rows = hashes.len();
+        let columns = self.blueprint.output.iter().zip(self.blueprint.schema.fields()).map(|(column, field)| match column {
+            OutputColumn::Key(key) => Ok(Arc::clone(&keys[*key])),
+            OutputColumn::WindowStart => moment(start, field.data_type(), rows),
+            OutputColumn::WindowEnd => moment(end, field.data_type(), rows),
+            OutputColumn::WindowTime => moment(end.saturating_sub(MILLISECOND), field.data_type(), rows),
+            OutputColumn::Call(call) => Ok(Arc::clone(&results[*call])),
+        });
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = columns.collect::<Result<_, _>>()?;
+        let records = RecordBatch::try_new_with_options(Arc::clone(&self.blueprint.schema), columns, &options)?;
+        let ordinals = row_numbers(&hashes, start, end)?;
+        for from in (0..rows).step_by(RESULT_ROWS) {
+            let length = RESULT_ROWS.min(rows - from);
+            let batch = Batch::new(records.slice(from, length), self.origin.clone(), ordinals.slice(from, length));
+            output.emit(Message::Batch(batch));
+        }
+        Ok(())
+    }
+
+    /// All of a window. Slices that are in no later window are dropped.
+    fn take(&mut self, window: Window) -> Result<Pane, ExecuteError> {
+        let calls = &self.blueprint.calls;
+        let first = match self.blueprint.assignment {
+            Assignment::Time { windows, .. } => (windows.start(window.0).saturating_add(1), i64::MIN),
+            Assignment::Attached { .. } => window,
+        };
+        let inside: Vec<Window> = self.slices.range(first..=window).map(|(slice, _)| *slice).collect();
+        if let [only] = inside[..]
+            && self.blueprint.last_window(only) <= window.0
+            && let Some(pane) = self.slices.get_mut(&only).and_then(Slice::take_live)
+        {
+            self.slices.remove(&only);
+            return Ok(pane);
+        }
+        let mut merged = Pane::new(&self.key_types, calls)?;
+        for slice in inside {
+            let Some(parts) = self.slices.get_mut(&slice) else { continue };
+            for part in parts.frozen(calls)? {
+                merged.merge(calls, part)?;
+            }
+            if self.blueprint.last_window(slice) <= window.0 {
+                self.slices.remove(&slice);
+            }
+        }
+        Ok(merged)
+    }
+
+    /// All slices as one table: end, start, how far windows have left, keys, accumulators.
+    fn table(&mut self) -> Result<Option<StateTable>, ExecuteError> {
+        let (mut ends, mut starts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
+        for ((end, start), slice) in &mut self.slices {
+            let Some(part) = slice.compact(&self.key_types, &self.blueprint.calls)? else { continue };
+            let rows = part.hashes.len();
+            ends.resize(ends.len() + rows, *end);
+            starts.resize(starts.len() + rows, *start);
+            groups.extend(part.hashes.iter().map(|hash| key_group(*hash)));
+            let arrays = part.keys.iter().chain(part.states.iter().flatten());
+            for (position, array) in arrays.enumerate() {
+                if position == columns.len() {
+                    columns.push(Vec::new());
+                }
+                columns[position].push(Arc::clone(array));
+            }
+        }
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let closed = Int64Array::from_value(self.closed, groups.len());
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ends)), Arc::new(Int64Array::from(starts)), Arc::new(closed)];
+        for parts in columns {
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            arrays.push(arrow::compute::concat(&parts)?);
+        }
+        let names = ["end", "start", "closed"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
+        let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+        let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        Ok(Some(StateTable { groups: UInt16Array::from(groups), records }))
+    }
+
+    fn restore_slices(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
+        let wrong = || ExecuteError::State { message: "its columns are not those of the plan".to_owned() };
+        let (first, rest) = records.columns().split_at_checked(3 + self.key_types.len()).ok_or_else(wrong)?;
+        let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong);
+        let (ends, starts, closed) = (numbers(0)?, numbers(1)?, numbers(2)?);
+        let keys = &first[3..];
+        let mut widths = Vec::with_capacity(self.blueprint.calls.len());
+        for call in &self.blueprint.calls {
+            widths.push(call.function.state_fields().map_err(|error| call.failed(error))?.len());
+        }
+        if widths.iter().sum::<usize>() != rest.len() {
+            return Err(wrong());
+        }
+        let hashes = hash_rows(keys, records.num_rows())?;
+        self.closed = arrow::compute::max(closed).unwrap_or(i64::MIN);
+        let mut row = 0;
+        while row < records.num_rows() {
+            let slice = (ends.value(row), starts.value(row));
+            let length = (row..records.num_rows()).take_while(|row| (ends.value(*row), starts.value(*row)) == slice).count();
+            let mut states = rest.iter().map(|column| column.slice(row, length));
+            let part = Frozen {
+                keys: keys.iter().map(|key| key.slice(row, length)).collect(),
+                hashes: hashes[row..row + length].to_vec(),
+                states: widths.iter().map(|width| states.by_ref().take(*width).collect()).collect(),
+            };
+            self.slices.entry(slice).or_default().add(part);
+            self.expect(slice);
+            row += length;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of each slice, in order; slices in the order of their first rows.
+fn parts(slices: &[Window]) -> Vec<(Window, Vec<u32>)> {
+    let mut parts: Vec<(Window, Vec<u32>)> = Vec::new();
+    let mut known: HashMap<Window, usize> = HashMap::new();
+    let mut current: Option<(Window, usize)> = None;
+    for (row, slice) in (0_u32..).zip(slices) {
+        let part = match current {
+            Some((same, part)) if same == *slice => part,
+            _ => *known.entry(*slice).or_insert_with(|| {
+                parts.push((*slice, Vec::new()));
+                parts.len() - 1
+            }),
+        };
+        current = Some((*slice, part));
+        parts[part].1.push(row);
+    }
+    parts
+}
+
+/// First row and number of rows, if no row is left out.
+fn contiguous(rows: &[u32]) -> Option<(usize, usize)> {
+    let (first, last) = (*rows.first()? as usize, *rows.last()? as usize);
+    (last - first + 1 == rows.len()).then_some((first, rows.len()))
+}

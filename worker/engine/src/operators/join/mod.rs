@@ -1,0 +1,192 @@
+//! Joins on equal keys: regular, interval and window joins, inner and outer, of tables that are appended to or revised. Never joins without a key.
+//!
+//! ```text
+//!  port 0 ─▶ Side: rows by key ─┐
+//!                 ▲  ╳  ▼       ├─▶ pairs ─▶ residual condition ─▶ Changes ─▶ batches
+//!  port 1 ─▶ Side: rows by key ─┘
+//! ```
+//!
+//! Each row is kept on its side and meets every row of the other side that is there already, so each pair comes out once, whichever row comes first.
+//!
+//! **How long rows are kept** is the [`Lifetime`]. An interval or a window ends with the watermark, and nothing is lost by it; a TTL forgets.
+//!
+//! **Outer joins** say when they pad a row that has met no other: with a lifetime that ends by itself and inputs that are never revised, once it has ended,
+//! so that the result is never revised either; else at once, and the padded row is taken back when another comes (as Flink does for each of these kinds).
+//!
+//! A watermark is passed on with the [delay](Lifetime::delay) of the interval, because rows that old may still come out.
+
+mod changes;
+mod operator;
+mod side;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use super::{Blueprint, Expression, Operator};
+use crate::batch::Origin;
+
+/// A join as it stands in the plan.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinBlueprint {
+    /// Left and right: what arrives at ports 0 and 1.
+    pub(crate) sides: [JoinSide; 2],
+    /// Whether NULL is a key like any other. If not, a row with a NULL in its key meets none.
+    pub(crate) nulls_are_equal: bool,
+    /// What has to be true of two rows with equal keys as well.
+    pub(crate) residual: Option<Residual>,
+    /// How long rows are kept.
+    pub(crate) lifetime: Lifetime,
+    /// For each column that comes out, the side and the column there.
+    pub(crate) output: Vec<(usize, usize)>,
+    /// The columns that come out.
+    pub(crate) schema: SchemaRef,
+}
+
+/// One side of a join.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinSide {
+    /// The columns that arrive.
+    pub(crate) schema: SchemaRef,
+    /// Positions of the key columns, as many and of the same types as on the other side.
+    pub(crate) keys: Vec<usize>,
+    /// Whether rows that meet none come out, padded with NULL.
+    pub(crate) outer: bool,
+    /// If the rows are revised: the columns that tell which row is taken back, all of them if nothing else does.
+    pub(crate) revised_by: Option<Vec<usize>>,
+}
+
+/// A condition on two rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Residual {
+    /// Yields booleans; over `columns`.
+    pub(crate) predicate: Expression,
+    /// For each column that it reads, the side and the column there.
+    pub(crate) columns: Vec<(usize, usize)>,
+    /// The columns that it reads.
+    pub(crate) schema: SchemaRef,
+}
+
+/// How long the rows of a join are kept. All times in microseconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lifetime {
+    /// So long after they came.
+    Ttl(i64),
+    /// As long as rows may come whose time is near enough: `lower <= left - right <= upper`, which two rows have to fulfil to meet.
+    Interval {
+        /// Position of the time column of each side, which no row before the watermark will have.
+        times: [usize; 2],
+        /// Least difference.
+        lower: i64,
+        /// Greatest difference.
+        upper: i64,
+    },
+    /// Until the watermark reaches the end of their window, which is part of the key.
+    Window {
+        /// Position of the window end on each side.
+        ends: [usize; 2],
+    },
+}
+
+impl Lifetime {
+    /// How much older than the watermark a row can be when it comes out.
+    pub(crate) fn delay(self) -> i64 {
+        match self {
+            Self::Ttl(_) | Self::Window { .. } => 0,
+            Self::Interval { lower, upper, .. } => lower.saturating_neg().max(upper).max(0),
+        }
+    }
+
+    /// Whether it ends by event time alone, so that no row is forgotten that could still meet another.
+    pub(crate) fn ends_by_itself(self) -> bool {
+        !matches!(self, Self::Ttl(_))
+    }
+}
+
+impl JoinBlueprint {
+    /// Whether rows that meet none are padded at once, and revised later.
+    pub(crate) fn pads_at_once(&self) -> bool {
+        !self.lifetime.ends_by_itself() || self.sides.iter().any(|side| side.revised_by.is_some())
+    }
+
+    /// Whether rows that came out are revised later.
+    pub(crate) fn revises(&self) -> bool {
+        let revised = self.sides.iter().any(|side| side.revised_by.is_some());
+        revised || (self.pads_at_once() && self.sides.iter().any(|side| side.outer))
+    }
+
+    fn name(&self) -> &'static str {
+        match (self.sides[0].outer, self.sides[1].outer) {
+            (false, false) => "inner",
+            (true, false) => "left",
+            (false, true) => "right",
+            (true, true) => "full",
+        }
+    }
+}
+
+impl Blueprint for JoinBlueprint {
+    fn kind(&self) -> &'static str {
+        "join"
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn identity(&self) -> String {
+        let residual = self.residual.as_ref().map(|residual| format!("{} {:?}", residual.predicate.identity, residual.columns));
+        let keys = self.sides.each_ref().map(|side| &side.keys);
+        let revised = self.sides.each_ref().map(|side| &side.revised_by);
+        let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
+        format!(
+            "join {} {keys:?} nulls {} {:?} {residual:?} revised {revised:?} take {:?} AS {}",
+            self.name(),
+            self.nulls_are_equal,
+            self.lifetime,
+            self.output,
+            columns.join(", ")
+        )
+    }
+
+    fn explain(&self) -> String {
+        let name = |side: usize, column: &usize| self.sides[side].schema.field(*column).name().clone();
+        let keys = self.sides[0].keys.iter().zip(&self.sides[1].keys);
+        let mut parts: Vec<String> = keys.map(|(left, right)| format!("left.{} = right.{}", name(0, left), name(1, right))).collect();
+        match &self.lifetime {
+            Lifetime::Ttl(_) | Lifetime::Window { .. } => {}
+            Lifetime::Interval { times: [left, right], lower, upper } => {
+                parts.push(format!("left.{} - right.{} from {lower} to {upper} µs", name(0, left), name(1, right)));
+            }
+        }
+        parts.extend(self.residual.iter().map(|residual| residual.predicate.sql.clone()));
+        let lifetime = match self.lifetime {
+            Lifetime::Ttl(micros) => format!("kept for {} s", micros / 1_000_000),
+            Lifetime::Interval { .. } => "kept for the interval".to_owned(),
+            Lifetime::Window { .. } => "kept until the window ends".to_owned(),
+        };
+        format!("{} on {}; {lifetime}", self.name(), parts.join(" AND "))
+    }
+
+    fn state_signature(&self) -> Option<String> {
+        let sides = self.sides.each_ref().map(|side| {
+            let keys: Vec<&String> = side.keys.iter().map(|key| side.schema.field(*key).name()).collect();
+            let columns: Vec<String> =
+                side.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
+            format!("{keys:?} of {}", columns.join(", "))
+        });
+        let lifetime = match self.lifetime {
+            Lifetime::Ttl(_) => "ttl".to_owned(),
+            Lifetime::Interval { times, .. } => format!("interval {times:?}"),
+            Lifetime::Window { ends } => format!("window {ends:?}"),
+        };
+        Some(format!("join {} {lifetime} ({}) ({})", self.name(), sides[0], sides[1]))
+    }
+
+    fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
+        let origin = Origin::new(&format!("operator/{id}"), id.as_ref());
+        Box::new(operator::Join::new(Arc::new(self.clone()), origin, ports))
+    }
+}

@@ -1,0 +1,124 @@
+//! What a plan says about its rows beyond their columns: whether they are revised, and which columns tell time. Derived bottom-up; decides nothing about how
+//! it is computed.
+//!
+//! A time attribute follows its column through renaming, filtering and UNION ALL, and is lost as soon as something is computed from it.
+
+use std::any::Any;
+
+use datafusion_common::{Column, Result};
+use datafusion_expr::logical_plan::{Aggregate, Projection, TableScan};
+use datafusion_expr::{Expr, LogicalPlan};
+
+use super::catalog::Table;
+use super::time::TimeAttribute;
+use super::window::{self, Grouping};
+
+/// What is known about the rows of a plan or table.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Traits {
+    /// Whether rows are revised.
+    pub(super) mode: Mode,
+    /// What each column tells about time.
+    pub(super) times: Vec<Option<TimeAttribute>>,
+}
+
+/// Whether rows are revised; [`Changelog`](super::Changelog) by positions.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) enum Mode {
+    /// Never.
+    #[default]
+    Append,
+    /// Rows are replaced and taken back. There is at most one row for each value of these columns; none are known if it is empty.
+    Updating { key: Vec<usize> },
+}
+
+impl Traits {
+    /// Rows that are only added, of `columns` columns that tell no time.
+    pub(super) fn plain(columns: usize) -> Self {
+        Self { mode: Mode::Append, times: vec![None; columns] }
+    }
+
+    /// Whether rows are revised.
+    pub(super) fn is_updating(&self) -> bool {
+        self.mode != Mode::Append
+    }
+
+    /// Those of columns at `positions`, which may be none for a column that is computed.
+    pub(super) fn select(&self, positions: &[Option<usize>]) -> Self {
+        let times = positions.iter().map(|position| position.and_then(|position| self.times.get(position).copied().flatten())).collect();
+        let mode = match &self.mode {
+            Mode::Append => Mode::Append,
+            Mode::Updating { key } => {
+                let moved: Option<Vec<usize>> =
+                    key.iter().map(|column| positions.iter().position(|position| *position == Some(*column))).collect();
+                Mode::Updating { key: moved.unwrap_or_default() }
+            }
+        };
+        Self { mode, times }
+    }
+}
+
+/// The traits of a plan. Nodes that are not known here count as plain.
+pub(super) fn of(plan: &LogicalPlan) -> Result<Traits> {
+    match plan {
+        LogicalPlan::TableScan(scan) => Ok(of_scan(scan)),
+        LogicalPlan::SubqueryAlias(alias) => of(&alias.input),
+        LogicalPlan::Filter(filter) => of(&filter.input),
+        LogicalPlan::Projection(projection) => of_projection(projection),
+        LogicalPlan::Union(union) => {
+            let inputs = union.inputs.iter().map(|input| of(input)).collect::<Result<Vec<_>>>()?;
+            let columns = union.schema.fields().len();
+            let agreed = |column: usize| {
+                let mut attributes = inputs.iter().map(|input| input.times.get(column).copied().flatten());
+                let first = attributes.next().flatten();
+                first.filter(|first| attributes.all(|attribute| attribute == Some(*first)))
+            };
+            let mode = if inputs.iter().any(Traits::is_updating) { Mode::Updating { key: Vec::new() } } else { Mode::Append };
+            Ok(Traits { mode, times: (0..columns).map(agreed).collect() })
+        }
+        LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
+        LogicalPlan::Extension(extension) => {
+            window::of_extension(extension).map_or_else(|| Ok(Traits::plain(plan.schema().fields().len())), window::WindowNode::traits)
+        }
+        other => Ok(Traits::plain(other.schema().fields().len())),
+    }
+}
+
+fn of_scan(scan: &TableScan) -> Traits {
+    let source: &dyn Any = scan.source.as_ref();
+    let Some(table) = source.downcast_ref::<Table>() else { return Traits::plain(scan.projected_schema.fields().len()) };
+    match &scan.projection {
+        Some(projection) => table.traits.select(&projection.iter().copied().map(Some).collect::<Vec<_>>()),
+        None => table.traits.clone(),
+    }
+}
+
+fn of_projection(projection: &Projection) -> Result<Traits> {
+    let input = of(&projection.input)?;
+    let schema = projection.input.schema();
+    let positions = projection.expr.iter().map(|expr| renamed(expr).map(|column| schema.index_of_column(column)).transpose());
+    Ok(input.select(&positions.collect::<Result<Vec<_>>>()?))
+}
+
+fn of_aggregate(aggregate: &Aggregate) -> Result<Traits> {
+    let columns = aggregate.schema.fields().len();
+    match Grouping::of(aggregate)? {
+        Grouping::Window(window) => {
+            let mut times = vec![None; columns];
+            times[..window.attributes.len()].clone_from_slice(&window.attributes);
+            Ok(Traits { mode: Mode::Append, times })
+        }
+        Grouping::Unbounded => {
+            Ok(Traits { mode: Mode::Updating { key: (0..aggregate.group_expr.len()).collect() }, times: vec![None; columns] })
+        }
+    }
+}
+
+/// The column that an expression only renames.
+pub(super) fn renamed(expression: &Expr) -> Option<&Column> {
+    match expression {
+        Expr::Column(column) => Some(column),
+        Expr::Alias(alias) => renamed(&alias.expr),
+        _ => None,
+    }
+}
