@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::pipeline::{Checkpoint, ErrorPolicy, Limits, State, Step};
+use crate::connectors::aws::AwsAccess;
+use crate::pipeline::{Checkpoint, ErrorPolicy, EventTimePolicy, Limits, Step};
 use crate::{SinkSpec, SourceSpec};
 
 /// Version of the document that this code writes; a worker refuses a newer one.
@@ -28,13 +29,30 @@ pub struct Job {
     /// Every Sink that an output or a dead letter names, by object name.
     pub sinks: BTreeMap<String, SinkSpec>,
     /// Where checkpoints are kept.
-    pub state: State,
+    pub state: StateLocation,
     /// How often an epoch is closed.
     pub checkpoint: Checkpoint,
     /// What happens to bad records.
     pub error_policy: ErrorPolicy,
     /// Bounds of memory.
     pub limits: Limits,
+    /// When the time of an input has passed, and what comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<EventTimePolicy>,
+    /// For how long state that nothing else ends is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_ttl_seconds: Option<u32>,
+}
+
+/// Where checkpoints are kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateLocation {
+    /// `s3://bucket/prefix`, or a directory as `file:///path`.
+    pub location: String,
+    /// Endpoint, region and identity for `s3://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsAccess>,
 }
 
 /// Which Pipeline a Job belongs to.

@@ -120,6 +120,8 @@ pub enum Distribution {
     Competing,
     /// Splits with one reader each, found by enumeration.
     Partitioned,
+    /// The plan keeps state: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
+    Whole,
 }
 
 /// Splits of one input.
@@ -173,6 +175,12 @@ pub struct TaskReport {
     /// True when the source has nothing to give right now.
     #[serde(default)]
     pub idle: bool,
+    /// Event time up to which the input is believed complete, milliseconds since 1970; only of tasks that keep state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_millis: Option<i64>,
+    /// Bytes of memory that the state takes, about; only of tasks that keep state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<u64>,
     /// What is wrong right now; empty when nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
@@ -186,6 +194,20 @@ pub struct TaskRef {
     pub input: String,
     /// Name of the split.
     pub split: String,
+}
+
+impl TaskRef {
+    /// The task that reads all splits of all inputs of a Pipeline. No input can have its name.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { input: "*".to_owned(), split: "all".to_owned() }
+    }
+
+    /// Whether this is [`TaskRef::whole`].
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.input == "*"
+    }
 }
 
 /// What a task is doing.

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::job::{JOB_VERSION, Job, JobInput, JobOutput, PipelineIdentity};
-use crate::pipeline::State;
+use crate::job::{JOB_VERSION, Job, JobInput, JobOutput, PipelineIdentity, StateLocation};
 use crate::sink::SinkConnector;
 use crate::source::SourceConnector;
 use crate::{Pipeline, PipelineSpec, SinkSpec, SourceSpec};
@@ -87,13 +86,13 @@ pub fn sink_names(spec: &PipelineSpec) -> BTreeSet<&str> {
     outputs.chain(dead).collect()
 }
 
-/// The Job of a Pipeline. Without a `state` of its own its checkpoints go to `default_state`.
+/// The Job of a Pipeline. Without a `state.location` of its own its checkpoints go to `default_state`.
 ///
 /// A Pipeline without a UID (a manifest that never was on an API server) gets `local-<namespace>-<name>`, without a namespace `default`.
 ///
 /// # Errors
 /// Everything that is missing or cannot be used, in the order of kinds and names; never an empty list.
-pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &State) -> Result<Job, Vec<Error>> {
+pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &StateLocation) -> Result<Job, Vec<Error>> {
     let identity = identity(pipeline);
     let spec = &pipeline.spec;
     let mut errors = Vec::new();
@@ -133,11 +132,20 @@ pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &Sta
         steps: spec.steps.clone(),
         outputs: spec.outputs.iter().map(job_output).collect(),
         sinks,
-        state: spec.state.clone().unwrap_or_else(|| default_state.clone()),
+        state: state_location(spec).unwrap_or_else(|| default_state.clone()),
         checkpoint: spec.checkpoint.clone().unwrap_or_default(),
         error_policy: spec.error_policy.clone().unwrap_or_default(),
         limits: spec.limits.clone().unwrap_or_default(),
+        time: spec.time.clone(),
+        state_ttl_seconds: spec.state.as_ref().and_then(|state| state.ttl_seconds),
     })
+}
+
+/// Where a Pipeline says that its checkpoints are to be kept, if it does.
+#[must_use]
+pub fn state_location(spec: &PipelineSpec) -> Option<StateLocation> {
+    let state = spec.state.as_ref()?;
+    Some(StateLocation { location: state.location.clone()?, aws: state.aws.clone() })
 }
 
 fn identity(pipeline: &Pipeline) -> PipelineIdentity {

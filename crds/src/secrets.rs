@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::connectors::aws::AwsAccess;
 use crate::connectors::kafka::KafkaAccess;
 use crate::connectors::opensearch::OpenSearchSink;
-use crate::job::Job;
-use crate::pipeline::State;
+use crate::job::{Job, StateLocation};
 use crate::reference::SecretRef;
 use crate::sink::SinkConnector;
 use crate::source::SourceConnector;
@@ -58,7 +57,7 @@ impl SinkSpec {
     }
 }
 
-impl State {
+impl StateLocation {
     /// The Secrets that the checkpoint store refers to.
     pub fn secrets(&self) -> Vec<SecretUse<'_>> {
         self.aws.as_ref().map(aws).unwrap_or_default()

@@ -68,6 +68,10 @@ pub struct EventTime {
     /// A column of type Timestamp; templates such as `{yyyy-MM-dd}` of sinks use it.
     #[schemars(length(min = 1, max = 128))]
     pub column: String,
+    /// By how many seconds a record may come after one with a later time. Windows wait for so long, and what comes later still is late. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub max_delay_seconds: Option<u32>,
 }
 
 /// Probing: connecting to see whether a system is reachable and lets us in.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use millrace_crds::pipeline::State;
+use millrace_crds::job::StateLocation;
 
 /// Settings of the operator.
 #[derive(Args, Clone, Debug)]
@@ -50,9 +50,9 @@ impl Settings {
     }
 
     /// Where checkpoints go that no Pipeline says where to put.
-    pub(crate) fn default_state(&self) -> Option<State> {
+    pub(crate) fn default_state(&self) -> Option<StateLocation> {
         let location = self.default_state_location.trim();
-        (!location.is_empty()).then(|| State { location: location.to_owned(), aws: None })
+        (!location.is_empty()).then(|| StateLocation { location: location.to_owned(), aws: None })
     }
 }
 

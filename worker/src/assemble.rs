@@ -12,8 +12,8 @@ use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, InputTable, Plan, Policy};
-use millrace_engine::runtime::{DeadLetterBinding, OnPoison, OutputBinding, TaskConfig};
+use millrace_engine::plan::{self, InputTable, Late, Plan, Policy};
+use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
 use object_store::ObjectStore;
@@ -23,6 +23,10 @@ use crate::envelopes::DeadLetterEnvelopes;
 
 /// Time for closing after a signal: what Kubernetes grants by default less five seconds.
 const DRAIN_BUDGET: Duration = Duration::from_secs(25);
+/// By how much a record may come after one with a later time, unless the Source says otherwise.
+const MAX_DELAY_SECONDS: u32 = 10;
+/// After how long a silent split no longer holds time back, unless the Pipeline says otherwise.
+const IDLE_TIMEOUT_SECONDS: u32 = 30;
 
 /// A Job that can run.
 pub(crate) struct Assembled {
@@ -41,6 +45,7 @@ pub(crate) struct AssembledInput {
     pub(crate) source_name: String,
     pub(crate) source: Arc<dyn Source>,
     event_time: Option<String>,
+    max_delay: Duration,
 }
 
 /// Where checkpoints are kept, opened.
@@ -72,6 +77,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
                 source_name: input.source_name.clone(),
                 source,
                 event_time: input.source.event_time.as_ref().map(|time| time.column.clone()),
+                max_delay: seconds(input.source.event_time.as_ref().and_then(|time| time.max_delay_seconds).unwrap_or(MAX_DELAY_SECONDS)),
             }),
             Err(error) => problems.push(problem("SchemaInvalid", format!("source {}", input.source_name), &error)),
         }
@@ -92,7 +98,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
         .map(|input| InputTable { name: input.name.clone(), schema: input.source.schema(), event_time: input.event_time.clone() })
         .collect();
     let wanted: Vec<_> = job.outputs.iter().map(|output| (output.name.clone(), output.from.clone())).collect();
-    let plan = Arc::new(plan::compile(&job.steps, &tables, &wanted, &Policy::default())?);
+    let plan = Arc::new(plan::compile(&job.steps, &tables, &wanted, &policy(&job))?);
 
     let (outputs, dead_letters) = bind(&job, &sinks);
     for (output, planned) in outputs.iter().zip(plan.outputs()) {
@@ -107,6 +113,23 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
         }
     }
     if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
+}
+
+/// What the Pipeline says about state and time.
+fn policy(job: &Job) -> Policy {
+    let lateness = job.time.as_ref().and_then(|time| time.lateness.clone()).unwrap_or_default();
+    Policy {
+        state_ttl: job.state_ttl_seconds.map(seconds),
+        allowed_lateness: seconds(lateness.allowed_seconds.unwrap_or(0)),
+        late: match lateness.policy {
+            pipeline::LatePolicy::Drop => Late::Drop,
+            pipeline::LatePolicy::DeadLetter => Late::DeadLetter,
+        },
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
 }
 
 /// The event-time column of an output: the one that all its inputs agree on.
@@ -151,15 +174,15 @@ impl Assembled {
                 inputs: self
                     .inputs
                     .iter()
-                    .map(|input| InputPlan { input: input.name.clone(), distribution: input.source.distribution() })
+                    .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
                     .collect(),
             }),
         }
     }
 
-    /// The input of a name.
-    pub(crate) fn input(&self, name: &str) -> Option<&AssembledInput> {
-        self.inputs.iter().find(|input| input.name == name)
+    /// How an input is shared: a plan that keeps state has one task for all of them.
+    pub(crate) fn distribution(&self, input: &AssembledInput) -> Distribution {
+        if self.plan.is_stateful() { Distribution::Whole } else { input.source.distribution() }
     }
 
     /// Splits of an input that somebody has to hold now. A queue always has split `0`, also when nobody has left anything unfinished.
@@ -171,21 +194,35 @@ impl Assembled {
         Shared::of(Arc::clone(&store.store), &store.base, &self.job.pipeline.uid, &input.name)
     }
 
-    /// What a task of this Job is given; `None` if the Job has no such input.
+    /// What a task of this Job is given; `None` if its plan has no such task.
     pub(crate) fn task(&self, task: &TaskRef, store: &Store) -> Option<TaskConfig> {
-        let input = self.input(&task.input)?;
+        let bind = |input: &AssembledInput, splits: Splits| InputBinding {
+            name: input.name.clone(),
+            source: Arc::clone(&input.source),
+            source_name: input.source_name.clone(),
+            event_time: input.event_time.clone(),
+            max_delay: input.max_delay,
+            splits,
+        };
+        let inputs: Vec<_> = match (task.is_whole(), self.plan.is_stateful()) {
+            (true, true) => self.inputs.iter().map(|input| bind(input, Splits::All)).collect(),
+            (false, false) => {
+                let input = self.inputs.iter().find(|input| input.name == task.input)?;
+                vec![bind(input, Splits::One(task.split.clone()))]
+            }
+            // During a rollout the operator may know another plan of this Pipeline.
+            (true, false) | (false, true) => return None,
+        };
         let checkpoint = &self.job.checkpoint;
+        let idle_timeout = self.job.time.as_ref().and_then(|time| time.idle_timeout_seconds);
         Some(TaskConfig {
             pipeline_uid: self.job.pipeline.uid.clone(),
             pipeline: format!("{}/{}", self.job.pipeline.namespace, self.job.pipeline.name),
-            input: input.name.clone(),
-            split: task.split.clone(),
-            source: Arc::clone(&input.source),
-            source_name: input.source_name.clone(),
+            task: task.clone(),
+            inputs,
             plan: Arc::clone(&self.plan),
             outputs: self.outputs.clone(),
             dead_letters: self.dead_letters.clone(),
-            event_time: input.event_time.clone(),
             on_poison: self.on_poison(),
             envelopes: Arc::new(DeadLetterEnvelopes),
             store: Arc::clone(&store.store),
@@ -194,6 +231,8 @@ impl Assembled {
             interval: Duration::from_secs(checkpoint.interval_seconds.unwrap_or(10).into()),
             retained: checkpoint.retained_count.unwrap_or(5),
             in_flight_bytes: self.context.limits.in_flight_bytes,
+            state_bytes: self.context.limits.state_bytes,
+            idle_timeout: seconds(idle_timeout.unwrap_or(IDLE_TIMEOUT_SECONDS)),
             drain_budget: DRAIN_BUDGET,
         })
     }

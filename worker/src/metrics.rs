@@ -11,7 +11,7 @@ struct Metric {
     value: fn(&TaskReport) -> Option<f64>,
 }
 
-const METRICS: [Metric; 11] = [
+const METRICS: [Metric; 13] = [
     Metric {
         name: "millrace_records_in_total",
         kind: "counter",
@@ -52,6 +52,18 @@ const METRICS: [Metric; 11] = [
         value: |t| t.epoch_at_millis.map(|v| v as f64 / 1000.0),
     },
     Metric { name: "millrace_generation", kind: "gauge", help: "Generation of the task.", value: |t| Some(t.generation as f64) },
+    Metric {
+        name: "millrace_task_watermark_seconds",
+        kind: "gauge",
+        help: "Event time up to which the input is believed complete; tasks that keep state only.",
+        value: |t| t.watermark_millis.map(|v| v as f64 / 1000.0),
+    },
+    Metric {
+        name: "millrace_task_state_bytes",
+        kind: "gauge",
+        help: "Bytes of memory that state takes; tasks that keep state only.",
+        value: |t| t.state_bytes.map(|v| v as f64),
+    },
     Metric {
         name: "millrace_task_running",
         kind: "gauge",
@@ -127,11 +139,15 @@ mod tests {
             lag_records: None,
             lag_seconds: None,
             idle: false,
+            watermark_millis: Some(1_700_000_000_500),
+            state_bytes: None,
             troubles: Vec::new(),
         };
         let text = render(std::iter::once(("ns/p", vec![report])));
         assert!(text.contains("millrace_records_in_total{pipeline=\"ns/p\",input=\"logs\",split=\"a\\\"} 1\\nmillrace_fake 2 \\\\\"} 3\n"));
         assert!(!text.lines().any(|line| line.starts_with("millrace_fake")));
+        assert!(text.contains("} 1700000000.5\n"), "{text}");
         assert!(!text.contains("millrace_lag_records{"), "an unknown value has no sample");
+        assert!(!text.contains("millrace_task_state_bytes{"), "a task without state has no sample");
     }
 }

@@ -147,6 +147,8 @@ names! {
         NotProbed,
         /// As many workers as wanted are available.
         Available,
+        /// As many workers as wanted are available, and one does all the work: the plan keeps state, and records are not exchanged between workers.
+        NeedsExchange,
         /// Fewer workers than wanted are available.
         Unavailable,
         /// The image cannot be pulled.

@@ -23,8 +23,7 @@ use serde_json::Value;
 pub use error::{Error, Origin};
 pub use secret::LocalSecret;
 
-use crate::job::Job;
-use crate::pipeline::State;
+use crate::job::{Job, StateLocation};
 use crate::resolve::{self, References, resolve};
 use crate::{GROUP, Pipeline, Sink, Source, VERSION};
 
@@ -88,7 +87,7 @@ impl Manifests {
     ///
     /// # Errors
     /// What the Pipeline refers to and is not there.
-    pub fn job(&self, pipeline: &Pipeline, default_state: &State) -> Result<Job, Vec<resolve::Error>> {
+    pub fn job(&self, pipeline: &Pipeline, default_state: &StateLocation) -> Result<Job, Vec<resolve::Error>> {
         let namespace = pipeline.namespace();
         let mut references = References::default();
         for source in self.sources.iter().filter(|s| s.object.namespace() == namespace) {

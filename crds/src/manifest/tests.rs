@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::cel::Definition;
 use super::{Error, Manifests};
 use crate::connectors::aws::AwsAccess;
-use crate::pipeline::State;
+use crate::job::StateLocation;
 use crate::{crd, resolve};
 
 #[derive(Deserialize)]
@@ -218,8 +218,8 @@ fn messages(files: &[(&str, &str)]) -> Vec<String> {
     errors.iter().map(|error| error.to_string().replace(&prefix, "")).collect()
 }
 
-fn default_state() -> State {
-    State { location: "file:///state".to_owned(), aws: None }
+fn default_state() -> StateLocation {
+    StateLocation { location: "file:///state".to_owned(), aws: None }
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_state_of_its_own_goes_before_the_default() {
     let manifests = Manifests::load(&[folder.path()]).unwrap();
     let job = manifests.job(&manifests.pipelines[0].object, &default_state()).unwrap();
     let aws = AwsAccess { region: Some("eu-west-1".to_owned()), ..AwsAccess::default() };
-    assert_eq!(job.state, State { location: "s3://b/p".to_owned(), aws: Some(aws) });
+    assert_eq!(job.state, StateLocation { location: "s3://b/p".to_owned(), aws: Some(aws) });
 }
 
 #[test]

@@ -48,8 +48,8 @@ use crate::reference::ObjectRef;
     validation = Rule::new("!has(self.steps) || self.steps.all(s, !self.inputs.exists(i, i.name == s.name))").message("a step has the name of an input: steps and inputs are tables of one query, rename one of them"),
     validation = Rule::new("self.outputs.all(o, self.inputs.exists(i, i.name == o.from) || (has(self.steps) && self.steps.exists(s, s.name == o.from)))").message("outputs[].from must name an input or a step"),
     validation = Rule::new("!has(self.errorPolicy) || !has(self.errorPolicy.onPoison) || self.errorPolicy.onPoison != 'DeadLetter' || self.outputs.exists(o, has(o.deadLetter))").message("errorPolicy.onPoison DeadLetter needs a deadLetter.sinkRef on at least one output"),
-    validation = Rule::new("has(self.state) == has(oldSelf.state) && (!has(self.state) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
-    validation = Rule::new("!has(self.state) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
+    validation = Rule::new("(has(self.state) && has(self.state.location)) == (has(oldSelf.state) && has(oldSelf.state.location)) && (!has(self.state) || !has(self.state.location) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
+    validation = Rule::new("!has(self.state) || !has(self.state.location) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
 )]
 pub struct PipelineSpec {
     /// What is read. Steps and outputs name an input as a table.
@@ -65,9 +65,12 @@ pub struct PipelineSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub outputs: Vec<Output>,
-    /// Where checkpoints are kept. Default: the operator's default location; with `millrace run`, a directory.
+    /// Where checkpoints are kept, and for how long state is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// When the time of an input has passed, and what comes after it. It matters to steps that keep state: windows, aggregates, joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<EventTimePolicy>,
     /// How often an epoch is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
@@ -144,17 +147,60 @@ pub struct DeadLetter {
     pub sink_ref: ObjectRef,
 }
 
-/// Where checkpoints are kept.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+/// Where checkpoints are kept, and for how long state is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.aws) || self.location.startsWith('s3://')").message("aws belongs to an s3:// location: remove it"))]
+#[x_kube(validation = Rule::new("!has(self.aws) || (has(self.location) && self.location.startsWith('s3://'))").message("aws belongs to an s3:// location: remove it"))]
 pub struct State {
     /// `s3://bucket/prefix`, or a directory as `file:///path` (on a cluster, of a volume that all workers share). Immutable.
+    /// Default: the operator's default location; with `millrace run`, a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^(s3://[^/]+|file:///).*$"))]
-    pub location: String,
+    pub location: Option<String>,
     /// Endpoint, region and identity for `s3://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<crate::connectors::aws::AwsAccess>,
+    /// Seconds for which state that no window or interval ends (an aggregate without a window, a join without an interval) is kept after it was last
+    /// touched. Without it, a step with such state is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub ttl_seconds: Option<u32>,
+}
+
+/// When the time of an input has passed, and what comes after it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTimePolicy {
+    /// Rows that come after their window has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<Lateness>,
+    /// A split (partition, queue) that gives nothing for so many seconds no longer holds back the time of its input. Default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub idle_timeout_seconds: Option<u32>,
+}
+
+/// Rows that come after their window has ended.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lateness {
+    /// Seconds for which a window that has ended still takes rows; its result is then emitted anew. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub allowed_seconds: Option<u32>,
+    /// What happens to rows that come later than that.
+    #[serde(default)]
+    pub policy: LatePolicy,
+}
+
+/// What happens to rows that come too late.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum LatePolicy {
+    /// Dropped and counted (default).
+    #[default]
+    Drop,
+    /// Handled as bad records are: see `errorPolicy.onPoison`.
+    DeadLetter,
 }
 
 /// How often an epoch is closed.
@@ -239,6 +285,11 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_object_bytes: Option<i64>,
+    /// Bytes of state (windows, aggregates, joins) that a worker holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
+    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. Default 134,217,728 (128 MiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
+    pub max_state_bytes: Option<i64>,
 }
 
 /// Logs of the workers.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_crds::report::{Assignment, Distribution, REPORT_VERSION, TaskRef};
 
-use super::{Held, Input, View, Worker, competing, partitioned};
+use super::{Held, Input, View, Worker, competing, partitioned, whole};
 
 /// What each worker is told, filled in input by input.
 pub(super) struct Draft<'a> {
@@ -18,9 +18,9 @@ impl<'a> Draft<'a> {
         self.tasks.entry(worker).or_default().insert(task, draining || self.view.drain);
     }
 
-    /// Workers that can be given tasks of an input.
+    /// Workers that can be given tasks of single splits of an input.
     pub(super) fn eligible(&self, input: &str) -> Vec<&'a str> {
-        let fits = |worker: &Worker| worker.eligible && worker.inputs.contains(input);
+        let fits = |worker: &Worker| worker.eligible && !worker.whole && worker.inputs.contains(input);
         self.view.workers.iter().filter(|(_, worker)| fits(worker)).map(|(name, _)| name.as_str()).collect()
     }
 
@@ -35,6 +35,7 @@ pub(crate) fn decide(view: &View) -> BTreeMap<String, Assignment> {
     let mut draft = Draft { view, tasks: BTreeMap::new() };
     let keepers = keepers(view);
     echo_to_ineligible(&mut draft, &keepers);
+    whole::assign(&mut draft, &keepers);
     partitioned::assign(&mut draft, &keepers);
     for (name, input) in &view.inputs {
         if input.distribution == Distribution::Competing {
@@ -62,11 +63,12 @@ pub(crate) fn decide(view: &View) -> BTreeMap<String, Assignment> {
 pub(crate) fn finished(view: &View) -> bool {
     let held: BTreeMap<&TaskRef, bool> =
         view.workers.values().flat_map(|worker| &worker.holds).map(|(task, held)| (task, held.is_finished())).collect();
-    let known = |(name, input): (&String, &Input)| {
-        input
+    let known = |(name, input): (&String, &Input)| match input.distribution {
+        Distribution::Whole => held.contains_key(&TaskRef::whole()),
+        Distribution::Competing | Distribution::Partitioned => input
             .splits
             .as_ref()
-            .is_some_and(|splits| splits.iter().all(|split| held.contains_key(&TaskRef { input: name.clone(), split: split.clone() })))
+            .is_some_and(|splits| splits.iter().all(|split| held.contains_key(&TaskRef { input: name.clone(), split: split.clone() }))),
     };
     view.settled
         && view.workers.values().any(|worker| worker.eligible)

@@ -13,6 +13,7 @@ mod decide;
 mod partitioned;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) eligible: bool,
     /// Inputs that its plan has.
     pub(crate) inputs: BTreeSet<String>,
+    /// Whether its plan keeps state, so that it runs as one task.
+    pub(crate) whole: bool,
     /// Tasks that it may be running.
     pub(crate) holds: BTreeMap<TaskRef, Held>,
 }

@@ -17,7 +17,7 @@ pub(super) fn assign<'a>(draft: &mut Draft<'a>, keepers: &Keepers<'a>) {
             None => free.push(task),
             Some((name, keeps)) => {
                 let worker = &view.workers[*name];
-                if !worker.eligible || !worker.inputs.contains(&task.input) {
+                if !worker.eligible || worker.whole || !worker.inputs.contains(&task.input) {
                     // Echoed to a worker that is going away, or being closed by one whose plan has lost the input.
                 } else if keeps.draining && !view.drain && view.settled {
                     // It was to be finished and is wanted again: what drains cannot turn back, so it is let go and then started anew.
@@ -71,7 +71,7 @@ fn wanted(draft: &Draft<'_>, keepers: &Keepers<'_>) -> BTreeSet<TaskRef> {
 /// How many tasks each worker should have: all the same, some one more; those who hold most get the one more, so that least moves.
 fn quotas<'a>(draft: &Draft<'a>, held: &BTreeMap<&'a str, Vec<TaskRef>>, free: usize) -> BTreeMap<&'a str, usize> {
     let partitioned = |worker: &super::Worker| {
-        worker.inputs.iter().any(|input| draft.view.inputs.get(input).is_some_and(|i| i.distribution == Distribution::Partitioned))
+        !worker.whole && worker.inputs.iter().any(|input| draft.view.inputs.get(input).is_some_and(|i| i.distribution == Distribution::Partitioned))
     };
     let mut workers: Vec<(&'a str, usize)> = draft
         .view

@@ -23,7 +23,14 @@ fn worker(splits: &[&str]) -> Worker {
         };
         (task(split), Held { phase, generation: if mark == '^' { 9 } else { 1 }, draining: mark == '!' })
     };
-    Worker { eligible: true, inputs: ["in".to_owned()].into(), holds: splits.iter().map(hold).collect() }
+    Worker { eligible: true, inputs: ["in".to_owned()].into(), whole: false, holds: splits.iter().map(hold).collect() }
+}
+
+/// The same of a plan that keeps state.
+fn stateful(splits: &[&str]) -> Worker {
+    let worker = worker(splits);
+    let holds = worker.holds.into_iter().map(|(task, held)| if task.split == "all" { (TaskRef::whole(), held) } else { (task, held) });
+    Worker { whole: true, holds: holds.collect(), ..worker }
 }
 
 fn view(distribution: Distribution, splits: Option<&[&str]>, workers: &[(&str, Worker)]) -> View {
@@ -50,6 +57,41 @@ fn told(view: &View) -> String {
 
 const P: Distribution = Distribution::Partitioned;
 const C: Distribution = Distribution::Competing;
+const W: Distribution = Distribution::Whole;
+
+#[test]
+fn plans_that_keep_state() {
+    let cases: &[(&str, View, &str)] = &[
+        ("one worker has it, whatever splits there are", view(W, None, &[("a", stateful(&[])), ("b", stateful(&[]))]), "a*: all | b:"),
+        ("it stays where it is", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all"]))]), "a*: | b: all"),
+        ("also where it was only told", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all?"]))]), "a*: | b: all"),
+        ("also when it has ended", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all."]))]), "a*: | b: all"),
+        ("two run it: the higher generation keeps it", view(W, None, &[("a", stateful(&["all"])), ("b", stateful(&["all^"]))]), "a*: | b: all"),
+        ("what drained is let go before it runs again", view(W, None, &[("a", stateful(&["all!"])), ("b", stateful(&[]))]), "a*: | b:"),
+        ("a worker whose plan keeps no state does not get it", view(W, None, &[("a", worker(&[])), ("b", stateful(&[]))]), "a*: | b: all"),
+        ("and lets its splits go", view(W, Some(&["0"]), &[("a", worker(&["0"])), ("b", stateful(&[]))]), "a*: | b: all"),
+        ("the other way round, too", view(P, Some(&["0"]), &[("a", stateful(&["all"])), ("b", worker(&[]))]), "a*: | b: 0"),
+    ];
+    for (name, view, expected) in cases {
+        assert_eq!(told(view), *expected, "{name}");
+    }
+    let mut going = stateful(&["all"]);
+    going.eligible = false;
+    let moving = view(W, None, &[("a", going), ("b", stateful(&[]))]);
+    assert_eq!(told(&moving), "a: all | b*:", "it moves once it has been let go");
+    let mut unknown = view(W, None, &[("a", stateful(&[]))]);
+    unknown.settled = false;
+    assert_eq!(told(&unknown), "a*:", "somebody may be running it");
+    let mut draining = view(W, None, &[("a", stateful(&["all"])), ("b", stateful(&[]))]);
+    draining.drain = true;
+    assert_eq!(told(&draining), "a*: all! | b:");
+    assert!(!finished(&draining));
+    draining.workers.insert("a".into(), stateful(&["all."]));
+    assert!(finished(&draining));
+    draining.workers.insert("a".into(), stateful(&[]));
+    assert!(!finished(&draining), "nobody has finished it");
+    assert_eq!(told(&draining), "a*: all! | b:", "it is started to be finished");
+}
 
 #[test]
 fn partitions() {

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use millrace_crds::Pipeline;
-use millrace_crds::job::Job;
-use millrace_crds::pipeline::{DesiredState, LogLevel, State, Workload};
+use millrace_crds::job::{Job, StateLocation};
+use millrace_crds::pipeline::{DesiredState, LogLevel, Workload};
 use millrace_crds::report::Problem;
 use millrace_crds::resolve::{self, References, resolve};
 use serde_json::Value;
@@ -117,15 +117,15 @@ pub(crate) fn validate(pipeline: &Pipeline, owner: Owner, references: &Reference
 fn target(pipeline: &Pipeline, workload: &Workload, references: &References, settings: &Settings) -> Target {
     let mut problems = workload_problems(workload);
     let default = settings.default_state();
-    if pipeline.spec.state.is_none() && default.is_none() {
+    if resolve::state_location(&pipeline.spec).is_none() && default.is_none() {
         problems.push(problem(
             "state",
-            "there is nowhere to keep checkpoints: the Pipeline has no spec.state, and the operator was installed without a default location",
+            "there is nowhere to keep checkpoints: the Pipeline has no spec.state.location, and the operator was installed without a default location",
             "set spec.state.location, for example s3://bucket/prefix",
         ));
     }
     // Without a default the Pipeline has its own state, or was refused above: the value is never used.
-    let default = default.unwrap_or_else(|| State { location: String::new(), aws: None });
+    let default = default.unwrap_or_else(|| StateLocation { location: String::new(), aws: None });
     match resolve(pipeline, references, &default) {
         Ok(job) if problems.is_empty() => Target::Ready(Box::new(Ready { revision: job.revision(), secrets: secrets(&job), job })),
         Ok(_) => Target::Invalid(problems),

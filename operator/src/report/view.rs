@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_crds::report::{TaskPhase, WorkerPhase};
+use millrace_crds::report::{Distribution, TaskPhase, WorkerPhase};
 
 use super::registry::{Entry, PodLife, Seen};
 use crate::assignment::{Held, Input, View, Worker};
@@ -31,6 +31,7 @@ fn worker(seen: &Seen, terminating: bool) -> Worker {
     Worker {
         eligible: works && plan.is_some() && !terminating,
         inputs: plan.iter().flat_map(|plan| &plan.inputs).map(|input| input.input.clone()).collect(),
+        whole: plan.iter().flat_map(|plan| &plan.inputs).any(|input| input.distribution == Distribution::Whole),
         holds: holds(seen),
     }
 }

@@ -27,6 +27,8 @@ pub struct ResolvedLimits {
     pub decompression_ratio: u64,
     /// Decompressed, of one object.
     pub object_bytes: u64,
+    /// Of state in memory.
+    pub state_bytes: usize,
 }
 
 impl From<&Limits> for ResolvedLimits {
@@ -38,6 +40,7 @@ impl From<&Limits> for ResolvedLimits {
             record_bytes: size(limits.max_record_bytes, 1 << 20),
             decompression_ratio: positive(limits.max_decompression_ratio, 200),
             object_bytes: positive(limits.max_object_bytes, 4 << 30),
+            state_bytes: size(limits.max_state_bytes, 128 << 20),
         }
     }
 }

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use millrace_crds::job::Job;
+use millrace_crds::job::{Job, StateLocation};
 use millrace_crds::manifest::Manifests;
-use millrace_crds::pipeline::{DesiredState, State};
+use millrace_crds::pipeline::DesiredState;
 
 pub(crate) use run::run;
 
@@ -43,7 +43,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn load_jobs(paths: &[PathBuf], state_dir: &Path) -> anyhow::Result<(Vec<Job>, Manifests)> {
     let manifests = Manifests::load(paths).map_err(|errors| list("the manifests cannot be used", &errors))?;
     let state_dir = std::path::absolute(state_dir)?;
-    let default_state = State { location: format!("file://{}", state_dir.display()), aws: None };
+    let default_state = StateLocation { location: format!("file://{}", state_dir.display()), aws: None };
     let mut jobs = Vec::new();
     for pipeline in &manifests.pipelines {
         let job = manifests

@@ -117,8 +117,12 @@ impl Local {
         }
     }
 
-    /// Adds splits that have appeared. A queue has one task here, and those that another set of workers has left unfinished.
+    /// Adds splits that have appeared. A plan that keeps state has one task that searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
     async fn search(&mut self) {
+        if self.assembled.plan.is_stateful() {
+            self.wanted.tasks = vec![TaskRef::whole()];
+            return;
+        }
         for input in &self.assembled.inputs {
             let task = |split: String| TaskRef { input: input.name.clone(), split };
             let found = match self.assembled.splits(input, &self.store).await {
@@ -146,8 +150,8 @@ impl Local {
         use millrace_crds::report::TaskPhase;
         for task in tasks {
             if task.phase == TaskPhase::Fenced {
-                let message =
-                    format!("pipeline {}: another process has taken over split {} of {}", self.name, task.task.split, task.task.input);
+                let what = if task.task.is_whole() { "it".to_owned() } else { format!("split {} of {}", task.task.split, task.task.input) };
+                let message = format!("pipeline {}: another process has taken over {what}", self.name);
                 return Some(Stop::Refused { code: exit::FENCED, message });
             }
             for trouble in &task.troubles {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millrace_crds::report::{InputSplits, ProbeReport, TroublePart};
+use millrace_crds::report::{Distribution, InputSplits, ProbeReport, TroublePart};
 use millrace_crds::source::{Probe, ProbeMode};
 use millrace_engine::checkpoint::Clock;
 use tokio::task::JoinSet;
@@ -82,7 +82,8 @@ async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for input in &assembled.inputs {
+        // A task that reads everything searches by itself.
+        for input in assembled.inputs.iter().filter(|input| assembled.distribution(input) != Distribution::Whole) {
             match assembled.splits(input, &store).await {
                 Ok(splits) => {
                     found.lock().unwrap_or_else(PoisonError::into_inner).splits.insert(input.name.clone(), splits);

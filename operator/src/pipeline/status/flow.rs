@@ -41,8 +41,7 @@ pub(super) fn data(observed: &Observed<'_>) -> Finding {
         task.report.phase == TaskPhase::Running && !task.report.idle && task.report.lag_records > Some(0) && task.still >= STUCK
     };
     if let Some(task) = tasks(observed).find(stuck) {
-        let (input, split) = (&task.report.task.input, &task.report.task.split);
-        let message = format!("split {split} of input {input} has records to read and has not moved for more than {} s", STUCK.as_secs());
+        let message = format!("{} has records to read and has not moved for more than {} s", words::task(&task.report.task), STUCK.as_secs());
         return of(Status::False, PipelineReason::NoProgress, message);
     }
     let every = |test: fn(&TaskFact) -> bool| tasks(observed).next().is_some() && tasks(observed).all(test);
@@ -96,9 +95,8 @@ pub(super) fn checkpoint(observed: &Observed<'_>) -> Finding {
     let timeout = Duration::from_secs(timeout.into());
     let open = || tasks(observed).filter(|task| task.report.phase != TaskPhase::Finished);
     if let Some(late) = open().filter(|task| task.epoch_age > timeout).max_by_key(|task| task.epoch_age) {
-        let (input, split) = (&late.report.task.input, &late.report.task.split);
-        let message =
-            format!("split {split} of input {input} has closed no epoch within spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
+        let task = words::task(&late.report.task);
+        let message = format!("{task} has closed no epoch within spec.checkpoint.timeoutSeconds ({})", timeout.as_secs());
         return of(Status::False, PipelineReason::Timeout, message);
     }
     if tasks(observed).any(|task| task.report.epoch_at_millis.is_some()) {

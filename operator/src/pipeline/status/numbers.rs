@@ -43,8 +43,12 @@ fn with_old_counts(fresh: Vec<EndStatus>, before: &[EndStatus]) -> Vec<EndStatus
 
 fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &References) -> PipelineStatus {
     let tasks: Vec<_> = observed.reports.workers.iter().flat_map(|worker| &worker.tasks).collect();
-    let of_input = |input: &str| dead_lettered(tasks.iter().filter(|task| task.report.task.input == input));
     let spec = &observed.pipeline.spec;
+    // A task that reads all inputs does not say of which its dead letters are, unless there is only one.
+    let only = spec.inputs.len() == 1;
+    let of_input = |input: &str| {
+        dead_lettered(tasks.iter().filter(|task| task.report.task.input == input || only && task.report.task.is_whole()))
+    };
     let inputs = spec.inputs.iter().map(|input| EndStatus {
         dead_lettered: of_input(&input.name),
         ..end(&input.name, references.sources.get(&input.source_ref.name))
@@ -118,7 +122,7 @@ fn plan(observed: &Observed<'_>, before: &PipelineStatus) -> Option<PlanStatus> 
 }
 
 /// Plans of workers, those of the revision that runs first.
-fn plans<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a PlanReport> {
+pub(super) fn plans<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a PlanReport> {
     let current = |revision: &str| observed.running.is_some_and(|running| running.revision == revision);
     let of = move |wanted: bool| {
         accepted::checks(observed).filter(move |check| current(&check.revision) == wanted).filter_map(|check| check.plan.as_ref())

@@ -73,6 +73,8 @@ fn task(split: &str) -> TaskFact {
         lag_records: Some(7),
         lag_seconds: Some(3),
         idle: false,
+        watermark_millis: None,
+        state_bytes: None,
         troubles: Vec::new(),
     };
     TaskFact { report, still: seconds(1), epoch_age: seconds(4) }
@@ -438,6 +440,16 @@ fn workers() {
             "two of four are not",
             |w| (w.workers.replicas, w.deployment) = (4, Some(deployment(4, 2))),
             "Ready:F:Progressing Reconciling:T:Progressing WorkloadAvailable:F:Unavailable",
+        ),
+        (
+            "a plan that keeps state needs one of two",
+            |w| {
+                for worker in &mut w.reports.workers {
+                    let plan = Arc::make_mut(&mut worker.report).check.plan.as_mut().unwrap();
+                    plan.inputs[0].distribution = Distribution::Whole;
+                }
+            },
+            "WorkloadAvailable:T:NeedsExchange",
         ),
         (
             "the image cannot be pulled",

@@ -1,7 +1,7 @@
 //! What workers say, in the words of conditions. No status is decided here.
 
 use millrace_crds::condition::PipelineReason;
-use millrace_crds::report::{ErrorReason, Problem, TroublePart};
+use millrace_crds::report::{ErrorReason, Problem, TaskRef, TroublePart};
 
 use crate::report::TroubleFact;
 
@@ -29,6 +29,11 @@ pub(super) fn part(part: TroublePart, name: &str) -> String {
         TroublePart::State => "checkpoint store".to_owned(),
         TroublePart::Task => "task".to_owned(),
     }
+}
+
+/// A task.
+pub(super) fn task(task: &TaskRef) -> String {
+    if task.is_whole() { "the task that reads all inputs".to_owned() } else { format!("split {} of input {}", task.split, task.input) }
 }
 
 /// A trouble in one sentence that names the object.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::Pod;
 use millrace_crds::condition::{Finding, PipelineCondition, PipelineReason, Status};
+use millrace_crds::report::Distribution;
 
-use super::Observed;
+use super::{Observed, numbers};
 use crate::pods::{self, Obstacle};
 
 /// Deployment and pods in numbers.
@@ -68,6 +69,13 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
     let minimum = (wanted - wanted / 4).max(1);
     let counts = format!("{} of {wanted} workers are available", workload.available);
     if workload.available >= minimum {
+        if wanted > 1 && runs_as_one_task(observed) {
+            let message = format!(
+                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.scale.replicas to 1 if \
+                 that is not wanted"
+            );
+            return of(Status::True, PipelineReason::NeedsExchange, message);
+        }
         return of(Status::True, PipelineReason::Available, counts);
     }
     if let Some(failure) = &workload.failure {
@@ -82,6 +90,12 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
         None if !workload.exists => of(Status::Unknown, PipelineReason::Pending, "there is no Deployment yet".to_owned()),
         None => of(Status::False, PipelineReason::Unavailable, counts),
     }
+}
+
+/// Whether the plan keeps state.
+fn runs_as_one_task(observed: &Observed<'_>) -> bool {
+    let plan = numbers::plans(observed).next();
+    plan.is_some_and(|plan| plan.inputs.iter().any(|input| input.distribution == Distribution::Whole))
 }
 
 /// Which obstacle tells most if there are several.

@@ -99,6 +99,21 @@ pub enum Error {
         /// What was observed.
         detail: String,
     },
+    /// A state file is not what was written. Nothing was changed; going on without it would give wrong results.
+    #[error(
+        "task {task}: the state of operator {operator} cannot be restored, its file {path} is damaged: {detail}; restore this object from a backup or \
+         a version of the bucket, or delete the task's folder to start from the beginning"
+    )]
+    StateDamaged {
+        /// The task.
+        task: TaskId,
+        /// Whose state it is.
+        operator: String,
+        /// The file.
+        path: Path,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A record cannot be written as it could not be read again.
     #[error("task {task}: epoch {epoch} cannot be encoded as a record: {detail}")]
     Encode {
@@ -184,6 +199,7 @@ impl Error {
             Self::NewerFormat { .. } => "CheckpointTooNew",
             Self::Inconsistent { .. } => "CheckpointStoreInconsistent",
             Self::NoConditionalCreate { .. } => "NoConditionalCreate",
+            Self::StateDamaged { .. } => "StateDamaged",
             Self::Encode { .. } => "CheckpointNotEncodable",
             Self::Retained(_) | Self::Name { .. } => "InvalidCheckpointConfig",
         }

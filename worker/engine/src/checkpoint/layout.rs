@@ -51,6 +51,11 @@ impl Layout {
         self.states().join(generation.to_string()).join(epoch.to_string())
     }
 
+    /// The object that a record names so.
+    pub(super) fn file(&self, relative: &str) -> Path {
+        relative.split('/').fold(self.root.clone(), |path, part| path.join(part))
+    }
+
     /// The name a record uses for an object of this task; `None` if it lies elsewhere.
     pub(super) fn relative(&self, path: &Path) -> Option<String> {
         let parts: Vec<_> = path.prefix_match(&self.root)?.map(|part| part.as_ref().to_owned()).collect();
@@ -113,6 +118,7 @@ mod tests {
         let file = layout.state(Generation(3), Epoch(9)).join("op-1.parquet");
         assert_eq!(layout.epoch_of_state(&file), Some(Epoch(9)));
         assert_eq!(layout.relative(&file).as_deref(), Some("state/3/9/op-1.parquet"));
+        assert_eq!(layout.file("state/3/9/op-1.parquet"), file);
         assert_eq!(layout.epoch_of_state(&layout.states().join("3").join("note")), None);
         assert_eq!(layout.epoch_of_state(&layout.record(Epoch(1))), None);
         assert_eq!(layout.relative(&Path::from("elsewhere/x")), None);

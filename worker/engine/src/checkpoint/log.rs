@@ -210,6 +210,7 @@ impl EpochLog {
         let content = last.map_or_else(EpochContent::default, |last| EpochContent {
             positions: last.positions,
             operators: last.operators,
+            event_times: last.event_times,
             ..EpochContent::default()
         });
         let plan_hash = plan_hash.into();
@@ -305,7 +306,7 @@ impl EpochLog {
     pub(super) fn record(&self, epoch: Epoch, generation: Generation, nonce: &str, plan_hash: &str, content: EpochContent) -> EpochRecord {
         EpochRecord {
             format_version: FORMAT_VERSION,
-            min_reader_version: READER_VERSION,
+            min_reader_version: content.min_reader_version(),
             pipeline_uid: self.pipeline.clone(),
             task: self.task.clone(),
             epoch,
@@ -316,6 +317,7 @@ impl EpochLog {
             regressed_from: None,
             positions: content.positions,
             operators: content.operators,
+            event_times: content.event_times,
             sinks: content.sinks,
             counters: content.counters,
         }

@@ -110,6 +110,7 @@ mod inspect;
 mod layout;
 mod log;
 mod owner;
+mod state;
 mod store;
 
 pub use clock::Clock;
@@ -119,7 +120,7 @@ pub use identity::{Epoch, Generation, PipelineUid, TaskId, position_key, split_p
 pub use inspect::{Peek, list_tasks, peek, probe};
 pub use log::{CommitPermit, DataRegression, EpochLog, Opened, Options};
 pub use owner::Owner;
-pub use record::{EpochContent, EpochRecord, StateRef};
+pub use record::{EpochContent, EpochRecord, EventTimes, InputTime, StateRef};
 pub use store::Retry;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{Epoch, EpochContent, EpochRecord, Error, Generation};
 /// Holds a task: the only one who can append to its log, until somebody else claims it.
 #[derive(Debug)]
 pub struct Owner {
-    log: EpochLog,
+    pub(super) log: EpochLog,
     nonce: String,
     plan_hash: String,
     last: Arc<EpochRecord>,

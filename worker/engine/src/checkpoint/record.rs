@@ -17,10 +17,14 @@ use serde_json::Value;
 use super::identity::sha256_hex;
 use super::{Epoch, Error, Generation, PipelineUid, TaskId};
 
-/// The version this code writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version this code writes: 2 has state and event times.
+pub const FORMAT_VERSION: u32 = 2;
 /// The newest `minReaderVersion` this code can read.
-pub const READER_VERSION: u32 = 1;
+pub const READER_VERSION: u32 = 2;
+/// Who reads a record without state or event times.
+const STATELESS_READER: u32 = 1;
+/// Who reads a record with them: to an older reader they would be absent, and the task would go on without.
+const STATEFUL_READER: u32 = 2;
 
 const MAGIC: &str = "millrace-epoch 1 ";
 const HEADER: usize = MAGIC.len() + 64 + 1 + 20 + 1;
@@ -56,12 +60,39 @@ pub struct EpochRecord {
     /// State files by operator id.
     #[serde(default)]
     pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// How far event time has come; absent from tasks that keep no state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_times: Option<EventTimes>,
     /// Committables by output name: all that another worker needs to commit this epoch.
     #[serde(default)]
     pub sinks: BTreeMap<String, Vec<Value>>,
     /// Records of this epoch alone, by what became of them (in, out, filtered, dead-lettered).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How far event time has come, in microseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTimes {
+    /// Latest time seen in each split, by [`position_key`](super::position_key).
+    pub splits: BTreeMap<String, i64>,
+    /// What the operators were told of each input.
+    pub inputs: BTreeMap<String, InputTime>,
+    /// The watermark over all inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<i64>,
+}
+
+/// What the operators were told of the time of one input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputTime {
+    /// Its last watermark.
+    pub watermark: i64,
+    /// Whether it was idle since.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// A state file that an epoch consists of.
@@ -74,6 +105,10 @@ pub struct StateRef {
     pub length: u64,
     /// SHA-256, lower-case hexadecimal.
     pub sha256: String,
+    /// What the state in it is made of, as in [`OperatorState::signature`](crate::operators::OperatorState::signature): whether a plan can restore it
+    /// is known without reading it.
+    #[serde(default)]
+    pub signature: String,
 }
 
 /// What a task puts into an epoch; the log adds who, when and which number.
@@ -83,6 +118,8 @@ pub struct EpochContent {
     pub positions: BTreeMap<String, Value>,
     /// See [`EpochRecord::operators`].
     pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// See [`EpochRecord::event_times`].
+    pub event_times: Option<EventTimes>,
     /// See [`EpochRecord::sinks`].
     pub sinks: BTreeMap<String, Vec<Value>>,
     /// See [`EpochRecord::counters`].
@@ -110,6 +147,11 @@ struct Versions {
 }
 
 impl EpochContent {
+    /// Who can read a record of this.
+    pub(super) fn min_reader_version(&self) -> u32 {
+        if self.operators.is_empty() && self.event_times.is_none() { STATELESS_READER } else { STATEFUL_READER }
+    }
+
     /// Whether writing this after `last` would say nothing new: an idle task skips the epoch.
     #[must_use]
     pub fn is_same_progress(&self, last: &EpochRecord) -> bool {

@@ -18,7 +18,16 @@ fn record() -> EpochRecord {
         created_at_millis: 1_700_000_000_000,
         regressed_from: None,
         positions: [("logs\u{1f}0".to_owned(), json!({"offset": 9_007_199_254_740_993_u64}))].into(),
-        operators: [("op".to_owned(), vec![StateRef { path: "state/2/7/a".into(), length: 3, sha256: "00".into() }])].into(),
+        operators: [(
+            "op".to_owned(),
+            vec![StateRef { path: "state/2/7/a".into(), length: 3, sha256: "00".into(), signature: "count".into() }],
+        )]
+        .into(),
+        event_times: Some(EventTimes {
+            splits: [("logs\u{1f}0".to_owned(), 9)].into(),
+            inputs: [("logs".to_owned(), InputTime { watermark: 4, idle: true })].into(),
+            watermark: Some(4),
+        }),
         sinks: [("archive".to_owned(), vec![json!({"manifest": "é\u{0}\n"})])].into(),
         counters: [("in".to_owned(), 5), ("out".to_owned(), 4)].into(),
     }
@@ -38,6 +47,20 @@ fn sealed(payload: &Value) -> Vec<u8> {
 fn what_was_encoded_decodes_equal() {
     let record = record();
     assert_eq!(EpochRecord::decode(&record.encode().unwrap()).unwrap(), record);
+}
+
+#[test]
+fn only_what_an_older_reader_would_lose_keeps_it_out() {
+    let idle = content(&record());
+    assert_eq!(idle.min_reader_version(), 2);
+    let stateless = EpochContent { operators: BTreeMap::new(), ..idle.clone() };
+    assert_eq!(stateless.min_reader_version(), 1);
+    assert_eq!(EpochContent { event_times: Some(EventTimes::default()), ..stateless }.min_reader_version(), 2);
+    let written_before = json!({
+        "formatVersion": 1, "minReaderVersion": 1, "pipelineUid": "uid", "task": "task", "epoch": 7, "generation": 2, "owner": "n",
+        "planHash": "abc", "createdAtMillis": 1, "positions": {}, "operators": {}, "sinks": {}, "counters": {}
+    });
+    assert_eq!(EpochRecord::decode(&sealed(&written_before)).unwrap().event_times, None);
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub use executor::Executor;
 pub(crate) use executor::{Target, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
 pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
+pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 /// Row `row` of `records` as one JSON object.
-pub(super) fn json(records: &RecordBatch, row: usize) -> Bytes {
+pub(crate) fn json(records: &RecordBatch, row: usize) -> Bytes {
     let record = records.slice(row, 1);
     let mut line = Vec::new();
     let written = {

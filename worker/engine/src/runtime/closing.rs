@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::future::try_join_all;
+use bytes::Bytes;
+use futures::future::{try_join, try_join_all};
 use millrace_crds::report::ErrorReason;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -15,13 +16,17 @@ use super::dead_letters::DeadLetters;
 use super::driver::Failure;
 use super::observed::{Observed, Part};
 use super::output::Output;
+use super::state_file;
 use crate::batch::Rejected;
-use crate::checkpoint::{self, CommitPermit, EpochContent, Owner};
+use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
 use crate::connector::{ConnectorError, Health};
+use crate::operators::{OperatorState, Snapshot};
 use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
 
 /// Epochs between two garbage collections.
 const EPOCHS_BETWEEN_COLLECTIONS: u64 = 16;
+/// The same where each epoch has state files.
+const EPOCHS_WITH_STATE_BETWEEN_COLLECTIONS: u64 = 4;
 
 /// What closing an epoch needs for itself; comes back when it is done, so that only one epoch closes at a time.
 pub(super) struct Closer {
@@ -70,19 +75,24 @@ impl Writer {
 }
 
 impl Closer {
-    /// Closes the epoch that ends with `positions`. On success it is durable and committed, and may be acknowledged.
+    /// Closes the epoch that ends with `content` (positions and times) and `state`. On success it is durable and committed, and may be acknowledged.
     pub(super) async fn close(
         mut self,
         preparing: Vec<Preparing>,
         mut dead: DeadLetters,
-        positions: BTreeMap<String, Value>,
+        mut content: EpochContent,
+        state: Snapshot,
         mut counters: Counters,
     ) -> Result<Self, Failure> {
         let epoch = self.owner.next_epoch().0;
-        let mut content = EpochContent { positions, ..EpochContent::default() };
-        let mut writers = Vec::with_capacity(preparing.len());
-        for Preparing { index, answer, writer } in preparing {
+        let prepared = try_join_all(preparing.into_iter().map(async |Preparing { index, answer, writer }| {
             let prepared = answered(answer.await).map_err(|error| writer.failure(error))?;
+            Ok((index, writer, prepared))
+        }));
+        let (operators, prepared) = try_join(write_state(&self.owner, state), prepared).await?;
+        content.operators = operators;
+        let mut writers = Vec::with_capacity(prepared.len());
+        for (index, writer, prepared) in prepared {
             self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;
             content.sinks.insert(writer.identity.output.clone(), prepared.committables);
             writers.push(writer);
@@ -97,7 +107,9 @@ impl Closer {
         commit(&permit, &writers).await?;
         self.owner.mark_committed(permit).await.map_err(state_failure)?;
         self.observed.epoch.store(epoch, Ordering::Relaxed);
-        if epoch.is_multiple_of(EPOCHS_BETWEEN_COLLECTIONS)
+        let stateful = !self.owner.last().operators.is_empty();
+        let between = if stateful { EPOCHS_WITH_STATE_BETWEEN_COLLECTIONS } else { EPOCHS_BETWEEN_COLLECTIONS };
+        if epoch.is_multiple_of(between)
             && let Err(error) = self.owner.collect_garbage().await
         {
             tracing::warn!(%error, "old epochs could not be deleted; the next collection tries again");
@@ -143,6 +155,29 @@ async fn write_dead(index: usize, output: &mut Output, dead: &DeadLetters, confi
     }
 }
 
+/// Writes the state of all operators, one after the other, so that only one is in memory in encoded form.
+async fn write_state(owner: &Owner, snapshot: Snapshot) -> Result<BTreeMap<String, Vec<StateRef>>, Failure> {
+    let mut files = BTreeMap::new();
+    for (operator, state) in snapshot {
+        let signature = state.signature.clone();
+        let bytes = encoded(operator.to_string(), state).await?;
+        let file = owner.write_state(&operator, &signature, bytes).await.map_err(state_failure)?;
+        files.insert(operator.to_string(), vec![file]);
+    }
+    Ok(files)
+}
+
+/// Encodes beside everything else: it takes long where the state is large.
+async fn encoded(operator: String, state: OperatorState) -> Result<Bytes, Failure> {
+    let failure = |message: String| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, message));
+    tokio::task::spawn_blocking(move || {
+        state_file::encode(&operator, &state).map_err(|error| format!("the state of operator {operator} cannot be encoded: {error}"))
+    })
+    .await
+    .map_err(|panic| failure(format!("encoding state panicked: {panic}")))?
+    .map_err(failure)
+}
+
 /// The answer of a writer. If it ended instead, the driver finds out why.
 fn answered<T>(answer: Result<Result<T, ConnectorError>, oneshot::error::RecvError>) -> Result<T, ConnectorError> {
     answer.unwrap_or_else(|_| Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch")))
@@ -178,7 +213,7 @@ pub(super) fn state_failure(error: checkpoint::Error) -> Failure {
 pub fn store_error(error: &checkpoint::Error) -> ConnectorError {
     use checkpoint::{Error, StoreFault};
     let reason = match error {
-        Error::Unrecoverable { .. } | Error::NewerFormat { .. } => ErrorReason::Corrupt,
+        Error::Unrecoverable { .. } | Error::NewerFormat { .. } | Error::StateDamaged { .. } => ErrorReason::Corrupt,
         Error::NoConditionalCreate { .. } => ErrorReason::Invalid,
         Error::Store { fault, .. } => match fault {
             StoreFault::Permission => ErrorReason::AccessDenied,

@@ -5,38 +5,33 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use millrace_crds::report::{Distribution, TaskRef};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::batch::Rejected;
-use crate::checkpoint::{Clock, TaskId, position_key};
+use crate::checkpoint::{Clock, TaskId};
 use crate::plan::Plan;
 use crate::sink::Sink;
 use crate::source::Source;
 
-/// One task: a split of one input, through the plan, to the outputs that the input reaches.
+/// One task: splits of inputs, through the plan, to the outputs that the inputs reach.
 #[derive(Clone)]
 pub struct TaskConfig {
     /// UID of the Pipeline: checkpoints are kept under it.
     pub pipeline_uid: String,
     /// Name of the Pipeline, for envelopes.
     pub pipeline: String,
-    /// Input that the task reads.
-    pub input: String,
-    /// Split of it.
-    pub split: String,
-    /// The input's source, and the name of its Source object.
-    pub source: Arc<dyn Source>,
-    /// Name of the Source object, for reports.
-    pub source_name: String,
+    /// Which task this is: a split of an input, or [`TaskRef::whole`].
+    pub task: TaskRef,
+    /// What it reads.
+    pub inputs: Vec<InputBinding>,
     /// The compiled plan.
     pub plan: Arc<Plan>,
     /// Outputs, in the order of the plan's.
     pub outputs: Vec<OutputBinding>,
     /// Distinct dead-letter sinks, named by [`OutputBinding::dead_letter`].
     pub dead_letters: Vec<DeadLetterBinding>,
-    /// Event-time column of the input.
-    pub event_time: Option<String>,
     /// What happens to bad records.
     pub on_poison: OnPoison,
     /// How bad records are put into rows.
@@ -51,8 +46,12 @@ pub struct TaskConfig {
     pub interval: Duration,
     /// Epochs kept.
     pub retained: u32,
-    /// Bytes between reader and writers.
+    /// Bytes between readers and writers.
     pub in_flight_bytes: usize,
+    /// Bytes of state beyond which the task fails.
+    pub state_bytes: usize,
+    /// A split that gives nothing for so long no longer holds the watermark back.
+    pub idle_timeout: Duration,
     /// How long closing may take before it is given up without commit.
     pub drain_budget: Duration,
 }
@@ -61,29 +60,73 @@ impl TaskConfig {
     /// Path-safe name of the task, from input and split.
     #[must_use]
     pub fn task_id(&self) -> TaskId {
-        TaskId::encoded(&format!("{}/{}", self.input, self.split))
+        Self::id_of(&self.task)
     }
 
-    /// Key of the task's position in epoch records.
+    /// The same of any task.
     #[must_use]
-    pub fn position_key(&self) -> String {
-        position_key(&self.input, &self.split)
+    pub fn id_of(task: &TaskRef) -> TaskId {
+        TaskId::encoded(&format!("{}/{}", task.input, task.split))
     }
 
-    /// Dead-letter sinks that a record of this input goes to when it cannot be decoded or transformed: those of all outputs that the input reaches.
+    /// Dead-letter sinks that a record of an input goes to when it cannot be decoded: those of all outputs that the input reaches.
     #[must_use]
-    pub fn input_dead_letters(&self) -> Vec<usize> {
-        let mut indexes: Vec<usize> = self.reached_outputs().filter_map(|(_, output)| output.dead_letter).collect();
+    pub fn input_dead_letters(&self, input: &str) -> Vec<usize> {
+        let reached = self.outputs.iter().zip(self.plan.outputs()).filter(|(_, plan)| plan.inputs.iter().any(|known| known == input));
+        let mut indexes: Vec<usize> = reached.filter_map(|(output, _)| output.dead_letter).collect();
         indexes.sort_unstable();
         indexes.dedup();
         indexes
     }
 
-    /// Outputs that the input reaches, with their index in the plan.
+    /// Outputs that the inputs reach, with their index in the plan.
     pub fn reached_outputs(&self) -> impl Iterator<Item = (usize, &OutputBinding)> {
-        let plan = self.plan.outputs();
-        self.outputs.iter().enumerate().filter(|(index, _)| plan[*index].inputs.contains(&self.input))
+        let reads = |input: &String| self.inputs.iter().any(|binding| binding.name == *input);
+        self.outputs.iter().enumerate().filter(move |(index, _)| self.plan.outputs()[*index].inputs.iter().any(reads))
     }
+
+    /// The event-time column of an output: the one that all inputs of this task that reach it agree on.
+    #[must_use]
+    pub fn event_time_of(&self, output: usize) -> Option<String> {
+        let reached_by = &self.plan.outputs()[output].inputs;
+        let mut columns = self.inputs.iter().filter(|input| reached_by.contains(&input.name)).map(|input| &input.event_time);
+        let first = columns.next()?.clone()?;
+        columns.all(|column| column.as_ref() == Some(&first)).then_some(first)
+    }
+}
+
+/// One input that a task reads.
+#[derive(Clone)]
+pub struct InputBinding {
+    /// Its table name.
+    pub name: String,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// Name of the Source object, for reports.
+    pub source_name: String,
+    /// Event-time column.
+    pub event_time: Option<String>,
+    /// By how much a record may come after one with a later time.
+    pub max_delay: Duration,
+    /// Which splits the task reads.
+    pub splits: Splits,
+}
+
+impl InputBinding {
+    /// Whether it is a queue.
+    #[must_use]
+    pub fn is_queue(&self) -> bool {
+        self.source.distribution() == Distribution::Competing
+    }
+}
+
+/// Which splits of an input a task reads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Splits {
+    /// This one.
+    One(String),
+    /// All there are and those that appear. Of a queue: `0`, and what others have left unfinished.
+    All,
 }
 
 /// One output and where it goes.

@@ -17,14 +17,16 @@ use super::counters::Counters;
 use super::dead_letters::DeadLetters;
 use super::observed::{Observed, Part};
 use super::opening;
-use super::output::{Budget, Output, Room};
-use crate::batch::{Batch, Rejected};
+use super::output::{Output, Room};
+use super::reading::{Event, Reading, Said};
+use super::watermarks::Watermarks;
+use crate::batch::Batch;
+use crate::checkpoint::EpochContent;
 use crate::connector::ConnectorError;
-use crate::operators::{Executor, Message};
-use crate::source::{Records, SourceEvent, SplitReader};
+use crate::operators::{Executor, Snapshot};
 
-/// How often the lag is looked at, whatever else happens.
-const LAG_EVERY: Duration = Duration::from_secs(1);
+/// How often lag and time are looked at, whatever else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a run ended without failing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,24 +59,37 @@ impl Failure {
 pub(super) struct Run {
     pub(super) config: Arc<TaskConfig>,
     pub(super) observed: Arc<Observed>,
-    pub(super) reader: Box<dyn SplitReader>,
+    pub(super) reading: Reading,
     pub(super) executor: Executor,
-    /// Outputs that the input reaches, by index into [`TaskConfig::outputs`].
+    /// Outputs that the inputs reach, by index into [`TaskConfig::outputs`].
     pub(super) outputs: BTreeMap<usize, Output>,
-    /// Batches that their output has no room for yet, in order. Nothing is read and no epoch begins before they are gone.
+    /// Batches that their output has no room for yet, in order. Nothing is processed and no epoch begins before they are gone.
     pub(super) waiting: VecDeque<(usize, Batch)>,
-    pub(super) input_dead_letters: Vec<usize>,
+    /// By input.
+    pub(super) input_dead_letters: Vec<Vec<usize>>,
     pub(super) dead: DeadLetters,
     pub(super) counters: Counters,
     /// Rows that the query had dropped when the last epoch ended, by output.
-    pub(super) filtered: BTreeMap<usize, u64>,
-    /// Position of the last epoch.
-    pub(super) last_position: Option<Value>,
+    filtered: BTreeMap<usize, u64>,
+    /// Where to go on after everything that has been processed, by split.
+    pub(super) positions: BTreeMap<String, Value>,
+    /// The same at the last epoch.
+    last_positions: BTreeMap<String, Value>,
+    /// Time, if the plan keeps state.
+    pub(super) watermarks: Option<Watermarks>,
+    /// Whether the state may be another than that of the last epoch, though no position is.
+    pub(super) state_changed: bool,
+    pub(super) started: Instant,
+    /// Whether the operators have been told that everything has ended.
+    pub(super) finished: bool,
 }
 
-type Closing = AbortOnDropHandle<Result<Closer, Failure>>;
+struct Closing {
+    handle: AbortOnDropHandle<Result<Closer, Failure>>,
+    positions: BTreeMap<String, Value>,
+}
 
-/// Claims the task and runs it until it is told to close, its input ends, or something fails.
+/// Claims the task and runs it until it is told to close, its inputs end, or something fails.
 pub(super) async fn run(
     config: &Arc<TaskConfig>,
     observed: &Arc<Observed>,
@@ -82,15 +97,15 @@ pub(super) async fn run(
     nonce: String,
 ) -> Result<TaskEnd, Failure> {
     observed.set_phase(TaskPhase::Claiming);
-    let budget = Budget::new(config.in_flight_bytes);
     let owner = opening::claim(config, observed, nonce).await?;
-    let (mut run, closer) = opening::open(config, observed, owner, &budget).await?;
+    let (mut run, closer) = opening::open(config, observed, owner).await?;
     observed.set_phase(TaskPhase::Running);
     observed.recovered();
     let end = run.drive(closer, control).await;
-    run.reader.close().await;
+    let Run { reading, outputs, .. } = run;
+    reading.close().await;
     if end.is_ok() {
-        for output in std::mem::take(&mut run.outputs).into_values() {
+        for output in outputs.into_values() {
             output.close().await;
         }
     }
@@ -98,19 +113,51 @@ pub(super) async fn run(
 }
 
 impl Run {
+    #[expect(clippy::too_many_arguments, reason = "called in one place, with what it opened")]
+    pub(super) fn new(
+        config: &Arc<TaskConfig>,
+        observed: &Arc<Observed>,
+        reading: Reading,
+        executor: Executor,
+        outputs: BTreeMap<usize, Output>,
+        input_dead_letters: Vec<Vec<usize>>,
+        dead: DeadLetters,
+        positions: BTreeMap<String, Value>,
+    ) -> Self {
+        Self {
+            config: Arc::clone(config),
+            observed: Arc::clone(observed),
+            reading,
+            executor,
+            outputs,
+            waiting: VecDeque::new(),
+            input_dead_letters,
+            dead,
+            counters: Counters::default(),
+            filtered: BTreeMap::new(),
+            last_positions: positions.clone(),
+            positions,
+            watermarks: None,
+            state_changed: false,
+            started: Instant::now(),
+            finished: false,
+        }
+    }
+
     async fn drive(&mut self, closer: Closer, control: &mut watch::Receiver<Control>) -> Result<TaskEnd, Failure> {
         let mut resting = Some(closer);
-        let mut closing: Option<(Closing, Value)> = None;
+        let mut closing: Option<Closing> = None;
         let mut due = self.next_due();
-        let mut lag = tokio::time::interval(LAG_EVERY);
-        lag.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
-        let mut ended = false;
-        if wanted == Control::Drain {
-            self.drain();
-        }
+        self.obey(wanted);
         loop {
-            let stopping = ended || wanted == Control::Close;
+            let ended = self.reading.has_ended();
+            if ended {
+                self.finish()?;
+            }
+            let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
             let flowing = self.waiting.is_empty();
             if flowing && let Some(closer) = resting.take() {
                 let epoch_wanted = stopping || self.dead.is_full() || Instant::now() >= due;
@@ -129,24 +176,22 @@ impl Run {
                     due = self.next_due();
                 }
             }
-            let reading = flowing && !stopping && !self.dead.is_full();
+            let processing = flowing && !stopping && !self.dead.is_full();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
                 changed = control.changed(), if wanted != Control::Close => {
                     // A controller that is gone means that the process is going down.
                     wanted = if changed.is_ok() { *control.borrow_and_update() } else { Control::Close };
-                    if wanted == Control::Drain {
-                        self.drain();
-                    }
+                    self.obey(wanted);
                 }
-                closed = async { closing.as_mut().map(|(handle, _)| handle).expect("guarded by `if`").await }, if closing.is_some() => {
-                    let position = closing.take().map(|(_, position)| position).unwrap_or_default();
+                closed = async { (&mut closing.as_mut().expect("guarded by `if`").handle).await }, if closing.is_some() => {
+                    let positions = closing.take().map(|closing| closing.positions).unwrap_or_default();
                     match joined(closed) {
                         Ok(closer) => resting = Some(closer),
                         Err(failure) => return Err(self.cause(failure).await),
                     }
-                    self.acknowledge(position).await?;
+                    self.acknowledge(positions).await?;
                 }
                 () = any_ended(&self.outputs) => {
                     if let Some(failure) = self.writer_failure().await {
@@ -161,15 +206,14 @@ impl Run {
                         self.sent(index, rows);
                     }
                 }
-                event = self.reader.next(), if reading => {
-                    match event.map_err(|error| self.source_failure(error))? {
-                        SourceEvent::Records(records) => self.push(records)?,
-                        SourceEvent::End => ended = true,
+                _ = look.tick() => {
+                    self.observed.set_lag(self.reading.lag());
+                    if processing {
+                        self.advance()?;
                     }
                 }
-                _ = lag.tick() => {}
+                event = self.reading.next(), if processing => self.happened(event)?,
             }
-            self.observed.set_lag(self.reader.lag());
         }
     }
 
@@ -177,17 +221,50 @@ impl Run {
         Instant::now() + self.config.interval
     }
 
-    fn drain(&mut self) {
-        self.observed.set_phase(TaskPhase::Draining);
-        self.reader.drain();
+    fn obey(&mut self, wanted: Control) {
+        match wanted {
+            Control::Run => {}
+            Control::Drain => {
+                self.observed.set_phase(TaskPhase::Draining);
+                self.reading.drain();
+            }
+            Control::Close => self.reading.stop(),
+        }
     }
 
-    fn source_failure(&self, error: ConnectorError) -> Failure {
-        Failure::new(Part::Source(self.config.source_name.clone()), error)
+    fn happened(&mut self, event: Event) -> Result<(), Failure> {
+        let (split, said) = match event {
+            Event::Split(split, said) => (split, said),
+            Event::Found(input, found) => {
+                for split in self.reading.add(input, found, &self.positions) {
+                    self.opened(split);
+                }
+                return Ok(());
+            }
+        };
+        match said {
+            Said::Records(records, position, _held) => {
+                self.push(split, records)?;
+                self.moved(split, position);
+                self.advance()
+            }
+            Said::Moved(position) => {
+                self.moved(split, position);
+                Ok(())
+            }
+            Said::Idle => self.timed(|watermarks| watermarks.idle(split)),
+            Said::Ended => self.timed(|watermarks| watermarks.ended(split)),
+            Said::Stopped => Ok(()),
+            Said::Failed(error) => Err(self.reading.failure(self.reading.input_of(split), error)),
+        }
+    }
+
+    fn moved(&mut self, split: usize, position: Value) {
+        self.positions.insert(self.reading.key_of(split).to_owned(), position);
     }
 
     fn has_progress(&self) -> bool {
-        !self.dead.is_empty() || !self.counters.is_empty() || self.last_position.as_ref() != Some(&self.reader.position())
+        !self.dead.is_empty() || !self.counters.is_empty() || self.state_changed || self.last_positions != self.positions
     }
 
     /// Nothing has happened since the last epoch: it is as good as one closed now.
@@ -196,18 +273,28 @@ impl Run {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
-    async fn begin_epoch(&mut self, closer: Closer) -> Result<(Closing, Value), Failure> {
+    async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
-        let position = self.reader.position();
+        let state = self.snapshot()?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {
             let answer = output.prepare(epoch).await?;
             preparing.push(Preparing { index: *index, answer, writer: Writer::of(output) });
         }
-        let positions = BTreeMap::from([(self.config.position_key(), position.clone())]);
+        let positions = self.positions.clone();
+        let event_times = self.watermarks.as_ref().map(Watermarks::times);
+        let content = EpochContent { positions: positions.clone(), event_times, ..EpochContent::default() };
         let counters = self.take_counters();
-        let handle = tokio::spawn(closer.close(preparing, self.dead.take(), positions, counters));
-        Ok((AbortOnDropHandle::new(handle), position))
+        self.state_changed = false;
+        let handle = tokio::spawn(closer.close(preparing, self.dead.take(), content, state, counters));
+        Ok(Closing { handle: AbortOnDropHandle::new(handle), positions })
+    }
+
+    /// The state after everything that has been processed.
+    fn snapshot(&mut self) -> Result<Snapshot, Failure> {
+        self.executor
+            .snapshot()
+            .map_err(|error| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"))))
     }
 
     /// What the epoch that ends has counted.
@@ -231,65 +318,16 @@ impl Run {
         Some(output.failure().await)
     }
 
-    async fn acknowledge(&mut self, position: Value) -> Result<(), Failure> {
-        if let Err(error) = self.reader.acknowledge(&position).await {
-            return Err(self.source_failure(error));
-        }
-        self.last_position = Some(position);
+    async fn acknowledge(&mut self, positions: BTreeMap<String, Value>) -> Result<(), Failure> {
+        self.reading.acknowledge(&positions).await?;
+        self.last_positions = positions;
         self.found_complete();
-        Ok(())
-    }
-
-    /// Records through the plan; what comes out waits for the writers.
-    fn push(&mut self, records: Records) -> Result<(), Failure> {
-        let good = records.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
-        let taken = good + records.rejected.len() as u64;
-        self.observed.records_in.fetch_add(taken, Ordering::Relaxed);
-        self.observed.bytes_in.fetch_add(records.bytes, Ordering::Relaxed);
-        self.counters.taken_in(taken);
-        let sinks = self.input_dead_letters.clone();
-        self.refuse(records.rejected, &sinks)?;
-        let Some(batch) = records.batch else { return Ok(()) };
-        let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, waiting) = (&self.config.outputs, &mut self.waiting);
-        self.executor
-            .push(0, Message::Batch(batch), &mut |index, message| match message {
-                Message::Batch(batch) => waiting.push_back((index, batch)),
-                Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-                Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
-            })
-            .map_err(|error| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, error.to_string())))?;
-        for (record, mut sinks) in refused {
-            sinks.sort_unstable();
-            sinks.dedup();
-            self.refuse(vec![record], &sinks)?;
-        }
         Ok(())
     }
 
     fn sent(&mut self, index: usize, rows: u64) {
         self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
         self.counters.sent_to(&self.config.outputs[index].name, rows);
-    }
-
-    fn refuse(&mut self, rejected: Vec<Rejected>, sinks: &[usize]) -> Result<(), Failure> {
-        if rejected.is_empty() {
-            return Ok(());
-        }
-        let part = Part::Source(self.config.source_name.clone());
-        let verdicts = self.dead.add(rejected, sinks, self.config.on_poison, &part)?;
-        self.observed.dead_lettered.fetch_add(verdicts.dead_lettered, Ordering::Relaxed);
-        self.observed.dropped.fetch_add(verdicts.dropped, Ordering::Relaxed);
-        self.counters.verdicts(&verdicts);
-        Ok(())
-    }
-}
-
-/// Adds a row that could not be evaluated on its way to an output. Outputs that share the way report the same row; it counts once.
-fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Option<usize>) {
-    match refused.iter_mut().find(|(known, _)| *known == record) {
-        Some((_, sinks)) => sinks.extend(sink),
-        None => refused.push((record, sink.into_iter().collect())),
     }
 }
 

@@ -1,17 +1,18 @@
 //! Drives tasks: the only place where source, plan, sinks and checkpoint meet. It decides nothing about the epoch protocol; that is [`crate::checkpoint`].
 //!
 //! ```text
-//!            ┌────────────── driver (one per task) ──────────────┐
-//!  reader ──▶│ executor ──▶ output channel ──▶ writer  (a tokio  │
-//!            │           └▶ output channel ──▶ writer   task each)│
-//!            │   every interval: position, Prepare(e) ───▶ …      │
-//!            │   closing(e): prepared → dead letters → record     │
-//!            │               → commit → mark   (beside reading)   │
-//!            │   then: reader.acknowledge(position of e)          │
-//!            └────────────────────────────────────────────────────┘
+//!              ┌────────────── driver (one per task) ──────────────┐
+//!  readers ───▶│ executor ──▶ output channel ──▶ writer  (a tokio  │
+//!  (a tokio    │           └▶ output channel ──▶ writer   task each)│
+//!   task each  │   every interval: positions, state, Prepare(e) ─▶ …│
+//!   split)     │   closing(e): state files, prepared → dead letters │
+//!              │               → record → commit → mark             │
+//!              │   then: acknowledge(positions of e) ─▶ readers     │
+//!              └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Reading goes on while an epoch closes; at most one epoch is closing. Bytes between reader and writers are bounded by one semaphore.
+//! Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers are bounded, a quarter before the driver and the
+//! rest behind it. A plan that keeps state runs as one task over all splits of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)).
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
 mod closing;
@@ -19,13 +20,19 @@ mod config;
 mod counters;
 mod dead_letters;
 mod driver;
+mod event_time;
 mod observed;
 mod opening;
 mod output;
+mod processing;
+mod reading;
+mod restore;
+mod state_file;
 mod supervise;
+mod watermarks;
 
 pub use closing::store_error;
-pub use config::{Control, DeadLetterBinding, Envelopes, OnPoison, OutputBinding, TaskConfig};
+pub use config::{Control, DeadLetterBinding, Envelopes, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
 pub use driver::TaskEnd;
 pub use observed::{Observed, Part, Snapshot};
 pub use supervise::supervise;

@@ -39,6 +39,8 @@ pub struct Observed {
     pub generation: AtomicU64,
     /// Last committed epoch.
     pub epoch: AtomicU64,
+    /// Bytes that the state takes, about.
+    pub state_bytes: AtomicU64,
     /// When it was found complete, milliseconds since 1970; 0 before the first.
     pub epoch_at_millis: AtomicI64,
     state: Mutex<State>,
@@ -48,6 +50,8 @@ pub struct Observed {
 struct State {
     phase: Option<TaskPhase>,
     lag: Lag,
+    stateful: bool,
+    watermark: Option<i64>,
     parts: BTreeMap<Part, Vec<Health>>,
     failures: BTreeMap<Part, (ErrorReason, String)>,
     since: BTreeMap<Part, i64>,
@@ -69,6 +73,11 @@ impl Observed {
     /// Sets how far behind the reader is.
     pub fn set_lag(&self, lag: Lag) {
         self.with(|state| state.lag = lag);
+    }
+
+    /// Sets how far event time has come, microseconds since 1970. Only of tasks that keep state.
+    pub fn set_watermark(&self, watermark: Option<i64>) {
+        self.with(|state| (state.stateful, state.watermark) = (true, watermark));
     }
 
     /// A handle for one part of a task that starts: what it reports appears in snapshots until [`Observed::restart`].
@@ -97,6 +106,7 @@ impl Observed {
     pub fn snapshot(&self, task: &TaskRef, now: i64) -> Snapshot {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (phase, lag, troubles) = self.with(|state| (state.phase, state.lag, state.troubles(now)));
+        let (stateful, watermark) = self.with(|state| (state.stateful, state.watermark));
         let at = self.epoch_at_millis.load(Ordering::Relaxed);
         TaskReport {
             task: task.clone(),
@@ -112,6 +122,8 @@ impl Observed {
             lag_records: lag.records,
             lag_seconds: lag.seconds,
             idle: lag.idle,
+            watermark_millis: watermark.map(|micros| micros.div_euclid(1000)),
+            state_bytes: stateful.then(|| count(&self.state_bytes)),
             troubles,
         }
     }

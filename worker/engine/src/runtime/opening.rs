@@ -1,20 +1,21 @@
-//! From nothing to a run: rolls the last commit forward, claims the task, opens writers and reader. It reads no record.
+//! From nothing to a run: rolls the last commit forward, claims the task, opens writers and readers, restores state. It reads no record.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
-use super::counters::Counters;
 use super::dead_letters::DeadLetters;
 use super::driver::{Failure, Run};
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
+use super::reading::{Reading, ahead_of};
+use super::restore;
+use super::watermarks::{self, Watermarks};
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
-use crate::source::{OpenSplit, Shared};
 
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
 pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
@@ -22,6 +23,7 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
     let uid = PipelineUid::encoded(&config.pipeline_uid);
     let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
         .map_err(state_failure)?;
+    restore::check_kind(config).await?;
     let mut opened = log.open(nonce).await.map_err(state_failure)?;
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
@@ -32,6 +34,9 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
         let writers: Vec<Writer> = writers(config, observed, generation);
         closing::commit(&permit, &writers).await?;
         log.mark_committed(permit).await.map_err(state_failure)?;
+    }
+    if let Some(last) = &opened.last {
+        restore::check_state(config, last)?;
     }
     let owner = log.claim(opened, config.plan.hash()).await.map_err(state_failure)?;
     observed.generation.store(owner.generation().0, Ordering::Relaxed);
@@ -58,28 +63,27 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
     WriterIdentity { pipeline_uid: config.pipeline_uid.clone(), output, task: config.task_id().as_str().to_owned(), generation }
 }
 
-/// Opens writers, reader and operators, at the last epoch of `owner`.
-pub(super) async fn open(
-    config: &Arc<TaskConfig>,
-    observed: &Arc<Observed>,
-    owner: Owner,
-    budget: &Budget,
-) -> Result<(Run, Closer), Failure> {
+/// Opens writers, operators and readers, at the last epoch of `owner`.
+pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
+    let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
+    let mut executor = config.plan.executor(&names);
+    restore::restore(&owner, &mut executor).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
-    let last_position = owner.last().positions.get(&config.position_key()).cloned();
+    let budget = Budget::new(config.in_flight_bytes - ahead_of(config.in_flight_bytes));
     let mut outputs = BTreeMap::new();
-    let mut used: Vec<usize> = config.input_dead_letters();
+    let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
+    let mut used = input_dead_letters.concat();
     for (index, binding) in config.reached_outputs() {
         let plan = &config.plan.outputs()[index];
         let open = OpenSink {
             writer: identity(config, binding.name.clone(), generation),
             schema: Arc::clone(&plan.schema),
-            event_time: config.event_time.clone(),
+            event_time: config.event_time_of(index),
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
-        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, budget).await?);
+        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
         used.extend(binding.dead_letter);
     }
     used.sort_unstable();
@@ -98,31 +102,26 @@ pub(super) async fn open(
         let own = Budget::new(config.in_flight_bytes);
         dead.insert(index, start(&binding.sink, &binding.sink_name, open, &own).await?);
     }
-    let source_part = Part::Source(config.source_name.clone());
-    let open = OpenSplit {
-        split: config.split.clone(),
-        position: last_position.clone(),
-        projection: config.plan.projection(&config.input),
-        generation,
-        shared: Shared::of(Arc::clone(&config.store), &config.base, &config.pipeline_uid, &config.input),
-        health: observed.health(source_part.clone()),
-    };
-    let reader = config.source.open(open).await.map_err(|error| Failure::new(source_part, error))?;
+    let positions = owner.last().positions.clone();
+    let mut reading = Reading::new(config, observed, generation);
+    reading.open(&positions).await?;
+    let watermarks = config.plan.is_stateful().then(|| watermarks_of(config, &owner));
     let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, dead };
-    let run = Run {
-        config: Arc::clone(config),
-        observed: Arc::clone(observed),
-        reader,
-        executor: config.plan.executor(&[&config.input]),
-        outputs,
-        input_dead_letters: config.input_dead_letters(),
-        dead: DeadLetters::new(config.dead_letters.len()),
-        counters: Counters::default(),
-        filtered: BTreeMap::new(),
-        waiting: VecDeque::new(),
-        last_position,
-    };
+    let dead = DeadLetters::new(config.dead_letters.len());
+    let mut run = Run::new(config, observed, reading, executor, outputs, input_dead_letters, dead, positions);
+    if let Some(watermarks) = watermarks {
+        run.keep_time(watermarks)?;
+    }
     Ok((run, closer))
+}
+
+fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
+    let inputs = config.inputs.iter().map(|input| {
+        let delay = i64::try_from(input.max_delay.as_micros()).unwrap_or(i64::MAX);
+        let clock = config.plan.event_time(&input.name).map_or(watermarks::Clock::Processing, |_| watermarks::Clock::Event(delay));
+        (input.name.clone(), clock)
+    });
+    Watermarks::new(inputs, config.idle_timeout, owner.last().event_times.as_ref())
 }
 
 async fn start(sink: &Arc<dyn Sink>, sink_name: &str, open: OpenSink, budget: &Budget) -> Result<Output, Failure> {

@@ -7,6 +7,7 @@
 //! ```
 //! * [`process`]: where a process can be stopped. [`source`], [`sink`], [`store`]: what it touches.
 //! * [`world`]: what must hold in the end, and what is checked at each acknowledgement and commit.
+//! * [`stateful`]: tasks that keep state.
 //! * [`crashes`]: every single crash point, many crashes in a row, zombies. [`flow`]: back-pressure and endings. [`poison`]: bad records.
 //!   [`trouble`]: failing parts and what is reported of them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
@@ -17,6 +18,7 @@ mod poison;
 mod process;
 mod sink;
 mod source;
+mod stateful;
 mod store;
 mod trouble;
 mod world;

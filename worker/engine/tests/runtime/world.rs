@@ -16,7 +16,8 @@ use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord, position_key};
 use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
-    Control, DeadLetterBinding, Envelopes, Observed, OnPoison, OutputBinding, Snapshot, TaskConfig, TaskEnd, supervise,
+    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits, TaskConfig, TaskEnd,
+    supervise,
 };
 use millrace_engine::sink::{Sink, WriterIdentity};
 use object_store::ObjectStore;
@@ -186,14 +187,18 @@ impl World {
         TaskConfig {
             pipeline_uid: "uid".to_owned(),
             pipeline: "edge".to_owned(),
-            input: "logs".to_owned(),
-            split: "0".to_owned(),
-            source: Arc::new(ScriptedSource { world: Arc::clone(self), process: Arc::clone(process) }),
-            source_name: "script".to_owned(),
+            task: task(),
+            inputs: vec![InputBinding {
+                name: "logs".to_owned(),
+                source: Arc::new(ScriptedSource { world: Arc::clone(self), process: Arc::clone(process) }),
+                source_name: "script".to_owned(),
+                event_time: None,
+                max_delay: Duration::ZERO,
+                splits: Splits::One("0".to_owned()),
+            }],
             plan: plan(self.setup.shape),
             outputs,
             dead_letters: vec![DeadLetterBinding { sink: sink(|world| &world.dead), sink_name: "dead".to_owned() }],
-            event_time: None,
             on_poison: self.setup.on_poison,
             envelopes: Arc::new(PlainEnvelopes),
             store: Arc::new(WatchedStore::new(Arc::clone(self), Arc::clone(process), chaos)),
@@ -202,14 +207,15 @@ impl World {
             interval: INTERVAL,
             retained: 2,
             in_flight_bytes: self.setup.in_flight_bytes,
+            state_bytes: 1 << 20,
+            idle_timeout: Duration::from_secs(30),
             drain_budget: DRAIN_BUDGET,
         }
     }
 
     /// What is reported of a task, also after its end.
     pub(crate) fn report(&self, observed: &Observed) -> Snapshot {
-        let task = TaskRef { input: "logs".to_owned(), split: "0".to_owned() };
-        observed.snapshot(&task, self.clock.now_millis())
+        observed.snapshot(&task(), self.clock.now_millis())
     }
 
     pub(crate) fn store_is_down(&self) -> bool {
@@ -350,6 +356,10 @@ impl World {
     }
 }
 
+fn task() -> TaskRef {
+    TaskRef { input: "logs".to_owned(), split: "0".to_owned() }
+}
+
 fn position_of(record: &EpochRecord) -> Option<u64> {
     record.positions.get(&position_key("logs", "0"))?.as_u64()
 }
@@ -438,7 +448,7 @@ impl Envelopes for PlainEnvelopes {
 
 /// The paused time of the test, as if it had begun in 2023.
 #[derive(Debug)]
-struct TestClock(Instant);
+pub(crate) struct TestClock(pub(crate) Instant);
 
 #[async_trait]
 impl Clock for TestClock {

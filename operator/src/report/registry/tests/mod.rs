@@ -54,6 +54,8 @@ pub(in crate::report) fn task(split: &str, phase: TaskPhase) -> TaskReport {
         lag_records: None,
         lag_seconds: None,
         idle: false,
+        watermark_millis: None,
+        state_bytes: None,
         troubles: Vec::new(),
     }
 }

@@ -137,13 +137,14 @@ impl World {
         report.tasks = worker
             .running
             .iter()
-            .map(|(split, (phase, generation))| TaskReport { generation: *generation, ..task(split, *phase) })
+            .map(|(split, (phase, generation))| TaskReport { task: self.distribution.task(split), generation: *generation, ..task(split, *phase) })
             .collect();
         if self.enumerator.as_ref() == Some(&name) {
             let held = worker.running.keys().cloned();
             let splits = match self.distribution {
                 Distribution::Partitioned => (0..self.splits).map(|n| format!("p{n}")).collect(),
                 Distribution::Competing => held.collect(),
+                Distribution::Whole => Vec::new(),
             };
             report.splits = vec![InputSplits { input: "logs".into(), splits }];
         }
@@ -213,6 +214,17 @@ impl World {
     }
 }
 
+/// A task of the Pipeline, by its split.
+trait Names {
+    fn task(&self, split: &str) -> TaskRef;
+}
+
+impl Names for Distribution {
+    fn task(&self, split: &str) -> TaskRef {
+        if *self == Distribution::Whole { TaskRef::whole() } else { TaskRef { input: "logs".into(), split: split.into() } }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -228,6 +240,22 @@ proptest! {
         let counts: Vec<_> = world.held().into_iter().map(|(_, count)| count).collect();
         let (most, least) = (counts.iter().max().copied().unwrap_or(0), counts.iter().min().copied().unwrap_or(0));
         prop_assert!(most - least <= 1, "spread evenly: {:?}", world.held());
+    }
+
+    #[test]
+    fn a_plan_that_keeps_state_has_one_owner(acts in prop::collection::vec(act(), 0..120)) {
+        let mut world = World::new(Distribution::Whole, 0);
+        for act in &acts {
+            world.act(act);
+        }
+        world.settle();
+        let owners = world.workers.values().filter(|worker| worker.running.contains_key("all")).count();
+        prop_assert_eq!(owners, 1, "{:?}", world.held());
+        let owner = world.workers.iter().find(|(_, worker)| worker.running.contains_key("all")).map(|(name, _)| name.clone());
+        world.act(&Act::Join);
+        world.settle();
+        let after = world.workers.iter().find(|(_, worker)| worker.running.contains_key("all")).map(|(name, _)| name.clone());
+        prop_assert_eq!(owner, after, "a newcomer takes nothing away");
     }
 
     #[test]

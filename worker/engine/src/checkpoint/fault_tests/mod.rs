@@ -134,5 +134,5 @@ async fn a_sleeper_that_held_the_task_is_fenced_by_name_of_the_generation() {
 }
 
 pub(super) fn some_state() -> super::StateRef {
-    super::StateRef { path: "state/1/1/a".into(), length: 1, sha256: String::new() }
+    super::StateRef { path: "state/1/1/a".into(), length: 1, sha256: String::new(), signature: String::new() }
 }

@@ -1,0 +1,164 @@
+//! What a run does with what it is given: records and time through the plan, bad records to their place. It waits for nothing.
+
+use std::sync::atomic::Ordering;
+
+use millrace_crds::report::ErrorReason;
+
+use super::driver::{Failure, Run};
+use super::event_time;
+use super::observed::Part;
+use super::watermarks::Watermarks;
+use crate::batch::Rejected;
+use crate::connector::ConnectorError;
+use crate::operators::Message;
+use crate::source::Records;
+
+impl Run {
+    /// Begins to keep time, after state was restored: the operators are told again what they knew.
+    pub(super) fn keep_time(&mut self, watermarks: Watermarks) -> Result<(), Failure> {
+        let again = watermarks.again();
+        self.watermarks = Some(watermarks);
+        self.reading.numbers().for_each(|split| self.opened(split));
+        self.tell(again)?;
+        self.look_at_state()
+    }
+
+    /// A split is read from now on.
+    pub(super) fn opened(&mut self, split: usize) {
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.opened(split, self.reading.input_of(split), self.reading.key_of(split));
+        }
+    }
+
+    /// Something has happened that time may depend on.
+    pub(super) fn timed(&mut self, change: impl FnOnce(&mut Watermarks)) -> Result<(), Failure> {
+        if let Some(watermarks) = &mut self.watermarks {
+            change(watermarks);
+        }
+        self.advance()
+    }
+
+    /// Tells the operators how far time has come.
+    pub(super) fn advance(&mut self) -> Result<(), Failure> {
+        let Some(watermarks) = &mut self.watermarks else { return Ok(()) };
+        let wall = self.config.clock.now_millis().saturating_mul(1000);
+        let messages = watermarks.advance(self.started.elapsed(), wall);
+        self.observed.set_watermark(watermarks.watermark());
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.tell(messages)?;
+        self.look_at_state()
+    }
+
+    /// Everything has ended. If it has by itself, nothing that is held could still change: it comes out. What was told to drain goes on from its state
+    /// another time.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        if self.finished || !self.reading.ended_by_itself() {
+            return Ok(());
+        }
+        self.finished = true;
+        let messages = self.watermarks.as_ref().map(Watermarks::finish).unwrap_or_default();
+        self.tell(messages)?;
+        self.look_at_state()
+    }
+
+    fn tell(&mut self, messages: Vec<(usize, Message)>) -> Result<(), Failure> {
+        messages.into_iter().try_for_each(|(input, message)| self.execute(input, message))
+    }
+
+    /// Records through the plan; what comes out waits for the writers.
+    pub(super) fn push(&mut self, split: usize, records: Records) -> Result<(), Failure> {
+        let input = self.reading.input_of(split);
+        let good = records.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+        let taken = good + records.rejected.len() as u64;
+        self.observed.records_in.fetch_add(taken, Ordering::Relaxed);
+        self.observed.bytes_in.fetch_add(records.bytes, Ordering::Relaxed);
+        self.counters.taken_in(taken);
+        let part = self.reading.part(input);
+        let sinks = self.input_dead_letters[input].clone();
+        self.refuse(records.rejected, &sinks, &part)?;
+        let mut latest = None;
+        if let Some(mut batch) = records.batch {
+            if self.watermarks.is_some()
+                && let Some(column) = self.config.plan.event_time(&self.config.inputs[input].name)
+            {
+                let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
+                self.refuse(timeless, &sinks, &part)?;
+                latest = event_time::latest(timed.records.column(column)).map_err(internal)?;
+                batch = timed;
+            }
+            self.execute(input, Message::Batch(batch))?;
+            self.look_at_state()?;
+        }
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.seen(split, latest);
+        }
+        Ok(())
+    }
+
+    /// One message through the plan.
+    fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
+        let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
+        let (outputs, waiting, changed) = (&self.config.outputs, &mut self.waiting, &mut self.state_changed);
+        let emitted = &mut |index: usize, message: Message| match message {
+            Message::Batch(batch) => {
+                *changed = true;
+                waiting.push_back((index, batch));
+            }
+            Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
+            Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
+        };
+        self.executor.push(input, message, emitted).map_err(internal)?;
+        let part = self.reading.part(input);
+        for (record, mut sinks) in refused {
+            sinks.sort_unstable();
+            sinks.dedup();
+            self.refuse(vec![record], &sinks, &part)?;
+        }
+        Ok(())
+    }
+
+    /// The state must not outgrow its bound: whoever waits for the kernel to see it loses the process.
+    fn look_at_state(&mut self) -> Result<(), Failure> {
+        if !self.config.plan.is_stateful() {
+            return Ok(());
+        }
+        let bytes = self.executor.state_bytes();
+        let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
+        self.state_changed |= before != bytes as u64;
+        let limit = self.config.state_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the state takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
+             shorter windows or intervals, fewer keys, a shorter state.ttlSeconds"
+        );
+        Err(Failure::new(Part::Task, ConnectorError::new(ErrorReason::Invalid, message)))
+    }
+
+    fn refuse(&mut self, rejected: Vec<Rejected>, sinks: &[usize], part: &Part) -> Result<(), Failure> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let verdicts = self.dead.add(rejected, sinks, self.config.on_poison, part)?;
+        self.observed.dead_lettered.fetch_add(verdicts.dead_lettered, Ordering::Relaxed);
+        self.observed.dropped.fetch_add(verdicts.dropped, Ordering::Relaxed);
+        self.counters.verdicts(&verdicts);
+        Ok(())
+    }
+}
+
+/// Adds a row that could not be evaluated on its way to an output. Outputs that share the way report the same row; it counts once.
+fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Option<usize>) {
+    match refused.iter_mut().find(|(known, _)| *known == record) {
+        Some((_, sinks)) => sinks.extend(sink),
+        None => refused.push((record, sink.into_iter().collect())),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, error.to_string()))
+}
