@@ -173,7 +173,11 @@ impl Operator for WindowAggregate {
 
 impl WindowAggregate {
     fn add(&mut self, batch: Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let Some(batch) = self.with_times(batch, output)? else { return Ok(()) };
+        let column = match self.blueprint.assignment {
+            Assignment::Time { column, .. } => column,
+            Assignment::Attached { end, .. } => end,
+        };
+        let Some(batch) = with_times(batch, column, &self.blueprint.time_name, output)? else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
         let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
@@ -187,29 +191,6 @@ impl WindowAggregate {
         let done = self.assign(&batch, &all, output);
         self.read = read;
         done
-    }
-
-    /// The batch without rows that have no time.
-    fn with_times(&self, batch: Batch, output: &mut dyn Output) -> Result<Option<Batch>, ExecuteError> {
-        let column = match self.blueprint.assignment {
-            Assignment::Time { column, .. } => column,
-            Assignment::Attached { end, .. } => end,
-        };
-        let times = batch.records.column(column);
-        if times.null_count() == 0 {
-            return Ok(Some(batch));
-        }
-        let mask: BooleanArray = arrow::compute::is_not_null(times)?;
-        let error = format!("`{}` is NULL, so there is no telling which window the row is in", self.blueprint.time_name);
-        for row in (0..batch.num_rows()).filter(|row| !mask.value(*row)) {
-            output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error: error.clone() });
-        }
-        if mask.true_count() == 0 {
-            return Ok(None);
-        }
-        let records = arrow::compute::filter_record_batch(&batch.records, &mask)?;
-        let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
-        Ok(Some(Batch { records, ordinals, kinds: None, origin: batch.origin, branch: batch.branch }))
     }
 
     /// Puts rows into their slices.
@@ -432,6 +413,25 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// The batch without rows that have no time in `column`, which is called `name`.
+pub(super) fn with_times(batch: Batch, column: usize, name: &str, output: &mut dyn Output) -> Result<Option<Batch>, ExecuteError> {
+    let times = batch.records.column(column);
+    if times.null_count() == 0 {
+        return Ok(Some(batch));
+    }
+    let mask: BooleanArray = arrow::compute::is_not_null(times)?;
+    let error = format!("`{name}` is NULL, so there is no telling which window the row is in");
+    for row in (0..batch.num_rows()).filter(|row| !mask.value(*row)) {
+        output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error: error.clone() });
+    }
+    if mask.true_count() == 0 {
+        return Ok(None);
+    }
+    let records = arrow::compute::filter_record_batch(&batch.records, &mask)?;
+    let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
+    Ok(Some(Batch { records, ordinals, kinds: None, origin: batch.origin, branch: batch.branch }))
 }
 
 /// The rows of each slice, in order; slices in the order of their first rows.
