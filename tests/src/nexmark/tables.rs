@@ -5,7 +5,7 @@ use millrace_crds::format::{Column, ColumnType, Presence, Schema};
 use super::generator::Table;
 
 /// The column that holds the time of every event.
-pub const TIME: &str = "dateTime";
+pub(super) const TIME: &str = "dateTime";
 
 /// Type of a column.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
