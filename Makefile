@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench generate images cluster-up cluster-down kind clean
+.PHONY: help demo test lint audit bench nexmark generate images cluster-up cluster-down kind clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -26,6 +26,10 @@ audit: ## Check licences and known vulnerabilities of all dependencies
 
 bench: ## Measure what there are goals for: goal and measured side by side (release builds, so the first run takes long)
 	@tests/bench.sh
+
+nexmark: ## Compare Millrace with Flink on Nexmark: the results, or with ARGUMENTS=--bench the cost (installs Flink, 312 MB, on the first run)
+	@tests/setup/install.sh flink
+	@cargo run --quiet --package millrace-tests --bin millrace-nexmark -- $(ARGUMENTS)
 
 generate: ## Write the generated files again: CRDs, charts, reference
 	@cargo run --quiet --package millrace-crds --bin generate

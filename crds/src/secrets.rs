@@ -52,7 +52,7 @@ impl SinkSpec {
             Some(SinkConnector::S3(s3)) => aws(&s3.aws),
             Some(SinkConnector::Kafka(kafka)) => kafka_access(&kafka.access),
             Some(SinkConnector::OpenSearch(sink)) => opensearch(sink),
-            Some(SinkConnector::Files(_) | SinkConnector::Stdout(_)) | None => Vec::new(),
+            Some(SinkConnector::Files(_) | SinkConnector::Stdout(_) | SinkConnector::Blackhole(_)) | None => Vec::new(),
         }
     }
 }

@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::connectors::{files::FilesSink, kafka::KafkaSink, opensearch::OpenSearchSink, s3::S3Sink, stdout::StdoutSink};
+use crate::connectors::{
+    blackhole::BlackholeSink, files::FilesSink, kafka::KafkaSink, opensearch::OpenSearchSink, s3::S3Sink, stdout::StdoutSink,
+};
 use crate::source::Probe;
 
 /// Where records go. Exactly one connector block.
@@ -28,8 +30,8 @@ use crate::source::Probe;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.files), has(self.s3), has(self.opensearch), has(self.kafka), has(self.stdout)].filter(x, x).size() == 1").message("exactly one connector must be set: files, s3, opensearch, kafka or stdout"),
-    validation = Rule::new("has(self.files) == has(oldSelf.files) && has(self.s3) == has(oldSelf.s3) && has(self.opensearch) == has(oldSelf.opensearch) && has(self.kafka) == has(oldSelf.kafka) && has(self.stdout) == has(oldSelf.stdout)").message("the connector of a Sink cannot change, checkpoints hold commits that only it can finish: create another Sink and point outputs[].sinkRef to it"),
+    validation = Rule::new("[has(self.files), has(self.s3), has(self.opensearch), has(self.kafka), has(self.stdout), has(self.blackhole)].filter(x, x).size() == 1").message("exactly one connector must be set: files, s3, opensearch, kafka, stdout or blackhole"),
+    validation = Rule::new("has(self.files) == has(oldSelf.files) && has(self.s3) == has(oldSelf.s3) && has(self.opensearch) == has(oldSelf.opensearch) && has(self.kafka) == has(oldSelf.kafka) && has(self.stdout) == has(oldSelf.stdout) && has(self.blackhole) == has(oldSelf.blackhole)").message("the connector of a Sink cannot change, checkpoints hold commits that only it can finish: create another Sink and point outputs[].sinkRef to it"),
 )]
 pub struct SinkSpec {
     /// Writes files under a directory. A file appears under its name, whole, when its epoch commits, and never changes.
@@ -47,6 +49,9 @@ pub struct SinkSpec {
     /// Prints rows to standard output, which on a cluster is the log of the worker. For looking at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutSink>,
+    /// Drops every row. For measuring, and for trying a Pipeline without its Sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blackhole: Option<BlackholeSink>,
     /// Whether the connection is tried before it is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -83,6 +88,8 @@ pub enum SinkConnector<'a> {
     Kafka(&'a KafkaSink),
     /// `stdout`
     Stdout(&'a StdoutSink),
+    /// `blackhole`
+    Blackhole(&'a BlackholeSink),
 }
 
 impl SinkSpec {
@@ -96,7 +103,8 @@ impl SinkSpec {
             .chain(self.s3.iter().map(SinkConnector::S3))
             .chain(self.opensearch.iter().map(SinkConnector::OpenSearch))
             .chain(self.kafka.iter().map(SinkConnector::Kafka))
-            .chain(self.stdout.iter().map(SinkConnector::Stdout));
+            .chain(self.stdout.iter().map(SinkConnector::Stdout))
+            .chain(self.blackhole.iter().map(SinkConnector::Blackhole));
         let first = blocks.next()?;
         blocks.next().is_none().then_some(first)
     }

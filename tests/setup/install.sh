@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the servers that the tests start, from package registries alone, into the user's cache.
 #
-#   tests/setup/install.sh [component…]     all of them by default; a second when everything is there
+#   tests/setup/install.sh [component…]     all that tests need by default; a second when everything is there
+#   tests/setup/install.sh flink            what only comparisons need
 #   tests/setup/install.sh --can cluster    exit 0 if this machine can run the cluster tests, else says why not
 #
 # It starts nothing, and writes nothing outside the cache but Debian packages (as root only).
@@ -20,8 +21,10 @@ kafka_version=4.1.0
 opensearch_version=2.19.1.0
 moto_version=5.2.5
 checkov_version=3.3.30
+flink_version=2.2.1
 
 components=(debian kubernetes helm coredns kubeconform pause kafka opensearch moto checkov)
+components_on_demand=(flink)
 
 # Command (or file) that tells whether it is there, and the Debian package that brings it.
 debian_packages=(
@@ -118,6 +121,23 @@ venv() { # <target directory> <requirement>
 moto() { venv "$cache/moto-$moto_version" "moto[server]==$moto_version"; }
 checkov() { venv "$cache/checkov-$checkov_version" "checkov==$checkov_version"; }
 
+# Maven has no Flink of one jar; this wheel carries the whole distribution (312 MB), of which the jars are kept, and of its plugins nothing.
+flink() {
+  local to=$cache/flink-$flink_version from
+  from=$(mktemp -d)
+  rm -rf "$to"
+  python3 -m venv "$from/venv"
+  "$from/venv/bin/pip" download -q --disable-pip-version-check --no-deps --dest "$from" "apache-flink-libraries==$flink_version"
+  python3 -c 'import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith("pyflink/lib/")])' "$from"/*.whl "$from"
+  mkdir -p "$to"
+  mv "$from/pyflink/lib" "$to/lib"
+  rm -rf "$from"
+  javac -d "$to/classes" -cp "$to/lib/*" "$here"/flink/*.java
+  cp "$here/flink/log4j2.properties" "$to/classes"
+}
+
 # What a component is made from: if this is unchanged since it was installed, it is installed.
 inputs() {
   local version=${1}_version
@@ -168,7 +188,7 @@ flock 9 # two installations at once would build everything twice
 
 [ $# -gt 0 ] || set -- "${components[@]}"
 for component; do
-  [[ " ${components[*]} " == *" $component "* ]] || fail "no component $component; there are: ${components[*]}"
+  [[ " ${components[*]} ${components_on_demand[*]} " == *" $component "* ]] || fail "no component $component; there are: ${components[*]} ${components_on_demand[*]}"
   install "$component"
 done
 why=$(can_cluster) || say "install: THIS MACHINE CANNOT RUN THE CLUSTER TESTS ($why); they will be counted as skipped"

@@ -9,6 +9,7 @@
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  access_logs the main job: known lines, and what must have become of them
 //!  transcript  pages of what kubectl prints, compared with the committed ones
+//!  nexmark     Millrace and Flink, the same queries over the same events
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
 //!
@@ -23,6 +24,7 @@ mod hex;
 pub mod image;
 pub mod install;
 pub mod installed;
+pub mod nexmark;
 pub mod poll;
 pub mod servers;
 pub mod transcript;

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Writes rows to standard output: at least once, for looking at.
+/// Writes rows to standard output: at least once, for looking at. Rows of results that are revised start with what they say:
+/// `+I` new, `-U` about to be replaced, `+U` as it is now, `-D` gone.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StdoutSink {

@@ -162,7 +162,7 @@ pub struct Output {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
-    /// The Sink that takes the envelopes; it must accept any schema (files, s3, kafka, opensearch, stdout do).
+    /// The Sink that takes the envelopes; it must accept any schema (files, s3, kafka, opensearch, stdout, blackhole do).
     pub sink_ref: ObjectRef,
 }
 

@@ -88,7 +88,7 @@ impl Endpoint for Sink {
     }
 
     fn can_be_probed_alone(&self) -> bool {
-        !matches!(self.spec.connector(), None | Some(SinkConnector::Files(_) | SinkConnector::Stdout(_)))
+        !matches!(self.spec.connector(), None | Some(SinkConnector::Files(_) | SinkConnector::Stdout(_) | SinkConnector::Blackhole(_)))
     }
 
     fn spec_json(&self) -> Value {

@@ -4,6 +4,7 @@
 //! Its options are typed in `millrace-crds`. [`registry`] is the one list of all of them.
 
 pub mod aws;
+pub mod blackhole;
 pub mod conformance;
 pub mod context;
 pub mod files;

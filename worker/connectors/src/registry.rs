@@ -11,7 +11,7 @@ use millrace_engine::sink::Sink;
 use millrace_engine::source::Source;
 
 use crate::context::Context;
-use crate::{files, kafka, opensearch, s3, stdout};
+use crate::{blackhole, files, kafka, opensearch, s3, stdout};
 
 /// The source that `spec` describes.
 ///
@@ -36,6 +36,7 @@ pub fn sink(spec: &SinkSpec, context: &Context) -> Result<Arc<dyn Sink>, Connect
         SinkConnector::OpenSearch(options) => Arc::new(opensearch::OpenSearchSink::new(options, context)?),
         SinkConnector::Kafka(options) => Arc::new(kafka::KafkaSink::new(options, context)?),
         SinkConnector::Stdout(options) => Arc::new(stdout::StdoutSink::new(options)),
+        SinkConnector::Blackhole(_) => Arc::new(blackhole::BlackholeSink),
     })
 }
 

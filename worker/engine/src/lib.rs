@@ -12,6 +12,7 @@
 //!
 //! * [`plan`]: SQL steps to a graph of operators; refuses what it cannot run, by name and place.
 //! * [`operators`]: pure and synchronous; no I/O, no clock, no randomness.
+//! * `functions`: what SQL can call beyond DataFusion's own functions.
 //! * [`checkpoint`]: the epoch protocol; start there to understand exactly-once.
 //! * `state`: what stateful operators keep their keys in.
 //! * [`runtime`]: drives one task; the only place where the parts above meet.
@@ -20,6 +21,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod connector;
+mod functions;
 pub mod operators;
 pub mod plan;
 pub mod row_kind;

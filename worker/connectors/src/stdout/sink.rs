@@ -1,4 +1,6 @@
 //! The stdout sink: batches as JSON lines or tables, each written at once under the lock of standard output. It never buffers between batches.
+//!
+//! Rows of batches that revise earlier rows start with what they say: `+I`, `-U`, `+U` or `-D`.
 
 use std::io::{self, Write};
 
@@ -73,10 +75,25 @@ impl Printer {
         let unprintable =
             |error: &dyn std::fmt::Display| ConnectorError::new(ErrorReason::Internal, format!("rows cannot be printed: {error}"));
         match self {
-            Self::Tables => table::format(&batch.records).map(String::into_bytes).map_err(|error| unprintable(&error)),
+            Self::Tables => {
+                table::format(&batch.records, batch.kinds.as_ref()).map(String::into_bytes).map_err(|error| unprintable(&error))
+            }
             Self::Lines(encoder) => {
                 let mut text = Vec::new();
-                encoder.encode_lines(&batch.records, &mut text).map_err(|error| unprintable(&error))?;
+                let Some(kinds) = &batch.kinds else {
+                    encoder.encode_lines(&batch.records, &mut text).map_err(|error| unprintable(&error))?;
+                    return Ok(text);
+                };
+                let (mut rows, mut ends) = (Vec::new(), Vec::new());
+                encoder.encode(&batch.records, &mut rows, &mut ends).map_err(|error| unprintable(&error))?;
+                let mut start = 0;
+                for (kind, end) in kinds.iter().zip(ends) {
+                    text.extend_from_slice(kind.as_str().as_bytes());
+                    text.push(b' ');
+                    text.extend_from_slice(&rows[start..end]);
+                    text.push(b'\n');
+                    start = end;
+                }
                 Ok(text)
             }
         }

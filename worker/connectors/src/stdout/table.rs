@@ -5,14 +5,19 @@ use std::fmt::Write as _;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millrace_engine::row_kind::{RowKind, RowKinds};
 
 /// Control characters in values, which would break the table or the terminal, are printed as this.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// The table: names, a line, a line for each row. NULL is empty.
-pub(super) fn format(records: &RecordBatch) -> Result<String, ArrowError> {
+/// The table: names, a line, a line for each row. NULL is empty. With `kinds`, these are the first column, which has no name.
+pub(super) fn format(records: &RecordBatch, kinds: Option<&RowKinds>) -> Result<String, ArrowError> {
     let options = FormatOptions::new().with_null("");
-    let mut columns = Vec::with_capacity(records.num_columns());
+    let mut columns = Vec::with_capacity(records.num_columns() + 1);
+    if let Some(kinds) = kinds {
+        let cells = std::iter::once("").chain(kinds.iter().map(RowKind::as_str)).map(str::to_owned).collect::<Vec<_>>();
+        columns.push((cells, 2, false));
+    }
     for (field, array) in records.schema().fields().iter().zip(records.columns()) {
         let formatter = ArrayFormatter::try_new(array.as_ref(), &options)?;
         let mut cells = vec![clean(field.name())];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
 use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::row_kind::{RowKind, RowKinds};
 
 use super::sink::Printer;
 use super::table;
@@ -25,7 +26,7 @@ ann            5
            -1200
 a\u{fffd}b\u{fffd}[31m
 ";
-    assert_eq!(table::format(&batch().records).unwrap(), expected);
+    assert_eq!(table::format(&batch().records, None).unwrap(), expected);
 }
 
 #[test]
@@ -36,4 +37,21 @@ fn json_lines_are_one_object_a_line() {
     let expected = ["{\"name\":\"ann\",\"amount\":5}", "{\"amount\":-1200}", "{\"name\":\"a\\nb\\u001b[31m\"}"];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     assert!(text.ends_with('\n'));
+}
+
+#[test]
+fn rows_that_are_revised_say_how() {
+    let mut batch = batch();
+    batch.kinds = Some(RowKinds::new([RowKind::UpdateBefore, RowKind::UpdateAfter, RowKind::Delete]));
+    let expected = "    name      amount
+--  --------  ------
+-U  ann            5
++U             -1200
+-D  a\u{fffd}b\u{fffd}[31m
+";
+    assert_eq!(table::format(&batch.records, batch.kinds.as_ref()).unwrap(), expected);
+    let encoder = RowEncoder::new(&batch.records.schema()).unwrap();
+    let text = String::from_utf8(Printer::Lines(Box::new(encoder)).print(&batch).unwrap()).unwrap();
+    let expected = ["-U {\"name\":\"ann\",\"amount\":5}", "+U {\"amount\":-1200}", "-D {\"name\":\"a\\nb\\u001b[31m\"}"];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
 }

@@ -10,7 +10,8 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
 
-/// DataFusion's SQL, which is parsed by the generic dialect, less what no query needs: `@x` and `#x` as names, backquotes, pipe operators, trailing commas.
+/// DataFusion's SQL, which is parsed by the generic dialect, less what no query needs: `@x` and `#x` as names, pipe operators, trailing commas.
+/// Names are quoted by double quotes, or by backquotes as in Flink.
 #[derive(Debug)]
 pub(super) struct MillraceDialect;
 
@@ -38,7 +39,7 @@ impl Dialect for MillraceDialect {
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        ch == '"'
+        ch == '"' || ch == '`'
     }
 
     fn supports_string_escape_constant(&self) -> bool {

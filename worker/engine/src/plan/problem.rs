@@ -133,6 +133,12 @@ const CASTS: &str = "make the types agree with CAST(… AS …), or with TRY_CAS
 /// Errors of which DataFusion only gives a text.
 fn of_message(here: &dyn Fn(Option<Place>) -> String, text: &Text, what: &str) -> Problem {
     let place = mentioned(text, what);
+    // The arguments of a function that says itself what it takes.
+    if let Some((_, why)) = what.split_once("user-defined coercion failed with: ") {
+        let why = why.split(" No function matches").next().unwrap_or(why);
+        let why = first_line(why.strip_prefix("Error during planning: ").unwrap_or(why));
+        return problem(Reason::TypeMismatch, here(place), why.trim_end_matches('.').to_owned(), Some(CASTS.to_owned()));
+    }
     if let Some((_, call)) = what.split_once("No function matches the given name and argument types '")
         && let Some((call, candidates)) = call.split_once('\'')
     {

@@ -1,0 +1,4 @@
+-- Prices in another currency.
+-- inputs: bid
+SELECT auction, bidder, 0.908 * price AS price, `dateTime`, extra
+FROM bid
