@@ -106,6 +106,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
         }
     }
+    problems.extend(second_anchor(&outputs, &dead_letters));
     if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
 }
 
@@ -132,6 +133,20 @@ fn bind(job: &Job, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> (Vec<OutputBindin
         })
         .collect();
     (outputs, dead_letters)
+}
+
+/// Only one transaction can decide what becomes of an epoch: a second output in transactions, dead letters included, is refused.
+fn second_anchor(outputs: &[OutputBinding], dead_letters: &[DeadLetterBinding]) -> Option<Problem> {
+    let outputs = outputs.iter().map(|output| (format!("output {}, sink {}", output.name, output.sink_name), &output.sink));
+    let dead = dead_letters.iter().map(|dead| (format!("dead-letter sink {}", dead.sink_name), &dead.sink));
+    let mut anchors = outputs.chain(dead).filter(|(_, sink)| sink.anchor());
+    let ((first, _), (second, _)) = (anchors.next()?, anchors.next()?);
+    Some(Problem {
+        reason: "PlanInvalid".to_owned(),
+        location: second,
+        message: format!("two outputs write in Kafka transactions, which cannot be committed together; the other is {first}"),
+        hint: Some("set transactional: Off in one of the two Sinks (at least once), or split the Pipeline".to_owned()),
+    })
 }
 
 fn problem(reason: &str, location: String, error: &ConnectorError) -> Problem {
