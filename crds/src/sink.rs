@@ -43,7 +43,7 @@ pub struct SinkSpec {
     /// Writes documents to OpenSearch by the bulk API. Replays overwrite a document with itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opensearch: Option<OpenSearchSink>,
-    /// Writes records to a Kafka topic with the idempotent producer: at least once, in order of each key.
+    /// Writes records to a Kafka topic in order of each key: at least once, or exactly once in transactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSink>,
     /// Prints rows to standard output, which on a cluster is the log of the worker. For looking at.

@@ -13,6 +13,8 @@ use millrace_crds::pipeline::Limits;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, Origin, RejectCode, Rejected};
 use millrace_engine::connector::Health;
+use millrace_engine::plan::Changelog;
+use millrace_engine::row_kind::{RowKind, RowKinds};
 use millrace_engine::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_tests::servers::{LOOPBACK, OpenSearch, Proxy, proxy::Mode};
 use millrace_tests::{certificates, poll};
@@ -97,6 +99,40 @@ async fn a_replay_overwrites_documents_with_themselves() -> Result<()> {
     assert_eq!(search.get("/tenant-ann/_doc/Ann%7C1").await?["_source"], json!({"id": 1, "name": "Ann"}));
     assert_eq!(search.count("tenant-ann").await?, 1);
     assert_eq!(search.count("tenant-bob_x").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changelog_keeps_one_document_for_each_key() -> Result<()> {
+    use RowKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+    let search = OpenSearch::start().await?;
+    let options = json!({"index": "totals", "idFrom": ["id"]});
+    let updating = |key: &[&str]| Changelog::Updating { key: key.iter().map(|column| (*column).to_owned()).collect() };
+    let keyed = sink(&search.url(), options.clone(), nowhere())?;
+    keyed.accepts_changelog(&updating(&["id"]))?;
+    for (options, key, hint) in [
+        (json!({}), vec!["id"], "set idFrom of the Sink to the columns that tell its rows apart, [id]"),
+        (options.clone(), vec!["id", "name"], "[id, name]"),
+        (options.clone(), vec![], "group by a key"),
+        (json!({"index": "t-{name}", "idFrom": ["id"]}), vec!["id"], "name one index"),
+    ] {
+        let refused = sink(&search.url(), options, nowhere())?.accepts_changelog(&updating(&key)).expect_err(hint);
+        assert!(refused.message.contains(hint), "{}", refused.message);
+    }
+    // Twice, as after a crash.
+    for epoch in [1, 2] {
+        let (mut writer, _) = open(&search.url(), options.clone(), nowhere()).await?;
+        let rows = [(1, "a", Insert), (2, "b", Insert), (1, "a", UpdateBefore), (1, "c", UpdateAfter), (2, "b", Delete), (3, "d", Insert)];
+        for (id, name, kind) in rows {
+            let kinds = Some(RowKinds::new([kind]));
+            writer.write(Batch { kinds, ..batch(vec![(Some(id), Some(name.to_owned()))]) }).await?;
+        }
+        assert!(prepare(writer.as_mut(), epoch).await?.is_empty());
+        writer.close().await;
+        assert_eq!(search.count("totals").await?, 2);
+        assert_eq!(search.get("/totals/_doc/1").await?["_source"]["name"], "c");
+        assert_eq!(search.get("/totals/_doc/3").await?["_source"]["name"], "d");
+    }
     Ok(())
 }
 

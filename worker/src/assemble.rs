@@ -103,8 +103,12 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
     let (outputs, dead_letters) = bind(&job, &sinks);
     for (output, planned) in outputs.iter().zip(plan.outputs()) {
         let event_time = event_time_of(&inputs, &planned.inputs);
+        let location = || format!("output {}, sink {}", output.name, output.sink_name);
         if let Err(error) = output.sink.accepts(&planned.schema, event_time.as_deref()) {
-            problems.push(problem("TypeMismatch", format!("output {}, sink {}", output.name, output.sink_name), &error));
+            problems.push(problem("TypeMismatch", location(), &error));
+        }
+        if let Err(error) = output.sink.accepts_changelog(&planned.changelog) {
+            problems.push(problem("PlanInvalid", location(), &error));
         }
     }
     problems.extend(job.outputs.iter().zip(&outputs).filter_map(|(output, bound)| too_weak(&job, output, bound)));
@@ -113,6 +117,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
         }
     }
+    problems.extend(second_anchor(&outputs, &dead_letters));
     if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
 }
 
@@ -168,6 +173,20 @@ fn bind(job: &Job, sinks: &BTreeMap<String, Arc<dyn Sink>>) -> (Vec<OutputBindin
         })
         .collect();
     (outputs, dead_letters)
+}
+
+/// Only one transaction can decide what becomes of an epoch: a second output in transactions, dead letters included, is refused.
+fn second_anchor(outputs: &[OutputBinding], dead_letters: &[DeadLetterBinding]) -> Option<Problem> {
+    let outputs = outputs.iter().map(|output| (format!("output {}, sink {}", output.name, output.sink_name), &output.sink));
+    let dead = dead_letters.iter().map(|dead| (format!("dead-letter sink {}", dead.sink_name), &dead.sink));
+    let mut anchors = outputs.chain(dead).filter(|(_, sink)| sink.anchor());
+    let ((first, _), (second, _)) = (anchors.next()?, anchors.next()?);
+    Some(Problem {
+        reason: "PlanInvalid".to_owned(),
+        location: second,
+        message: format!("two outputs write in Kafka transactions, which cannot be committed together; the other is {first}"),
+        hint: Some("set transactional: Off in one of the two Sinks (at least once), or split the Pipeline".to_owned()),
+    })
 }
 
 fn problem(reason: &str, location: String, error: &ConnectorError) -> Problem {
@@ -294,5 +313,25 @@ mod tests {
             serde_json::from_value(serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}})).unwrap(),
         );
         assert!(assemble(job, PathBuf::new()).is_ok(), "files are exact");
+    }
+
+    #[test]
+    fn rows_that_are_revised_go_to_no_sink_that_appends() {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        job.steps = vec![millrace_crds::pipeline::Step {
+            name: "counts".into(),
+            sql: "SELECT line, count(*) AS n FROM lines GROUP BY line".into(),
+        }];
+        job.outputs[0].from = "counts".into();
+        job.state_ttl_seconds = Some(60);
+        assert!(assemble(job.clone(), PathBuf::new()).is_ok(), "a terminal shows every change");
+        job.sinks.insert(
+            "out".to_owned(),
+            serde_json::from_value(serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}})).unwrap(),
+        );
+        let problems = assemble(job, PathBuf::new()).err().unwrap();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("PlanInvalid", "output all, sink out"));
+        assert!(problem.message.contains("this sink can only append"), "{}", problem.message);
     }
 }

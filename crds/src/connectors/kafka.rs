@@ -111,7 +111,18 @@ pub enum OnPositionLost {
     Latest,
 }
 
-/// Writes to a topic with the idempotent producer: at least once, in order of each key.
+/// Whether each epoch is one Kafka transaction.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Transactional {
+    /// Yes: readers with `isolation.level=read_committed` see every row exactly once, when its epoch is committed. Needs brokers from 4.0 on, the rights
+    /// on transactional ids that begin with `millrace/` and on the topic `millrace-ledger` (made if missing). One such output for each Pipeline.
+    Auto,
+    /// No: rows are visible at once, at least once.
+    #[default]
+    Off,
+}
+
+/// Writes to a topic, in order of each key: at least once with the idempotent producer, or exactly once in transactions.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -130,6 +141,14 @@ pub struct KafkaSink {
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = Rule::new("self.all(k, self.exists_one(other, other == k))").message("name each column once"))]
     pub key_from: Vec<String>,
+    /// Whether each epoch is one Kafka transaction. Default `Off`.
+    #[serde(default)]
+    pub transactional: Transactional,
+    /// How long a transaction may be open before the brokers abort it, and its epoch is done again: longer than an epoch ever takes. Readers of what is
+    /// committed wait for so long where a worker died and no other took over. The brokers' `transaction.max.timeout.ms` must allow it. Default 900.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub transaction_timeout_seconds: Option<u32>,
     /// What is in a record's value: one row. Only `json` can be written to a topic.
     pub format: SinkFormat,
 }

@@ -3,17 +3,31 @@
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::delivery::Guarantee;
-use millrace_crds::report::ProbeResult;
+use millrace_crds::report::{ErrorReason, ProbeResult};
 use serde_json::Value;
 
 use crate::batch::{Batch, Rejected};
+use crate::checkpoint::decide::Fate;
 use crate::connector::{ConnectorError, Health};
+use crate::plan::Changelog;
 
 /// One configured sink, as every worker has it. Making one opens no connection.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Refuses, before anything runs, a schema that it cannot write: template columns, types. Pure.
     fn accepts(&self, schema: &SchemaRef, event_time: Option<&str>) -> Result<(), ConnectorError>;
+
+    /// Refuses, before anything runs, rows that are revised after they were written, unless it can revise them. Pure.
+    fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
+        match changelog {
+            Changelog::Append => Ok(()),
+            Changelog::Updating { .. } => Err(ConnectorError::new(
+                ErrorReason::Invalid,
+                "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends), and this sink can only append: \
+                 aggregate or join in a window, or write to a sink that keeps one document for each key (opensearch with idFrom)",
+            )),
+        }
+    }
 
     /// What readers may rely on after any number of crashes, and why; of rows that follow from what the sources deliver, each of them the same in every replay. Pure.
     fn guarantee(&self) -> (Guarantee, &'static str);
@@ -25,7 +39,24 @@ pub trait Sink: Send + Sync {
     ///
     /// MUST be idempotent: it may be called again, by another worker, after any crash, also at the same time. MUST retry transient errors inside.
     /// Sinks that write at once (OpenSearch, Kafka at least once) have nothing to do here.
+    ///
+    /// An [anchor](Sink::anchor) commits only for the writer that prepared, in this process; a doubt is an error, and [`Sink::seal`] resolves it.
     async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError>;
+
+    /// Whether only the writer that prepared an epoch can commit it, because the system ties what is prepared to who wrote it (a transaction).
+    /// Such a sink decides for the whole epoch: all others commit after it, and if it was aborted, the epoch is done again.
+    /// A task can have one such output; a second is refused when the Pipeline is assembled.
+    fn anchor(&self) -> bool {
+        false
+    }
+
+    /// Finds out what became of an epoch that was not marked as committed. Called instead of [`Sink::commit`] by whoever takes the task over.
+    ///
+    /// MUST make the answer final before it gives it: the writer that prepared, if it still runs, can no longer commit. MUST be idempotent, and give
+    /// everybody the same answer, at any time. MUST NOT guess: where the answer cannot be had, that is an error.
+    async fn seal(&self, commit: Commit<'_>) -> Result<Fate, ConnectorError> {
+        self.commit(commit).await.map(|()| Fate::Committed)
+    }
 
     /// Connects and asks for what writing would ask for, changing nothing. MUST NOT report a success that it did not see.
     async fn probe(&self) -> ProbeResult;

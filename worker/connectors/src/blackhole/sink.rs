@@ -2,9 +2,11 @@
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::ProbeResult;
 use millrace_engine::batch::Batch;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter};
 
 /// Drops rows.
@@ -15,6 +17,14 @@ pub struct BlackholeSink;
 impl Sink for BlackholeSink {
     fn accepts(&self, _schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
         Ok(())
+    }
+
+    fn accepts_changelog(&self, _changelog: &Changelog) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (Guarantee::ExactlyOnce, "nothing is written, so nothing is ever seen twice")
     }
 
     async fn open(&self, _open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::events::Events;
 use super::failure;
+use super::ledger::{self, Place};
 
 /// One record on its way.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Deliveries {
 struct Outcome {
     refused: Vec<Refused>,
     failed: Option<KafkaError>,
+    /// Where the entry of the ledger lies that was acknowledged last.
+    entry: Option<Place>,
 }
 
 impl Deliveries {
@@ -87,6 +90,11 @@ impl Deliveries {
     /// What went wrong with a record that is not the record's fault.
     pub(super) fn take_failure(&self) -> Option<KafkaError> {
         self.outcome().failed.take()
+    }
+
+    /// Where the entry of the ledger lies that was acknowledged.
+    pub(super) fn take_entry(&self) -> Option<Place> {
+        self.outcome().entry.take()
     }
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
@@ -156,7 +164,12 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
         let bytes = sent.bytes;
         match result {
-            Ok(_) => self.events.succeeded(),
+            Ok(message) => {
+                if message.topic() == ledger::TOPIC {
+                    self.outcome().entry = Some(Place { partition: message.partition(), offset: message.offset() });
+                }
+                self.events.succeeded();
+            }
             Err((error, message)) => match error.rdkafka_error_code() {
                 Some(code) if failure::is_refusal(code) => {
                     let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().unwrap_or_default().to_vec());

@@ -25,7 +25,8 @@ pub(super) fn reason(code: Code) -> ErrorReason {
         | Code::SecurityDisabled
         | Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => ErrorReason::AccessDenied,
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => ErrorReason::AccessDenied,
         Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId => ErrorReason::NotFound,
         Code::ThrottlingQuotaExceeded => ErrorReason::Throttled,
         Code::LeaderNotAvailable
@@ -44,6 +45,14 @@ pub(super) fn reason(code: Code) -> ErrorReason {
         | Code::PreferredLeaderNotAvailable
         | Code::EligibleLeadersNotAvailable
         | Code::ReassignmentInProgress
+        // A newer producer of the same transactional id, or a transaction that was aborted: opening the task again mends it.
+        | Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::InvalidTransactionalState
+        | Code::Fatal
+        | Code::ConcurrentTransactions
+        | Code::TransactionCoordinatorFenced
         | Code::Unknown => ErrorReason::ServerError,
         Code::BadMessage | Code::BadCompression | Code::InvalidMessage => ErrorReason::Corrupt,
         Code::AutoOffsetReset | Code::LogTruncation | Code::OffsetOutOfRange => ErrorReason::DataLost,
@@ -53,6 +62,7 @@ pub(super) fn reason(code: Code) -> ErrorReason {
         | Code::InvalidRequest
         | Code::InvalidRecord
         | Code::InvalidRequiredAcks
+        | Code::InvalidTransactionTimeout
         | Code::MessageSizeTooLarge
         | Code::PolicyViolation
         | Code::UnsupportedVersion

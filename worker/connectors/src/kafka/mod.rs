@@ -1,4 +1,4 @@
-//! Kafka: topics in by manual assignment, rows out by the idempotent producer. No consumer group decides here who reads what.
+//! Kafka: topics in by manual assignment, rows out by the idempotent producer, or in transactions. No consumer group decides here who reads what.
 //!
 //! Maturity: beta.
 //!
@@ -10,8 +10,40 @@
 //!   case: the range is named in the error, the log and the status, whatever the policy.
 //!
 //! Writing
-//! * At least once. Every record has the header `millrace-coordinate`: the same in every replay, so that readers can drop duplicates.
+//! * At least once, with `transactional: Off`. Every record has the header `millrace-coordinate`: the same in every replay, so that readers can drop
+//!   duplicates.
+//! * Exactly once for readers with `read_committed`, with `transactional: Auto`: see below.
 //! * Order is kept for each key (partitions are chosen as the Java client does, by murmur2 of the key).
+//!
+//! # Transactions
+//! Each epoch of a task is one transaction. Its last record is an *entry* `{pipeline, output, task, generation, epoch}` in the compacted topic
+//! `millrace-ledger`; the place of that entry, acknowledged, is what the epoch record keeps. `transactional.id` is `millrace/<uid>/<output>/<task>`.
+//! ```text
+//!   write      begin, once the epoch before is committed; rows
+//!   prepare    the entry; wait for all acknowledgements     → {transactionalId, partition, offset} into the epoch record
+//!   commit     commit_transaction, by the producer that wrote, while it lives; after any doubt the task is opened again
+//!   seal       a new producer of the same id: init_transactions; then: is the entry at its place, for read_committed?
+//! ```
+//! A transaction cannot be committed by anybody but its producer, and brokers abort it when a newer producer of its id comes or its time is
+//! up. So an epoch whose record is durable may still lose its rows, and the engine must be able to go back: this sink is the task's *anchor*
+//! ([`Sink::anchor`](millrace_engine::sink::Sink::anchor); the protocol is proven in the engine's `checkpoint` module under "Anchors"). What is argued here
+//! is that `seal` gives the answer which that needs: final, the same for everybody, never a guess.
+//! * *Final.* `init_transactions` returns after the coordinator has bumped the producer epoch and completed what was open: committed if the end
+//!   was written to its log before, else aborted. The old producer's requests are refused from then on, a delayed `EndTxn` included. So after
+//!   it, the transaction is one or the other for good.
+//! * *The same for everybody.* The entry was acknowledged at its offset before the epoch record was written. `read_committed` shows it there
+//!   exactly if the transaction was committed. The end of what is decided (LSO) may lie before the place, while another task's transaction is open
+//!   in that partition: then the look waits, and says so.
+//! * *Compaction* removes the entry only after a later one of the same id was committed. That belongs to a later epoch, which is only written once
+//!   this one is settled. Who looks so late is told "aborted", and cannot do harm: its claim meets the later epochs and is overtaken.
+//! * *Never a guess.* A place that is gone (a topic deleted, truncated or with retention) or holds another entry is an error for people.
+//! * *Zombies.* One that still has a permit commits with a fenced producer: refused. One that seals late fences the present owner by the way:
+//!   that one fails, opens the task again, seals its own epoch, and goes on after or before it. Time is lost, nothing else.
+//! * *Lost within a transaction.* Any record that is not acknowledged, out-of-order sequences included, fails the writer before it prepares.
+//! * *Two outputs* in transactions cannot be committed together: a second one is refused when the Pipeline is assembled. All other sinks commit
+//!   after this one, or are at least once or idempotent anyway.
+//!
+//! Writing waits between prepare and commit (one write to the checkpoint store, one to the coordinator); the engine's buffer bridges that.
 //!
 //! Known limits
 //! * Each split has a client of its own, with its threads and connections: some tens of partitions for each worker, not thousands.
@@ -19,6 +51,8 @@
 //!   none: then a re-created topic is noticed only if it is shorter than the old position.
 //! * A log that was truncated by an unclean leader election and has grown past the position again while no worker was
 //!   running is not noticed.
+//! * In transactions, records of more than 1,000,000 bytes are refused (dead letters); a record that a broker refuses stops the task.
+//! * A deleted Pipeline leaves one entry for each task in `millrace-ledger`.
 //! * Where a topic takes batches of less than 256 KiB only, records of one key may change places when a batch was refused.
 
 mod client;
@@ -26,11 +60,13 @@ mod deliveries;
 mod drain;
 mod events;
 mod failure;
+mod ledger;
 mod position;
 mod reader;
 mod sink;
 mod source;
 mod start;
+mod transaction;
 mod writer;
 
 #[cfg(test)]

@@ -1,19 +1,24 @@
 //! The Kafka sink: what it accepts, and a writer for each output of a task. It creates no topic.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millrace_crds::connectors::kafka::KafkaSink as Options;
+use millrace_crds::connectors::kafka::{KafkaSink as Options, Transactional};
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
+use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::ThreadedProducer;
 
-use super::client;
+use super::client::{self, Held};
 use super::deliveries::Deliveries;
 use super::events::Events;
 use super::failure;
+use super::ledger::{self, Entry};
+use super::transaction::{self, Committable, Live, Transaction};
 use super::writer::{TopicWriter, Writing};
 use crate::context::Context;
 use crate::formats::rows::RowEncoder;
@@ -23,6 +28,9 @@ use crate::keys::KeyColumns;
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// The largest record that the client takes at all; what the broker takes, the broker says.
 const RECORD_BYTES: usize = 64 << 20;
+/// The largest record in a transaction: what brokers take by default. The client refuses a larger one by itself; when a broker does, the
+/// transaction fails with it.
+const RECORD_BYTES_IN_TRANSACTION: usize = 1_000_000;
 /// Bytes that may be on their way to the brokers at most.
 const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
@@ -31,6 +39,8 @@ const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 pub struct KafkaSink {
     options: Options,
     context: Context,
+    /// Transactions of this process's writers.
+    live: Live,
 }
 
 impl KafkaSink {
@@ -42,7 +52,7 @@ impl KafkaSink {
         if options.format.json.is_none() {
             return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json: set format to {json: {}}"));
         }
-        Ok(Self { options: options.clone(), context: context.clone() })
+        Ok(Self { options: options.clone(), context: context.clone(), live: Live::default() })
     }
 
     fn in_flight_bytes(&self) -> usize {
@@ -86,6 +96,36 @@ impl KafkaSink {
         producer.map_err(|error| failure::error(&format!("starting to write to topic {}", self.options.topic), error))
     }
 
+    fn is_transactional(&self) -> bool {
+        self.options.transactional == Transactional::Auto
+    }
+
+    /// The configuration of the producer that the brokers know as `id`.
+    fn transacting(&self, id: &str) -> Result<ClientConfig, ConnectorError> {
+        let mut config = self.producing()?;
+        let timeout_millis = u64::from(self.options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS)) * 1000;
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", timeout_millis.to_string())
+            .set("message.timeout.ms", timeout_millis.to_string())
+            .set("message.max.bytes", RECORD_BYTES_IN_TRANSACTION.to_string());
+        Ok(config)
+    }
+
+    /// A producer that has fenced all earlier ones of the same id.
+    async fn fenced(&self, id: &str, health: &Health) -> Result<(ClientConfig, transaction::Client), ConnectorError> {
+        let config = self.transacting(id)?;
+        let producer = self.producer(&config, health)?;
+        let doing = format!("fencing earlier writers to topic {} (transactional id {id})", self.options.topic);
+        match transaction::fence(&producer, &doing, || self.has_other_secrets(&config)).await {
+            Ok(()) => Ok((config, producer)),
+            Err(error) => {
+                Held::new(producer).release().await;
+                Err(error)
+            }
+        }
+    }
+
     fn keys(&self, schema: &SchemaRef) -> Result<Option<KeyColumns>, ConnectorError> {
         KeyColumns::find(schema, "keyFrom", &self.options.key_from)
     }
@@ -99,6 +139,12 @@ impl Sink for KafkaSink {
     }
 
     fn guarantee(&self) -> (Guarantee, &'static str) {
+        if self.is_transactional() {
+            return (
+                Guarantee::ExactlyOnce,
+                "for read_committed readers: the records of an epoch are one transaction, committed once it is durable",
+            );
+        }
         (
             Guarantee::AtLeastOnce,
             "records are produced before their epoch is durable; the header millrace-coordinate is the same each time a record is written",
@@ -106,8 +152,18 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        let config = self.producing()?;
-        let producer = self.producer(&config, &open.health)?;
+        let (config, producer, transaction) = if self.is_transactional() {
+            ledger::ensure(&client::config(&self.options.access, &self.context)?).await?;
+            let id = transaction::id(&open.writer);
+            let (config, producer) = self.fenced(&id, &open.health).await?;
+            let transaction = Arc::new(Transaction::new(&producer, open.writer.generation));
+            self.live.add(id, &transaction);
+            (config, producer, Some(transaction))
+        } else {
+            let config = self.producing()?;
+            let producer = self.producer(&config, &open.health)?;
+            (config, producer, None)
+        };
         let writing = Writing {
             topic: self.options.topic.clone(),
             keys: self.keys(&open.schema)?,
@@ -115,13 +171,40 @@ impl Sink for KafkaSink {
             config,
             sink: self.clone(),
             health: open.health,
+            writer: open.writer,
+            transaction,
         };
         Ok(Box::new(TopicWriter::open(writing, RowEncoder::new(&open.schema)?, producer)))
     }
 
-    async fn commit(&self, _commit: Commit<'_>) -> Result<(), ConnectorError> {
-        // Records are written when an epoch is prepared; there is nothing to make visible.
+    async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {
+        // Outside of transactions there is nothing to commit: records are visible when they are written.
+        for committable in commit.committables {
+            let id = read(committable)?.transactional_id;
+            let transaction = self.live.find(&id, commit.writer.generation).ok_or_else(|| {
+                let message = format!("the transaction {id} of generation {} is not this worker's to commit", commit.writer.generation);
+                ConnectorError::new(ErrorReason::ServerError, message)
+            })?;
+            transaction.commit(commit.epoch, &format!("committing epoch {} to topic {}", commit.epoch, self.options.topic)).await?;
+        }
         Ok(())
+    }
+
+    fn anchor(&self) -> bool {
+        self.is_transactional()
+    }
+
+    async fn seal(&self, commit: Commit<'_>) -> Result<Fate, ConnectorError> {
+        let mut fate = Fate::Committed;
+        for committable in commit.committables {
+            let Committable { transactional_id, place } = read(committable)?;
+            let (_, producer) = self.fenced(&transactional_id, commit.health).await?;
+            Held::new(producer).release().await;
+            let entry = Entry::of(commit.writer, commit.epoch);
+            let config = client::config(&self.options.access, &self.context)?;
+            fate = ledger::fate(&config, &entry, place, &transactional_id, commit.health).await?;
+        }
+        Ok(fate)
     }
 
     async fn probe(&self) -> ProbeResult {
@@ -137,4 +220,10 @@ impl Sink for KafkaSink {
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }
     }
+}
+
+fn read(committable: &serde_json::Value) -> Result<Committable, ConnectorError> {
+    serde_json::from_value(committable.clone()).map_err(|error| {
+        ConnectorError::new(ErrorReason::Corrupt, "the epoch record does not say which transaction it is about").caused_by(error)
+    })
 }

@@ -1,22 +1,25 @@
 //! Writes the rows of one output to a topic and keeps count of what is on its way. It never gives up on a record by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_crds::report::ErrorReason;
-use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected, coordinate};
+use millrace_engine::batch::{Batch, Origin, RejectCode, RejectStage, Rejected, coordinate};
 use millrace_engine::connector::{ConnectorError, Health};
-use millrace_engine::sink::{Prepared, SinkWriter};
+use millrace_engine::sink::{Prepared, SinkWriter, WriterIdentity};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::client::Held;
 use super::deliveries::{Deliveries, Refused, Sent, Settled};
 use super::failure;
+use super::ledger::{self, Entry, Place};
 use super::sink::{BATCH_BYTES, KafkaSink};
+use super::transaction::{self, Client, Committable, Transaction};
 use crate::formats::PAYLOAD_CAP;
 use crate::formats::rows::RowEncoder;
 use crate::keys::KeyColumns;
@@ -30,8 +33,6 @@ const STALL: Duration = Duration::from_secs(10);
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_secs(2);
 
-type Client = ThreadedProducer<Deliveries>;
-
 /// What a writer is told.
 pub(super) struct Writing {
     pub(super) topic: String,
@@ -42,6 +43,9 @@ pub(super) struct Writing {
     /// Makes the client that sends records one by one.
     pub(super) sink: KafkaSink,
     pub(super) health: Health,
+    pub(super) writer: WriterIdentity,
+    /// Where an epoch is one transaction.
+    pub(super) transaction: Option<Arc<Transaction>>,
 }
 
 /// Writes one output of one task.
@@ -127,6 +131,17 @@ impl TopicWriter {
     async fn finish(&mut self) -> Result<(), ConnectorError> {
         self.settle(self.producer()?, 0).await?;
         let refused = self.producer()?.client().context().take_refused();
+        if let (Some(first), Some(_)) = (refused.first(), &self.writing.transaction) {
+            // The transaction has failed with it, and so will the next one.
+            let message = format!(
+                "topic {} refuses a record of {} bytes ({}), and with it the transaction of its epoch: leave such records out, let the topic \
+                 take them, or set transactional: Off so that they become dead letters",
+                self.writing.topic,
+                first.value.len(),
+                first.code
+            );
+            return Err(ConnectorError::new(ErrorReason::PoisonRecord, message));
+        }
         for record in refused {
             if record.code == Code::MessageSizeTooLarge && record.value.len() >= BATCH_BYTES {
                 self.reject(record, 1);
@@ -162,6 +177,31 @@ impl TopicWriter {
         });
     }
 
+    /// Ends the epoch's transaction with its entry in the ledger. Everything in it is acknowledged then, and nothing is visible.
+    async fn enter(&self, transaction: &Transaction, epoch: u64) -> Result<Committable, ConnectorError> {
+        let producer = self.producer()?;
+        let deliveries = producer.client().context();
+        let (id, value) = (transaction::id(&self.writing.writer), Entry::of(&self.writing.writer, epoch).write()?);
+        let origin = Origin::new(ledger::TOPIC, ledger::TOPIC);
+        let bytes = id.len() + value.len() + OVERHEAD;
+        let sent = Box::new(Sent { origin, branch: 0, ordinal: epoch, bytes });
+        deliveries.take_entry();
+        deliveries.started(bytes);
+        let record = BaseRecord::with_opaque_to(ledger::TOPIC, sent).key(&id).payload(&value);
+        if let Err((error, _)) = producer.send(record) {
+            deliveries.ended(bytes);
+            return Err(failure::error(&format!("writing to the ledger {}", ledger::TOPIC), error));
+        }
+        self.settle(producer, 0).await?;
+        // Without an offset it was acknowledged as a duplicate, and its place is not known.
+        let place: Option<Place> = deliveries.take_entry().filter(|place| place.offset >= 0);
+        let place = place.ok_or_else(|| {
+            ConnectorError::new(ErrorReason::ServerError, format!("the ledger {} did not say where the entry lies", ledger::TOPIC))
+        })?;
+        transaction.prepared(epoch);
+        Ok(Committable { transactional_id: id, place })
+    }
+
     fn producer(&self) -> Result<&Client, ConnectorError> {
         self.producer.get().ok_or_else(closed)
     }
@@ -170,6 +210,9 @@ impl TopicWriter {
 #[async_trait]
 impl SinkWriter for TopicWriter {
     async fn write(&mut self, batch: Batch) -> Result<(), ConnectorError> {
+        if let Some(transaction) = &self.writing.transaction {
+            transaction.begin().await?;
+        }
         let (mut values, mut ends) = (Vec::new(), Vec::new());
         let unreadable =
             |error: &dyn std::fmt::Display| ConnectorError::new(ErrorReason::Internal, format!("rows cannot be written: {error}"));
@@ -183,8 +226,11 @@ impl SinkWriter for TopicWriter {
             let key = keys.get(row).and_then(|key| key.as_deref()).map(str::as_bytes);
             let bytes = value.len() + key.map_or(0, <[u8]>::len) + OVERHEAD;
             let sent = Sent { origin: batch.origin.clone(), branch: batch.branch, ordinal: batch.ordinals.value(row), bytes };
-            if let Some(refused) = self.send(self.producer()?, key, value, sent).await? {
-                self.producer()?.client().context().refuse(refused);
+            match self.send(self.producer()?, key, value, sent).await? {
+                // The client itself would not take it, so the transaction does not know of it.
+                Some(refused) if self.writing.transaction.is_some() => self.reject(refused, 1),
+                Some(refused) => self.producer()?.client().context().refuse(refused),
+                None => {}
             }
         }
         // Refused records hold memory and, tried again late, change places with later ones.
@@ -194,12 +240,25 @@ impl SinkWriter for TopicWriter {
         Ok(())
     }
 
-    async fn prepare(&mut self, _epoch: u64) -> Result<Prepared, ConnectorError> {
+    async fn prepare(&mut self, epoch: u64) -> Result<Prepared, ConnectorError> {
         self.finish().await?;
-        Ok(Prepared { committables: Vec::new(), rejected: std::mem::take(&mut self.rejected) })
+        let mut committables = Vec::new();
+        if let Some(transaction) = self.writing.transaction.as_ref().filter(|transaction| transaction.is_open()) {
+            let committable = self.enter(transaction, epoch).await?;
+            let written = serde_json::to_value(committable);
+            committables.push(
+                written.map_err(|error| {
+                    ConnectorError::new(ErrorReason::Internal, "a committable cannot be written as JSON").caused_by(error)
+                })?,
+            );
+        }
+        Ok(Prepared { committables, rejected: std::mem::take(&mut self.rejected) })
     }
 
     async fn close(&mut self) {
+        if let Some(transaction) = &self.writing.transaction {
+            transaction.close().await;
+        }
         self.producer.release().await;
         if let Some(alone) = &mut self.alone {
             alone.release().await;

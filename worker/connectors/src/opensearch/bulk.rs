@@ -25,7 +25,7 @@ pub(super) struct Entry {
     pub(super) ordinal: u64,
     /// How often it was sent and not decided.
     pub(super) attempts: u32,
-    /// Where its document starts in the body; its action line is before.
+    /// Where its document starts in the body, behind its action line; of a deletion, where its action line starts.
     document: usize,
     /// Where it ends.
     end: usize,
@@ -48,14 +48,29 @@ pub(super) struct Request {
 impl Draft {
     /// Adds a document: one line of JSON.
     pub(super) fn push(&mut self, index: &str, id: &str, document: &[u8], origin: &Origin, ordinal: u64) {
-        self.body.extend_from_slice(b"{\"index\":{\"_index\":");
+        self.action("index", index, id);
+        let start = self.body.len();
+        self.body.extend_from_slice(document);
+        self.body.push(b'\n');
+        self.enter(index, id, start, origin, ordinal);
+    }
+
+    /// Adds the deletion of a document. What stands for it where a document is shown is the line that deletes it.
+    pub(super) fn push_delete(&mut self, index: &str, id: &str, origin: &Origin, ordinal: u64) {
+        let start = self.body.len();
+        self.action("delete", index, id);
+        self.enter(index, id, start, origin, ordinal);
+    }
+
+    fn action(&mut self, action: &str, index: &str, id: &str) {
+        self.body.extend_from_slice(format!("{{\"{action}\":{{\"_index\":").as_bytes());
         push_text(&mut self.body, index);
         self.body.extend_from_slice(b",\"_id\":");
         push_text(&mut self.body, id);
         self.body.extend_from_slice(b"}}\n");
-        let start = self.body.len();
-        self.body.extend_from_slice(document);
-        self.body.push(b'\n');
+    }
+
+    fn enter(&mut self, index: &str, id: &str, start: usize, origin: &Origin, ordinal: u64) {
         let mut hasher = DefaultHasher::new();
         (index, id).hash(&mut hasher);
         self.entries.push(Entry {

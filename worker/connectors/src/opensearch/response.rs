@@ -84,7 +84,13 @@ fn items(body: &[u8], sent: usize) -> Answer {
         let said = format!("{} documents were sent and the answer speaks of {}", sent, bulk.items.len());
         return Answer::Again { reason: ErrorReason::ServerError, said };
     }
-    Answer::Items(bulk.items.into_iter().map(|item| outcome(item.index)).collect())
+    let outcomes = bulk.items.into_iter().map(|operation| match operation {
+        Operation::Index(item) => outcome(item),
+        // What is not there need not be deleted.
+        Operation::Delete(item) if item.status == 404 => Outcome::Accepted,
+        Operation::Delete(item) => outcome(item),
+    });
+    Answer::Items(outcomes.collect())
 }
 
 fn outcome(item: Item) -> Outcome {
@@ -110,10 +116,13 @@ struct Bulk {
     items: Vec<Operation>,
 }
 
-/// One item; only `index` operations are sent.
+/// One item.
 #[derive(Deserialize)]
-struct Operation {
-    index: Item,
+enum Operation {
+    #[serde(rename = "index")]
+    Index(Item),
+    #[serde(rename = "delete")]
+    Delete(Item),
 }
 
 #[derive(Deserialize)]

@@ -1,11 +1,14 @@
 //! The OpenSearch sink: what it accepts, and a writer for each output of a task. Indices are made by OpenSearch.
 
+use std::collections::BTreeSet;
+
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::connectors::opensearch::OpenSearchSink as Options;
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 use serde::Deserialize;
 
@@ -48,6 +51,23 @@ impl Sink for OpenSearchSink {
         self.index.check(schema, event_time)?;
         self.ids(schema)?;
         RowEncoder::new(schema).map(drop)
+    }
+
+    /// A revision finds its document by the `_id`, in the same index.
+    fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
+        let Changelog::Updating { key } = changelog else { return Ok(()) };
+        let columns = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let revised = "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends)";
+        let message = if key.is_empty() {
+            format!("{revised}, and no column tells which row is revised: group by a key, or aggregate or join in a window")
+        } else if columns(key) != columns(&self.options.id_from) {
+            format!("{revised}: set idFrom of the Sink to the columns that tell its rows apart, [{}]", key.join(", "))
+        } else if self.index.constant().is_none() {
+            format!("{revised}, and the index depends on the row, so that a revision could not find its document: name one index")
+        } else {
+            return Ok(());
+        };
+        Err(ConnectorError::new(ErrorReason::Invalid, message))
     }
 
     fn guarantee(&self) -> (Guarantee, &'static str) {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected};
 use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::row_kind::RowKind;
 use millrace_engine::sink::{Prepared, SinkWriter};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
@@ -153,11 +154,20 @@ impl SinkWriter for BulkWriter {
                 self.refuse_nameless(&batch, row, document);
                 continue;
             };
+            // What replaces a document follows under the same `_id`.
+            if batch.kind(row) == RowKind::UpdateBefore {
+                continue;
+            }
             let about = document.len() + id.len() + names[index_of[row]].len();
             if draft.len() >= self.limits.count || !draft.is_empty() && draft.body_bytes() + about > self.limits.bytes {
                 self.hand_over(std::mem::take(&mut draft)).await?;
             }
-            draft.push(&names[index_of[row]], &id, document, &batch.origin, batch.ordinals.value(row));
+            let (index, ordinal) = (&names[index_of[row]], batch.ordinals.value(row));
+            if batch.kind(row) == RowKind::Delete {
+                draft.push_delete(index, &id, &batch.origin, ordinal);
+            } else {
+                draft.push(index, &id, document, &batch.origin, ordinal);
+            }
         }
         self.hand_over(draft).await
     }

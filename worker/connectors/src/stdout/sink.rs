@@ -11,6 +11,7 @@ use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::Batch;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter};
 
 use super::table;
@@ -37,6 +38,10 @@ impl Sink for StdoutSink {
             StdoutLayout::JsonLines => RowEncoder::new(schema).map(drop),
             StdoutLayout::Table => Ok(()),
         }
+    }
+
+    fn accepts_changelog(&self, _changelog: &Changelog) -> Result<(), ConnectorError> {
+        Ok(())
     }
 
     fn guarantee(&self) -> (Guarantee, &'static str) {

@@ -9,6 +9,7 @@
 //! | [`open`] | list, newest record, if damaged the one before, then what is later | `Ready`, `Refuse` |
 //! | [`may_append`] | nothing | `Append`, `CommitFirst`, `Reopen` |
 //! | [`append`] | create, on conflict the object, then what is later | `Canonical`, `Lost` |
+//! | [`settle`] | nothing | `Forward`, `Back`, `Torn` |
 //! | [`mark`] | create, on conflict the object | `Marked` |
 //! | [`collect`] | list, the kept records, what is later, deletes | `Done`, `Hold`, `Overtaken` |
 //!
@@ -225,6 +226,41 @@ pub fn append(facts: &AppendFacts) -> AppendStep {
         None => AppendStep::LookLater,
         Some(false) => AppendStep::Canonical,
         Some(true) => AppendStep::Lost,
+    }
+}
+
+/// What became of what one anchor prepared: see [`Sink::anchor`](crate::sink::Sink::anchor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It is visible, and stays so.
+    Committed,
+    /// It is gone, and nobody can make it visible any more.
+    Aborted,
+}
+
+/// What follows for an epoch whose commit was not marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Commit what the other sinks prepared, mark it, go on after it.
+    Forward,
+    /// The epoch had no effect and gets none: claim what was before it.
+    Back,
+    /// Some is visible and some is gone. It cannot come to this while a task has one anchor.
+    Torn,
+}
+
+/// Forward or back? Without an anchor always forward: all that was prepared can still be committed.
+///
+/// Sound only if fates are final when they are told, and if no other sink commits before all anchors have.
+#[must_use]
+pub fn settle(fates: &[Fate]) -> Settlement {
+    let aborted = fates.iter().filter(|fate| **fate == Fate::Aborted).count();
+    if aborted == 0 {
+        Settlement::Forward
+    } else if aborted == fates.len() {
+        Settlement::Back
+    } else {
+        Settlement::Torn
     }
 }
 

@@ -144,3 +144,18 @@ fn a_store_arbitrates_if_one_create_wins_and_its_content_stays() {
         assert_eq!(arbitrates(&ProbeFacts { replies, content }), expected, "{replies:?} {content:?}");
     }
 }
+
+#[test]
+fn an_epoch_goes_back_only_if_all_its_anchors_have_aborted() {
+    use Fate::{Aborted, Committed};
+    for (fates, expected) in [
+        (&[][..], Settlement::Forward),
+        (&[Committed], Settlement::Forward),
+        (&[Aborted], Settlement::Back),
+        (&[Committed, Committed], Settlement::Forward),
+        (&[Aborted, Aborted], Settlement::Back),
+        (&[Committed, Aborted], Settlement::Torn),
+    ] {
+        assert_eq!(settle(fates), expected, "{fates:?}");
+    }
+}

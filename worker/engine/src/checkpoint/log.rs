@@ -207,13 +207,42 @@ impl EpochLog {
             _ => Debt::Settled,
         };
         self.pass(debt, resume.from.unwrap_or_default())?;
+        self.continue_from(last, resume, nonce, plan_hash.into()).await
+    }
+
+    /// Takes the task over from before the opened epoch, whose anchor was aborted: as [`EpochLog::claim`], with the positions and state
+    /// of the epoch before. The opened one stays in the log, without effect.
+    ///
+    /// Only for an epoch that nobody has committed and nobody can commit any more: see the module's "Anchors".
+    ///
+    /// # Errors
+    /// [`Error::Overtaken`] if somebody appended, or marked the epoch, since: open again; [`Error::Unrecoverable`] if the epoch before
+    /// cannot be read; [`Error::Store`].
+    pub async fn claim_back(&self, opened: Opened, plan_hash: impl Into<String>) -> Result<Owner, Error> {
+        let Opened { last, resume, owner: nonce, .. } = opened;
+        let overtaken = || Error::Overtaken { task: self.task.clone(), epoch: resume.next };
+        let aborted = last.map(|record| record.epoch).filter(|_| resume.owed).ok_or_else(overtaken)?;
+        if self.objects.exists(&self.layout.committed(aborted)).await? {
+            return Err(overtaken());
+        }
+        // An epoch with something to commit is never the first: its owner's claim comes before it.
+        let before = aborted.previous().ok_or_else(overtaken)?;
+        let last = match self.read(before).await? {
+            Stored::Intact(record) => *record,
+            Stored::Damaged(_) => return Err(Error::Unrecoverable { task: self.task.clone(), epochs: vec![before] }),
+            Stored::Absent => return Err(overtaken()),
+        };
+        self.continue_from(Some(last), resume, nonce, plan_hash.into()).await
+    }
+
+    /// Appends a claim that goes on after `last`.
+    async fn continue_from(&self, last: Option<EpochRecord>, resume: Resume, nonce: String, plan_hash: String) -> Result<Owner, Error> {
         let content = last.map_or_else(EpochContent::default, |last| EpochContent {
             positions: last.positions,
             operators: last.operators,
             event_times: last.event_times,
             ..EpochContent::default()
         });
-        let plan_hash = plan_hash.into();
         let record =
             EpochRecord { regressed_from: resume.regressed, ..self.record(resume.next, resume.generation, &nonce, &plan_hash, content) };
         if !self.append(&record).await? {

@@ -31,11 +31,30 @@
 //! Epoch e+1 is not written before 6, so at most one epoch is ever unfinished, and it is the newest.
 //! An epoch with nothing to commit skips 5 and 6.
 //!
+//! # Anchors
+//! All of this rests on commits that any worker can do, however late. A Kafka transaction is not like that: only the producer that wrote it
+//! can commit it, and the broker aborts it when that producer is replaced or silent for too long. A sink like that is the task's *anchor*
+//! ([`Sink::anchor`](crate::sink::Sink::anchor)), one at most for a task, and decides for the whole epoch:
+//! ```text
+//!    owner                                          a crash right after it            the next owner
+//!  3 create <e>.record              ◀ arbiter       aborted, sooner or later          seals: aborted: back
+//!  5a the anchor commits            ◀ decides       visible                           seals: committed: forward
+//!  5b the other sinks commit                        visible, not marked               seals: committed: forward
+//!  6 create <e>.committed                           done                              continues after e
+//! ```
+//! *Sealing* fences the producer of epoch e, after which its transaction is committed or aborted for good, and then asks which. Anybody may
+//! do that, at any time, any number of times, and all get the same answer ([`decide::settle`]).
+//! *Forward*: commit what the other sinks prepared, mark e. *Back*: claim e+1 with the positions and state of e−1 ([`EpochLog::claim_back`]).
+//! Epoch e then had no effect: the anchor's is gone, and no other sink committed, because each waits for the anchor. Its input is read again.
+//! A zombie with a permit for e finds its producer fenced, so it commits nothing and marks nothing. The record of e−1 is there, as at least
+//! two epochs are retained and e is the newest; if it is not, then somebody wrote later epochs, and the claim is overtaken.
+//!
 //! # Taking over
 //! ```text
 //!   open:  list, read the newest record e, list again: nothing later  ◀──────────────┐
 //!     ▼                                                                              │ conflict, or something later:
 //!   settle: unless <e>.committed is there, commit e from its record, and mark it     │ somebody was first, look again
+//!     │     (or go back, if e had an anchor and that was aborted)                      │
 //!     ▼                                                                              │
 //!   claim: create <e+1>.record: positions and state of e, nothing to commit,  ───────┘
 //!     ▼    generation g+1; list: nothing later

@@ -122,6 +122,34 @@ async fn nothing_follows_an_epoch_that_is_not_marked_as_committed() {
 }
 
 #[tokio::test]
+async fn going_back_claims_what_was_before_the_aborted_epoch() {
+    let log = log(Arc::new(InMemory::new()));
+    let mut owner = log.claim(log.open("a").await.unwrap(), "p").await.unwrap();
+    let permit = owner.write_epoch(content(0, 5, some_state())).await.unwrap();
+    owner.mark_committed(permit).await.unwrap();
+    let permit = owner.write_epoch(content(5, 9, some_state())).await.unwrap();
+
+    let open = async |nonce: &str| {
+        let mut opened = log.open(nonce).await.unwrap();
+        assert_eq!(opened.uncommitted.take().map(|permit| permit.epoch()), Some(Epoch(3)));
+        opened
+    };
+    // One is too late, and one finds that it was committed after all.
+    let (late, wrong) = (open("late").await, open("wrong").await);
+    let successor = log.claim_back(open("b").await, "p").await.unwrap();
+    assert_eq!((successor.generation(), successor.last().epoch, position(successor.last())), (Generation(2), Epoch(4), 5));
+    assert!(!successor.last().has_committables());
+    let error = log.claim_back(late, "p").await.unwrap_err();
+    assert!(matches!(error, Error::Overtaken { epoch: Epoch(4), .. }), "{error}");
+    log.mark_committed(permit).await.unwrap();
+    let error = log.claim_back(wrong, "p").await.unwrap_err();
+    assert!(matches!(error, Error::Overtaken { .. }), "{error}");
+    // Nothing to go back from.
+    let error = log.claim_back(log.open("c").await.unwrap(), "p").await.unwrap_err();
+    assert!(matches!(error, Error::Overtaken { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_claim_after_somebody_elses_claim_is_overtaken() {
     let log = log(Arc::new(InMemory::new()));
     let (slow, fast) = (log.open("slow").await.unwrap(), log.open("fast").await.unwrap());

@@ -18,6 +18,7 @@ use super::observed::{Observed, Part};
 use super::output::Output;
 use super::state_file;
 use crate::batch::Rejected;
+use crate::checkpoint::decide::{self, Fate, Settlement};
 use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
 use crate::connector::{ConnectorError, Health};
 use crate::operators::{OperatorState, Snapshot};
@@ -67,6 +68,11 @@ impl Writer {
     async fn commit(&self, epoch: u64, committables: &[Value]) -> Result<(), Failure> {
         let commit = Commit { writer: &self.identity, epoch, committables, health: &self.health };
         self.sink.commit(commit).await.map_err(|error| self.failure(error))
+    }
+
+    async fn seal(&self, epoch: u64, committables: &[Value]) -> Result<Fate, Failure> {
+        let commit = Commit { writer: &self.identity, epoch, committables, health: &self.health };
+        self.sink.seal(commit).await.map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: ConnectorError) -> Failure {
@@ -183,18 +189,53 @@ fn answered<T>(answer: Result<Result<T, ConnectorError>, oneshot::error::RecvErr
     answer.unwrap_or_else(|_| Err(ConnectorError::new(ErrorReason::Internal, "the writer failed before it ended its epoch")))
 }
 
-/// Commits everything that the permit's epoch prepared, all writers at once.
+/// Commits everything that the permit's epoch prepared: the anchor first, then all other writers at once.
 pub(super) async fn commit(permit: &CommitPermit, writers: &[Writer]) -> Result<(), Failure> {
     let epoch = permit.epoch().0;
-    try_join_all(permit.committables().iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| async move {
-        let Some(writer) = writers.iter().find(|writer| writer.identity.output == *name) else {
-            tracing::warn!(output = %name, epoch, "the Pipeline no longer has this output; what it prepared stays uncommitted");
-            return Ok(());
-        };
-        writer.commit(epoch, list).await
-    }))
-    .await?;
+    let (anchors, others) = owing(permit, writers);
+    for (writer, list) in anchors {
+        writer.commit(epoch, list).await?;
+    }
+    try_join_all(others.into_iter().map(|(writer, list)| writer.commit(epoch, list))).await?;
     Ok(())
+}
+
+/// Decides what becomes of an epoch whose commit was not marked, whoever wrote it. Forward: everything it prepared is committed.
+pub(super) async fn settle(permit: &CommitPermit, writers: &[Writer]) -> Result<Settlement, Failure> {
+    let epoch = permit.epoch().0;
+    let (anchors, others) = owing(permit, writers);
+    let mut fates = Vec::with_capacity(anchors.len());
+    for (writer, list) in anchors {
+        fates.push(writer.seal(epoch, list).await?);
+    }
+    let settlement = decide::settle(&fates);
+    match settlement {
+        Settlement::Forward => drop(try_join_all(others.into_iter().map(|(writer, list)| writer.commit(epoch, list))).await?),
+        Settlement::Back => {}
+        Settlement::Torn => {
+            let message =
+                format!("of epoch {epoch}, one transaction was committed and another aborted; have one transactional output only");
+            return Err(Failure::new(Part::Task, ConnectorError::new(ErrorReason::Corrupt, message)));
+        }
+    }
+    Ok(settlement)
+}
+
+/// Writers that have something to commit, with it.
+type Owing<'a> = Vec<(&'a Writer, &'a [Value])>;
+
+/// Who has something to commit: anchors, and the others.
+fn owing<'a>(permit: &'a CommitPermit, writers: &'a [Writer]) -> (Owing<'a>, Owing<'a>) {
+    let epoch = permit.epoch().0;
+    let prepared = permit.committables().iter().filter(|(_, list)| !list.is_empty());
+    let owing = prepared.filter_map(|(name, list)| {
+        let writer = writers.iter().find(|writer| writer.identity.output == *name);
+        if writer.is_none() {
+            tracing::warn!(output = %name, epoch, "the Pipeline no longer has this output; what it prepared stays uncommitted");
+        }
+        Some((writer?, list.as_slice()))
+    });
+    owing.partition(|(writer, _)| writer.sink.anchor())
 }
 
 /// A checkpoint error as the failure of a task.

@@ -13,6 +13,7 @@ use super::output::{Budget, Output};
 use super::reading::{Reading, ahead_of};
 use super::restore;
 use super::watermarks::{self, Watermarks};
+use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
@@ -28,17 +29,26 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
     }
+    let mut settlement = Settlement::Forward;
     if let Some(permit) = opened.uncommitted.take() {
-        let generation = permit.generation().0;
-        tracing::info!(epoch = permit.epoch().0, generation, "rolling the last epoch's commit forward");
+        let (epoch, generation) = (permit.epoch().0, permit.generation().0);
         let writers: Vec<Writer> = writers(config, observed, generation);
-        closing::commit(&permit, &writers).await?;
-        log.mark_committed(permit).await.map_err(state_failure)?;
+        settlement = closing::settle(&permit, &writers).await?;
+        if settlement == Settlement::Forward {
+            tracing::info!(epoch, generation, "the last epoch's commit was rolled forward");
+            log.mark_committed(permit).await.map_err(state_failure)?;
+        } else {
+            tracing::info!(epoch, generation, "the last epoch's transaction was aborted; its input is read again");
+        }
     }
     if let Some(last) = &opened.last {
         restore::check_state(config, last)?;
     }
-    let owner = log.claim(opened, config.plan.hash()).await.map_err(state_failure)?;
+    let owner = match settlement {
+        Settlement::Forward => log.claim(opened, config.plan.hash()).await,
+        Settlement::Back | Settlement::Torn => log.claim_back(opened, config.plan.hash()).await,
+    };
+    let owner = owner.map_err(state_failure)?;
     observed.generation.store(owner.generation().0, Ordering::Relaxed);
     observed.epoch.store(owner.last().epoch.0, Ordering::Relaxed);
     Ok(owner)

@@ -201,3 +201,78 @@ async fn owners_that_sleep_in_turns_change_nothing() {
         world.verify(&format!("seed {seed}"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_record_has_its_effect_once_in_transactions_wherever_one_crash_comes() {
+    let all = steps(Setup::anchored(ROWS)).await;
+    assert!(all.iter().any(|step| step == "main: commit: after"), "{all:?}");
+    for (number, step) in all.iter().enumerate() {
+        crash_at(Setup::anchored(ROWS), number, step).await;
+    }
+    // And then once more, while the successor finds out where things stand.
+    let before_commit = all.iter().rposition(|step| step == "main: commit: before").unwrap();
+    for number in 0..all.len() / 4 {
+        let world = World::new(Setup::anchored(ROWS));
+        assert_eq!(world.start(Fate::CrashAt(before_commit)).outcome().await, Outcome::Crashed);
+        drop(world.start(Fate::CrashAt(number)).outcome().await);
+        assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished, "{number}");
+        world.verify(&format!("crash at {before_commit}, then at {number}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_fails_is_done_again_by_the_same_owner() {
+    let world = World::new(Setup::anchored(ROWS));
+    world.main.fail(crate::sink::Request::Commit, millrace_crds::report::ErrorReason::ServerError);
+    assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished);
+    world.verify("the first commit fails");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_sleeps_with_a_transaction_until_its_successor_has_finished_changes_nothing() {
+    let steps = steps(Setup::anchored(ROWS)).await;
+    for (number, step) in steps.iter().enumerate() {
+        let context = format!("asleep at step {number}, {step}");
+        let world = World::new(Setup::anchored(ROWS));
+        let sleeper = world.start(Fate::FreezeAt(number));
+        sleeper.process.frozen().await;
+        assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished, "{context}");
+        world.verify(&format!("{context}, before it wakes"));
+        sleeper.process.thaw();
+        let end = sleeper.end().await;
+        assert!(matches!(end, TaskEnd::Fenced | TaskEnd::Finished), "{context}: {end:?}");
+        world.verify(&context);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_with_transactions_that_sleep_and_crash_in_turns_on_a_bad_store_change_nothing() {
+    let longest = steps(Setup::anchored(ROWS)).await.len();
+    for seed in 2000..2200 {
+        let mut dice = Dice::new(seed);
+        let world = World::new(Setup::anchored(ROWS));
+        let mut sleepers = Vec::new();
+        for _ in 0..=dice.below(4) {
+            let number = dice.below(longest / 2);
+            let fate = if dice.below(2) == 0 { Fate::FreezeAt(number) } else { Fate::CrashAt(number) };
+            let chaos = Chaos { dice: Dice::new(dice.below(1 << 30) as u64), per_mille: [0, 20, 150][dice.below(3)] };
+            let running = world.start_with(fate, Control::Run, chaos);
+            tokio::select! {
+                () = running.process.frozen() => sleepers.push(running),
+                () = crate::world::until("it ends", || running.is_over()) => {}
+            }
+        }
+        // They wake while another one runs.
+        let last = world.start(Fate::Live);
+        for sleeper in &sleepers {
+            sleeper.process.thaw();
+            tokio::time::sleep(std::time::Duration::from_millis(dice.below(3000) as u64)).await;
+        }
+        for sleeper in sleepers {
+            drop(sleeper.outcome().await);
+        }
+        assert!(matches!(last.end().await, TaskEnd::Fenced | TaskEnd::Finished), "seed {seed}");
+        assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished, "seed {seed}");
+        world.verify(&format!("seed {seed}"));
+    }
+}

@@ -1,4 +1,4 @@
-//! Sinks that keep books: one that commits in epochs, one that takes rows at once by key. What a rule of the contract forbids is written down as a violation.
+//! Sinks that keep books: one that commits in epochs, or in transactions as an anchor, and one that takes rows at once by key. What a rule of the contract forbids is written down as a violation.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected};
+use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter, WriterIdentity};
 use serde_json::{Value, json};
@@ -38,6 +39,8 @@ pub(crate) struct Ledger {
     pub(crate) name: &'static str,
     /// Whether rows are visible at once, by key, instead of at the commit.
     keyed: bool,
+    /// Whether what is prepared can be aborted, and is as soon as another writer comes.
+    anchored: bool,
     books: Mutex<Books>,
 }
 
@@ -46,6 +49,8 @@ struct Books {
     staged: BTreeMap<String, Vec<u64>>,
     /// Names of what is visible.
     done: BTreeSet<String>,
+    /// Names of what can never be visible.
+    aborted: BTreeSet<String>,
     /// What was committed, by output and epoch.
     commits: BTreeMap<(String, u64), Vec<Value>>,
     visible: Vec<u64>,
@@ -60,7 +65,47 @@ struct Books {
 
 impl Ledger {
     pub(crate) fn new(name: &'static str, keyed: bool) -> Self {
-        Self { name, keyed, books: Mutex::default() }
+        Self { name, keyed, anchored: false, books: Mutex::default() }
+    }
+
+    pub(crate) fn anchored(self, anchored: bool) -> Self {
+        Self { anchored, ..self }
+    }
+
+    /// Aborts all that is prepared and not committed, whoever prepared it: a new writer has come.
+    fn fence(&self) {
+        self.books(|books| {
+            let open = books.staged.keys().filter(|name| !books.done.contains(*name)).cloned();
+            books.aborted.extend(open);
+        });
+    }
+
+    /// Whether all of this was aborted, and none of it is visible.
+    pub(crate) fn has_aborted(&self, committables: &[Value]) -> bool {
+        let names = committables.iter().filter_map(|committable| committable["name"].as_str());
+        let aborted: Vec<bool> = self.books(|books| names.map(|name| books.aborted.contains(name)).collect());
+        assert!(aborted.iter().all(|is| *is == aborted[0]), "{committables:?} is torn");
+        aborted.first().is_some_and(|is| *is)
+    }
+
+    pub(crate) fn has_committed(&self, committables: &[Value]) -> bool {
+        let mut names = committables.iter().filter_map(|committable| committable["name"].as_str());
+        self.books(|books| names.all(|name| books.done.contains(name)))
+    }
+
+    /// Commits a transaction, all of it or nothing.
+    fn commit_all(&self, committables: &[Value]) -> Result<(), ConnectorError> {
+        if self.has_aborted(committables) {
+            return Err(ConnectorError::new(ErrorReason::ServerError, format!("{} was fenced", self.name)));
+        }
+        self.books(|books| {
+            for name in committables.iter().filter_map(|committable| committable["name"].as_str()) {
+                if books.done.insert(name.to_owned()) {
+                    books.visible.extend(&books.staged[name]);
+                }
+            }
+        });
+        Ok(())
     }
 
     fn books<T>(&self, change: impl FnOnce(&mut Books) -> T) -> T {
@@ -147,6 +192,9 @@ impl Sink for LedgerSink {
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         self.process.step(&format!("{}: open", self.ledger().name)).await;
+        if self.ledger().anchored {
+            self.ledger().fence();
+        }
         Ok(Box::new(Writer {
             world: Arc::clone(&self.world),
             process: Arc::clone(&self.process),
@@ -164,6 +212,12 @@ impl Sink for LedgerSink {
         self.process.step(&format!("{name}: commit: before")).await;
         ledger.answer(Request::Commit, commit.health).await?;
         self.world.check_committed(commit.writer, commit.epoch, commit.committables);
+        if ledger.anchored {
+            ledger.commit_all(commit.committables)?;
+            self.process.step(&format!("{name}: commit: after")).await;
+            return Ok(());
+        }
+        self.world.check_anchored(commit.epoch);
         let key = (commit.writer.output.clone(), commit.epoch);
         let first = ledger.books(|books| books.commits.entry(key).or_insert_with(|| commit.committables.to_vec()).clone());
         if first != commit.committables {
@@ -186,6 +240,20 @@ impl Sink for LedgerSink {
             self.process.step(&format!("{name}: commit: a part")).await;
         }
         Ok(())
+    }
+
+    fn anchor(&self) -> bool {
+        self.ledger().anchored
+    }
+
+    async fn seal(&self, commit: Commit<'_>) -> Result<Fate, ConnectorError> {
+        let name = self.ledger().name;
+        self.process.step(&format!("{name}: seal: before")).await;
+        self.world.check_committed(commit.writer, commit.epoch, commit.committables);
+        self.ledger().fence();
+        let fate = if self.ledger().has_aborted(commit.committables) { Fate::Aborted } else { Fate::Committed };
+        self.process.step(&format!("{name}: seal: after")).await;
+        Ok(fate)
     }
 
     async fn probe(&self) -> ProbeResult {

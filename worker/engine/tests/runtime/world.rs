@@ -58,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) dead_letter: bool,
     pub(crate) in_flight_bytes: usize,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// Whether `main` writes in transactions.
+    pub(crate) anchored: bool,
 }
 
 /// Time between epochs.
@@ -79,7 +81,13 @@ impl Setup {
             dead_letter: true,
             in_flight_bytes: 1 << 20,
             store: Arc::new(InMemory::new()),
+            anchored: false,
         }
+    }
+
+    /// The same, where `main` writes in transactions.
+    pub(crate) fn anchored(rows: u64) -> Self {
+        Self { anchored: true, ..Self::mixed(rows) }
     }
 
     /// An input of good records that may get more, for one output.
@@ -134,7 +142,7 @@ impl World {
     pub(crate) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
             script: Script::new(setup.rows.clone(), setup.batch, setup.pace, setup.body, setup.bounded),
-            main: Ledger::new("main", false),
+            main: Ledger::new("main", false).anchored(setup.anchored),
             keyed: Ledger::new("keyed", true),
             dead: Ledger::new("dead", false),
             store: Arc::clone(&setup.store),
@@ -244,12 +252,26 @@ impl World {
         }
     }
 
-    /// The epochs that were written, without those that only claim.
+    /// The epochs that were written, without those that only claim, and those that were gone back from.
     pub(crate) fn epochs(&self) -> Vec<EpochRecord> {
         let epochs = self.epochs.lock().unwrap();
         let mut last_generation = 0;
         let owners = epochs.values().filter(|record| std::mem::replace(&mut last_generation, record.generation.0) == record.generation.0);
-        owners.cloned().collect()
+        owners.filter(|record| !self.is_void(record)).cloned().collect()
+    }
+
+    /// Whether the epoch's transaction was aborted.
+    fn is_void(&self, record: &EpochRecord) -> bool {
+        record.sinks.get("main").is_some_and(|committables| self.main.has_aborted(committables))
+    }
+
+    /// A sink is told to commit an epoch: its transaction must have been committed before.
+    pub(crate) fn check_anchored(&self, epoch: u64) {
+        let epochs = self.epochs.lock().unwrap();
+        let main = epochs.get(&epoch).and_then(|record| record.sinks.get("main"));
+        if self.setup.anchored && main.is_some_and(|committables| !self.main.has_committed(committables)) {
+            self.violated(format!("a sink commits epoch {epoch}, whose transaction is not committed"));
+        }
     }
 
     /// Whether the store still has the record of an epoch.
@@ -265,7 +287,7 @@ impl World {
         }
         let epochs = self.epochs.lock().unwrap();
         let marks = self.marks.lock().unwrap();
-        let covers = |record: &&EpochRecord| position_of(record) >= Some(position);
+        let covers = |record: &&EpochRecord| position_of(record) >= Some(position) && !self.is_void(record);
         let settled = |record: &EpochRecord| !record.has_committables() || marks.contains(&record.epoch.0);
         if !epochs.values().find(covers).is_some_and(settled) {
             self.violated(format!("{position} is acknowledged, but no durable and committed epoch reaches it"));

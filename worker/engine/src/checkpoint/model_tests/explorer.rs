@@ -20,6 +20,8 @@ pub(super) struct Limits {
     pub(super) sweeps: u8,
     /// Epochs that garbage collection keeps.
     pub(super) retained: usize,
+    /// Whether the sink is an anchor: only the owner that prepared an epoch can commit it, and that may be aborted.
+    pub(super) anchored: bool,
 }
 
 /// A broken rule, and how to get there.

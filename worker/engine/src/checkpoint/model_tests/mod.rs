@@ -24,15 +24,24 @@ use explorer::{Limits, explore};
 use world::Rules;
 
 use super::decide::{
-    self, AppendFacts, AppendStep, CollectFacts, CollectStep, CreateReply, Debt, Found, Garbage, Gate, OpenFacts, OpenStep, Resume,
+    self, AppendFacts, AppendStep, CollectFacts, CollectStep, CreateReply, Debt, Fate, Found, Garbage, Gate, OpenFacts, OpenStep, Resume,
+    Settlement,
 };
 use super::{Epoch, Generation};
 
-const PRODUCTION: Rules =
-    Rules { open: decide::open, may_append: decide::may_append, append: decide::append, mark: decide::mark, collect: decide::collect };
+const PRODUCTION: Rules = Rules {
+    open: decide::open,
+    may_append: decide::may_append,
+    append: decide::append,
+    settle: decide::settle,
+    mark: decide::mark,
+    collect: decide::collect,
+};
 
 /// Small, and large enough for every mutant to be found.
-const SMALL: Limits = Limits { owners: 2, epochs: 4, late: 1, sweeps: 1, retained: 1 };
+const SMALL: Limits = Limits { owners: 2, epochs: 4, late: 1, sweeps: 1, retained: 1, anchored: false };
+/// The same with a sink that is an anchor. Going back needs the epoch before the newest.
+const ANCHORED: Limits = Limits { retained: 2, anchored: true, ..SMALL };
 
 fn assert_holds(limits: Limits) {
     let states = explore(&PRODUCTION, limits).unwrap_or_else(|violation| panic!("{violation}"));
@@ -50,6 +59,12 @@ fn no_interleaving_of_three_owners_breaks_the_protocol() {
     assert_holds(Limits { owners: 3, late: 0, ..SMALL });
 }
 
+#[test]
+fn no_interleaving_breaks_the_protocol_with_an_anchor() {
+    assert_holds(Limits { epochs: 5, ..ANCHORED });
+    assert_holds(Limits { owners: 3, late: 0, ..ANCHORED });
+}
+
 /// Minutes, and gigabytes: `MILLRACE_MODEL=deep cargo test -p millrace-engine deeper -- --nocapture`.
 #[test]
 fn no_interleaving_in_a_deeper_search_breaks_the_protocol() {
@@ -63,7 +78,11 @@ fn no_interleaving_in_a_deeper_search_breaks_the_protocol() {
 }
 
 fn assert_found(rules: &Rules, expected: &str) {
-    let violation = explore(rules, SMALL).expect_err("the explorer found nothing wrong with a broken rule").to_string();
+    assert_found_within(rules, SMALL, expected);
+}
+
+fn assert_found_within(rules: &Rules, limits: Limits, expected: &str) {
+    let violation = explore(rules, limits).expect_err("the explorer found nothing wrong with a broken rule").to_string();
     assert!(violation.contains(expected), "found something else than {expected:?}:\n{violation}");
 }
 
@@ -165,4 +184,25 @@ fn creating_without_a_condition_is_found() {
         decide::append(&AppendFacts { create: facts.create.map(|_| CreateReply::Created), ..*facts })
     }
     assert_found(&Rules { append, ..PRODUCTION }, "is not canonical");
+}
+
+#[test]
+fn taking_an_aborted_transaction_for_a_committed_one_is_found() {
+    fn settle(_: &[Fate]) -> Settlement {
+        Settlement::Forward
+    }
+    assert_found_within(&Rules { settle, ..PRODUCTION }, ANCHORED, "is not committed");
+}
+
+#[test]
+fn taking_a_committed_transaction_for_an_aborted_one_is_found() {
+    fn settle(_: &[Fate]) -> Settlement {
+        Settlement::Back
+    }
+    assert_found_within(&Rules { settle, ..PRODUCTION }, ANCHORED, "positions do not continue");
+}
+
+#[test]
+fn retaining_too_little_to_go_back_is_found() {
+    assert_found_within(&PRODUCTION, Limits { retained: 1, ..ANCHORED }, "makes no progress");
 }

@@ -2,8 +2,8 @@
 //! Every check of the protocol is here; which state follows which is up to the explorer.
 
 use crate::checkpoint::decide::{
-    AppendFacts, AppendStep, CollectFacts, CollectStep, CreateReply, Debt, Found, Garbage, Gate, Listing, MarkFacts, MarkStep, OpenFacts,
-    OpenStep, Reading, Resume,
+    AppendFacts, AppendStep, CollectFacts, CollectStep, CreateReply, Debt, Fate, Found, Garbage, Gate, Listing, MarkFacts, MarkStep,
+    OpenFacts, OpenStep, Reading, Resume, Settlement,
 };
 use crate::checkpoint::{Epoch, Generation};
 
@@ -17,6 +17,7 @@ pub(super) struct Rules {
     pub(super) open: fn(&OpenFacts) -> OpenStep,
     pub(super) may_append: fn(Debt) -> Gate,
     pub(super) append: fn(&AppendFacts) -> AppendStep,
+    pub(super) settle: fn(&[Fate]) -> Settlement,
     pub(super) mark: fn(&MarkFacts) -> MarkStep,
     pub(super) collect: fn(&CollectFacts, usize) -> CollectStep,
 }
@@ -45,13 +46,41 @@ pub(super) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Idle,
-    Opening { facts: OpenFacts, read: Option<Rec> },
-    Opened { resume: Resume, last: Option<Rec>, settled: bool },
-    Appending { rec: Rec, facts: AppendFacts, claim: bool },
-    Permitted { rec: Rec },
-    Marking { rec: Rec, facts: MarkFacts, claim: Option<Resume> },
-    Running { last: Rec, swept: bool },
-    Collecting { last: Rec, facts: CollectFacts },
+    Opening {
+        facts: OpenFacts,
+        read: Option<Rec>,
+    },
+    Opened {
+        resume: Resume,
+        last: Option<Rec>,
+        settled: bool,
+    },
+    /// The last epoch's anchor was aborted.
+    GoingBack {
+        resume: Resume,
+        aborted: Rec,
+    },
+    Appending {
+        rec: Rec,
+        facts: AppendFacts,
+        claim: bool,
+    },
+    Permitted {
+        rec: Rec,
+    },
+    Marking {
+        rec: Rec,
+        facts: MarkFacts,
+        claim: Option<Resume>,
+    },
+    Running {
+        last: Rec,
+        swept: bool,
+    },
+    Collecting {
+        last: Rec,
+        facts: CollectFacts,
+    },
     Stopped,
 }
 
@@ -80,6 +109,8 @@ pub(super) struct World {
     first: [Option<Rec>; SLOTS],
     /// Epochs whose commit is visible.
     visible: u16,
+    /// Epochs whose transaction was aborted, where the sink is an anchor.
+    aborted: u16,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -95,12 +126,13 @@ impl World {
             owners: vec![Phase::Idle; limits.owners],
             first: [None; SLOTS],
             visible: 0,
+            aborted: 0,
         }
     }
 
     /// What later progress depends on: all but the owners and what is under way.
     pub(super) fn durable(&self) -> impl std::hash::Hash {
-        (self.records, self.marks, self.first, self.visible)
+        (self.records, self.marks, self.first, self.visible, self.aborted)
     }
 
     /// The state after `who` did what it chose; `None` if it has no such choice.
@@ -178,8 +210,22 @@ impl World {
                 Some(Phase::Opening { facts, read })
             }
             Phase::Opened { resume, last: Some(rec), .. } if go => {
-                self.commit(rec)?;
-                Some(Phase::Marking { rec, facts: MarkFacts::default(), claim: Some(resume) })
+                let fates = if limits.anchored { vec![self.seal(rec)] } else { Vec::new() };
+                match (rules.settle)(&fates) {
+                    Settlement::Forward => {
+                        if !limits.anchored {
+                            self.commit(rec)?;
+                        }
+                        Some(Phase::Marking { rec, facts: MarkFacts::default(), claim: Some(resume) })
+                    }
+                    Settlement::Back => Some(Phase::GoingBack { resume, aborted: rec }),
+                    Settlement::Torn => return Err(format!("{rec:?} is torn")),
+                }
+            }
+            Phase::GoingBack { resume, aborted } if go => {
+                let marked = self.marks & bit(aborted.epoch) != 0;
+                let before = self.records[usize::from(aborted.epoch) - 1].filter(|_| !marked);
+                Some(before.map_or_else(opening, |before| Phase::Opened { resume, last: Some(before), settled: true }))
             }
             Phase::Appending { rec, mut facts, claim } => {
                 match (rules.append)(&facts) {
@@ -193,6 +239,10 @@ impl World {
                     _ => return Ok(None),
                 }
                 Some(Phase::Appending { rec, facts, claim })
+            }
+            // The broker aborts it by time-out, or somebody has sealed it: the owner hears of it and opens the task again.
+            Phase::Permitted { rec } if limits.anchored && (late || self.aborted & bit(rec.epoch) != 0) => {
+                if self.seal(rec) == Fate::Aborted { Some(opening()) } else { None }
             }
             Phase::Permitted { rec } if go => {
                 self.commit(rec)?;
@@ -308,8 +358,23 @@ impl World {
         Ok(())
     }
 
+    /// Makes final what became of a transaction, and tells.
+    fn seal(&mut self, rec: Rec) -> Fate {
+        if self.visible & bit(rec.epoch) != 0 {
+            return Fate::Committed;
+        }
+        self.aborted |= bit(rec.epoch);
+        Fate::Aborted
+    }
+
+    /// Whether the epoch is one that was gone back from: its input belongs to a later one.
+    fn is_void(&self, rec: &Rec) -> bool {
+        self.aborted & bit(rec.epoch) != 0
+    }
+
     fn acknowledge(&self, rec: Rec) -> Outcome<()> {
-        let unfinished = |first: &&Rec| first.epoch <= rec.epoch && first.commits && self.visible & bit(first.epoch) == 0;
+        let void = |first: &Rec| first.epoch < rec.epoch && self.is_void(first);
+        let unfinished = |first: &&Rec| first.epoch <= rec.epoch && first.commits && self.visible & bit(first.epoch) == 0 && !void(first);
         match self.first.iter().flatten().find(unfinished) {
             Some(first) => Err(format!("the source is acknowledged up to {rec:?}, but {first:?} is not committed")),
             None => Ok(()),
@@ -329,13 +394,18 @@ impl World {
         }
         let Some(before) = self.first[usize::from(rec.epoch) - 1] else { return Err(format!("nothing comes before {rec:?}")) };
         let generation = if rec.commits { before.generation } else { before.generation + 1 };
-        if rec.from != before.to || rec.to < rec.from {
+        let void = self.is_void(&before);
+        if void && rec.commits {
+            return Err(format!("{rec:?} follows an aborted epoch: {before:?}"));
+        }
+        let end = if void { self.first[usize::from(rec.epoch) - 2].map(|base| base.to) } else { Some(before.to) };
+        if Some(rec.from) != end || rec.to < rec.from {
             return Err(format!("positions do not continue: {rec:?} after {before:?}"));
         }
         if rec.generation != generation || (rec.commits && rec.owner != before.owner) {
             return Err(format!("the generation does not fit: {rec:?} after {before:?}"));
         }
-        if before.commits && self.visible & bit(before.epoch) == 0 {
+        if before.commits && self.visible & bit(before.epoch) == 0 && !void {
             return Err(format!("{rec:?} follows an uncommitted epoch: {before:?}"));
         }
         Ok(())
@@ -346,7 +416,7 @@ impl World {
         if self.first[slot(epoch) + 1..].iter().all(Option::is_none) {
             return Err(format!("the newest record is deleted: {rec:?}"));
         }
-        let unfinished = self.first[slot(epoch)] == Some(rec) && rec.commits && self.visible & bit(rec.epoch) == 0;
+        let unfinished = self.first[slot(epoch)] == Some(rec) && rec.commits && self.visible & bit(rec.epoch) == 0 && !self.is_void(&rec);
         if unfinished { Err(format!("an uncommitted record is deleted: {rec:?}")) } else { Ok(()) }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
 use async_trait::async_trait;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::ProbeResult;
 use millrace_engine::batch::Batch;
 use millrace_engine::connector::ConnectorError;
@@ -46,6 +47,10 @@ pub(super) struct ResultSink {
 impl Sink for ResultSink {
     fn accepts(&self, _: &SchemaRef, _: Option<&str>) -> Result<(), ConnectorError> {
         Ok(())
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (Guarantee::ExactlyOnce, "the test compares what was committed")
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
