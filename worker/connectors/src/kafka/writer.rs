@@ -15,7 +15,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::client::Held;
-use super::deliveries::{Deliveries, Refused, Sent, Settled};
+use super::deliveries::{Refused, Sent, Settled};
 use super::failure;
 use super::ledger::{self, Entry, Place};
 use super::sink::{BATCH_BYTES, KafkaSink};
