@@ -14,7 +14,7 @@ use super::node::WindowNode;
 use crate::operators::Windows;
 use crate::plan::problem::{Reason, Refusal, quoted};
 use crate::plan::text::Place;
-use crate::plan::time::{WINDOW_COLUMNS, window_type};
+use crate::plan::time::{TimeAttribute, WINDOW_COLUMNS, window_type};
 use crate::plan::traits;
 
 const MILLISECOND: i64 = 1000;
@@ -66,7 +66,7 @@ fn window(input: LogicalPlan, call: &Call, windows: Windows, context: &dyn Relat
         return Err(Refusal::at(call.place, Reason::NotSupported, message, hint).into());
     }
     let position = input.schema().index_of_column(&time)?;
-    if !traits.times[position].is_some_and(|attribute| attribute.is_event_time()) {
+    if !traits.times[position].is_some_and(TimeAttribute::is_event_time) {
         let message = format!("{} is not an event time, so {function} cannot know when a window is complete", quoted(&time.name));
         let hint = "name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged";
         return Err(Refusal::at(here, Reason::PlanInvalid, message, hint).into());

@@ -194,10 +194,10 @@ proptest! {
             prop_assert!(split.iter().map(|line| line[1]).is_sorted(), "{}", relation);
         }
         // Rows that have their windows already.
-        let attached = plan(&format!(
+        let attached = plan(
             "SELECT s, e, k, count(*) AS n, sum(v) AS total, min(v) AS lo FROM (SELECT window_start AS s, window_end AS e, k, v, window_end > ts AS x \
              FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)) AS q WHERE x GROUP BY s, e, k"
-        ));
+        );
         prop_assert_eq!(sorted(run(&attached, &rows, &cuts, restore)), of(&windows(2, 3), &|end| end - 6));
     }
 
