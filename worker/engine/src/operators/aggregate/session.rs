@@ -130,7 +130,7 @@ impl Sessions {
         self.sessions.get(number as usize)?.as_ref()
     }
 
-    /// Adds a session and returns its number; `grow` says so if there is a new number.
+    /// Adds a session and returns its number.
     fn add(&mut self, session: Session) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.sessions.push(None);

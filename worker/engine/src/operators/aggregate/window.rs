@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 
 use super::call::Call;
 use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
-use super::pane::{Frozen, Pane, Rows, Selection, Slice};
+use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
 use crate::batch::{Batch, Origin};
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
@@ -203,7 +203,11 @@ impl WindowAggregate {
                     && windows.slice_end(first) == windows.slice_end(last)
                 {
                     let slice = (windows.slice_end(first), 0);
-                    return if self.is_late(slice) { self.late(batch, &[slice], output) } else { self.put(slice, rows, Selection::All) };
+                    if self.is_late(slice) {
+                        self.late(batch, &[slice], output);
+                        return Ok(());
+                    }
+                    return self.put(slice, rows, Selection::All);
                 }
                 // Times come nearly in order, so the slice is mostly that of the row before.
                 let mut current = (0, 0);
@@ -226,9 +230,13 @@ impl WindowAggregate {
         if let [first, others @ ..] = slices.as_slice()
             && others.iter().all(|other| other == first)
         {
-            return if self.is_late(*first) { self.late(batch, &slices, output) } else { self.put(*first, rows, Selection::All) };
+            if self.is_late(*first) {
+                self.late(batch, &slices, output);
+                return Ok(());
+            }
+            return self.put(*first, rows, Selection::All);
         }
-        self.late(batch, &slices, output)?;
+        self.late(batch, &slices, output);
         for (slice, picked) in parts(&slices) {
             if !self.is_late(slice) {
                 match contiguous(&picked) {
@@ -245,7 +253,7 @@ impl WindowAggregate {
     }
 
     /// Does away with rows of which all windows have ended; `slices` has one for each row, or one for all.
-    fn late(&self, batch: &Batch, slices: &[Window], output: &mut dyn Output) -> Result<(), ExecuteError> {
+    fn late(&self, batch: &Batch, slices: &[Window], output: &mut dyn Output) {
         let slice = |row: usize| *slices.get(row).unwrap_or(&slices[0]);
         let late = (0..batch.num_rows()).filter(|row| self.is_late(slice(*row)));
         match self.blueprint.late {
@@ -258,7 +266,6 @@ impl WindowAggregate {
                 }
             }
         }
-        Ok(())
     }
 
     fn put(&mut self, slice: Window, rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
@@ -300,7 +307,7 @@ impl WindowAggregate {
         {
             self.pending.insert((next, 0));
         }
-        let (keys, hashes, results) = pane.finish(&self.blueprint.calls)?;
+        let Finished { keys, hashes, results } = pane.finish(&self.blueprint.calls)?;
         let rows = hashes.len();
         let columns = self.blueprint.output.iter().zip(self.blueprint.schema.fields()).map(|(column, field)| match column {
             OutputColumn::Key(key) => Ok(Arc::clone(&keys[*key])),

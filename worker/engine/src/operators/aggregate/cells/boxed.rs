@@ -123,6 +123,6 @@ impl Cells for Boxed {
         // Asking each would take longer than it is worth: a few tell what all are like.
         let asked = self.groups.len().min(16);
         let some: usize = self.groups[..asked].iter().map(|group| group.size()).sum();
-        if asked == 0 { 0 } else { some / asked * self.groups.len() }
+        some.checked_div(asked).unwrap_or_default() * self.groups.len()
     }
 }

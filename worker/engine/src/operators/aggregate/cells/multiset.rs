@@ -174,7 +174,7 @@ impl Cells for Multiset {
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
-        let lists: Vec<&ListArray> = state.iter().map(|column| column.as_list::<i32>()).collect();
+        let lists: Vec<&ListArray> = state.iter().map(AsArray::as_list::<i32>).collect();
         let Some(last) = lists.last() else { return Ok(()) };
         self.grow(last.len())?;
         let owners: Vec<u32> =

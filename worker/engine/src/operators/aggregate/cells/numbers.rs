@@ -23,7 +23,7 @@ fn keep<T: Copy>(values: &mut Vec<T>, mask: &BooleanArray) {
 
 /// Rows that count and whose arguments are not NULL.
 fn present<'a>(change: &'a Change<'a>) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let nullable: Vec<_> = change.values.iter().filter_map(|values| values.logical_nulls()).collect();
+    let nullable: Vec<_> = change.values.iter().filter_map(Array::logical_nulls).collect();
     let rows = change.groups.iter().enumerate();
     rows.filter(move |(row, _)| change.counts(*row) && nullable.iter().all(|nulls| nulls.is_valid(*row)))
         .map(|(row, group)| (row, *group as usize))

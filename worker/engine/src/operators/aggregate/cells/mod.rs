@@ -7,6 +7,8 @@ mod boxed;
 mod multiset;
 mod numbers;
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, UInt64Type};
 use datafusion_common::Result;
@@ -94,10 +96,10 @@ pub(super) fn cells(call: &Call, retracts: bool) -> Result<Box<dyn Cells>> {
     }
     let retractable = RETRACTABLE.contains(&name) || name.starts_with("stddev") || name.starts_with("var") || name.starts_with("regr_");
     if !retracts {
-        return Ok(Box::new(Boxed::new(function.clone(), false)));
+        return Ok(Box::new(Boxed::new(Arc::clone(function), false)));
     }
     if retractable && !function.is_distinct() && function.create_sliding_accumulator().is_ok() {
-        return Ok(Box::new(Boxed::new(function.clone(), true)));
+        return Ok(Box::new(Boxed::new(Arc::clone(function), true)));
     }
-    Ok(Box::new(Multiset::new(function.clone(), &arguments)?))
+    Ok(Box::new(Multiset::new(Arc::clone(function), &arguments)?))
 }
