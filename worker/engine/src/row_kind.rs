@@ -81,9 +81,17 @@ impl RowKinds {
         self.0.values().iter().map(|code| RowKind::of(*code))
     }
 
-    /// Those of the rows for which `mask` is true.
-    pub fn filter(&self, mask: &BooleanArray) -> Result<Self, ArrowError> {
-        Ok(Self(UInt8Array::from(arrow::compute::filter(&self.0, mask)?.to_data())))
+    /// Those of the rows for which `mask` is true. Half a replacement is none: an old row whose new one is not kept is deleted, and a new one whose old one
+    /// is not kept is inserted.
+    #[must_use]
+    pub fn filter(&self, mask: &BooleanArray) -> Self {
+        let kept = |row: usize, wanted: RowKind| row < self.len() && self.get(row) == wanted && mask.is_valid(row) && mask.value(row);
+        let rows = (0..self.len()).filter(|row| mask.is_valid(*row) && mask.value(*row));
+        Self::new(rows.map(|row| match self.get(row) {
+            RowKind::UpdateBefore if !kept(row + 1, RowKind::UpdateAfter) => RowKind::Delete,
+            RowKind::UpdateAfter if row == 0 || !kept(row - 1, RowKind::UpdateBefore) => RowKind::Insert,
+            kind => kind,
+        }))
     }
 
     /// Those of the rows at `rows`, in that order.
@@ -111,8 +119,10 @@ mod tests {
         let kinds = RowKinds::new([Insert, UpdateBefore, UpdateAfter, Delete]);
         assert_eq!(kinds.iter().map(RowKind::as_str).collect::<Vec<_>>(), ["+I", "-U", "+U", "-D"]);
         assert_eq!(kinds.iter().map(RowKind::is_addition).collect::<Vec<_>>(), [true, false, true, false]);
-        let odd = kinds.filter(&BooleanArray::from(vec![false, true, false, true])).unwrap();
-        assert_eq!(odd, RowKinds::new([UpdateBefore, Delete]));
+        let odd = kinds.filter(&BooleanArray::from(vec![false, true, false, true]));
+        assert_eq!(odd, RowKinds::new([Delete, Delete]));
+        assert_eq!(kinds.filter(&BooleanArray::from(vec![true, false, true, false])), RowKinds::new([Insert, Insert]));
+        assert_eq!(kinds.filter(&BooleanArray::from(vec![false, true, true, false])), RowKinds::new([UpdateBefore, UpdateAfter]));
         assert_eq!(kinds.take(&UInt32Array::from(vec![3, 0])).unwrap(), RowKinds::new([Delete, Insert]));
         assert_eq!(kinds.slice(1, 2), RowKinds::new([UpdateBefore, UpdateAfter]));
         assert_eq!((kinds.len(), kinds.get(2), kinds.is_empty()), (4, UpdateAfter, false));

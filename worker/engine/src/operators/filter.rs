@@ -85,7 +85,7 @@ impl Filter {
             let gather = gather.build();
             let columns = keep.map(|column| gather.filter(column)).collect::<Result<_, _>>()?;
             let ordinals = gather.filter(&batch.ordinals)?.as_primitive::<UInt64Type>().clone();
-            let kinds = batch.kinds.map(|kinds| kinds.filter(&mask)).transpose()?;
+            let kinds = batch.kinds.map(|kinds| kinds.filter(&mask));
             Batch { records: self.records(columns, passed)?, ordinals, kinds, origin: batch.origin, branch: batch.branch }
         };
         output.emit(Message::Batch(kept));

@@ -41,7 +41,9 @@ use datafusion_common::DataFusionError;
 
 use crate::batch::{Batch, Origin, Rejected};
 
-pub(crate) use aggregate::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
+pub(crate) use aggregate::{
+    Argument, Assignment, Call, GroupBlueprint, OutputColumn, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
+};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;

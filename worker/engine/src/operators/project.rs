@@ -106,7 +106,7 @@ impl Project {
         }
         let columns = columns.iter().map(|pieces| concat(pieces)).collect::<Result<_, _>>()?;
         let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
-        let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(&mask)).transpose()?;
+        let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(&mask));
         let records = self.records(columns, rows)?;
         output.emit(Message::Batch(Batch { records, ordinals, kinds, origin: batch.origin.clone(), branch: batch.branch }));
         Ok(())

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{InputTable, Plan, Policy, compile};
 use crate::batch::{Batch, Origin, RejectStage, Rejected, branch};
-use crate::operators::{ExecuteError, Message, OperatorState, Snapshot};
+use crate::operators::{ExecuteError, Message, OperatorState, OutputCounters, Snapshot};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -113,7 +113,7 @@ fn what_several_outputs_read_is_evaluated_once() {
     let [filter] = &counters.operators[..] else { panic!("{counters:?}") };
     assert_eq!((&*filter.operator, filter.rows_filtered), ("big/filter/0", 2));
     assert_eq!(counters.outputs.iter().map(|o| (o.rows_out, o.rows_filtered)).collect::<Vec<_>>(), [(2, 2), (2, 2), (2, 2)]);
-    assert!(counters.outputs.iter().all(|output| output.balanced()));
+    assert!(counters.outputs.iter().all(OutputCounters::balanced));
     assert_eq!(batches(&out).len(), 3);
 }
 
@@ -235,7 +235,7 @@ fn rows_out(plan: &Plan, rows: &[Row], cuts: &[usize]) -> Vec<String> {
         start = end;
     }
     let counters = executor.counters();
-    assert!(counters.outputs.iter().all(|output| output.balanced()), "{counters:?}");
+    assert!(counters.outputs.iter().all(OutputCounters::balanced), "{counters:?}");
     lines.sort();
     lines
 }

@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) function: Arc<AggregateFunctionExpr>,
     /// Its arguments, and after them what it orders by.
     pub(crate) arguments: Vec<Argument>,
+    /// Types of [`Call::arguments`].
+    pub(crate) input: Vec<DataType>,
     /// The column of FILTER: only rows for which it is true count.
     pub(crate) filter: Option<usize>,
     /// As SQL, for people.
@@ -60,11 +62,14 @@ impl Call {
         arguments.chain(self.filter)
     }
 
-    /// What its accumulated state depends on, whatever the columns are called and wherever they stand.
+    /// Types of its arguments.
+    pub(super) fn types(&self) -> Vec<DataType> {
+        self.input.clone()
+    }
+
+    /// What its accumulated state depends on, wherever the columns stand.
     pub(crate) fn signature(&self) -> String {
-        let types: Vec<DataType> =
-            self.function.expressions().iter().filter_map(|e| e.data_type(&arrow::datatypes::Schema::empty()).ok()).collect();
-        format!("{} {types:?} {}", self.sql, self.function.field().data_type())
+        format!("{} of {:?} as {}", self.sql, self.input, self.function.field().data_type())
     }
 
     pub(in crate::operators) fn failed(&self, error: DataFusionError) -> ExecuteError {
@@ -74,7 +79,13 @@ impl Call {
 
 /// Whether calls can be computed at all: not every function knows DISTINCT, or every type.
 pub(crate) fn check(calls: &[Call]) -> Result<(), ExecuteError> {
-    Accumulators::new(calls).map(|_| ())
+    let mut accumulators = Accumulators::new(calls)?;
+    for (accumulator, call) in accumulators.0.iter_mut().zip(calls) {
+        // Some say so only when they are to begin.
+        let nothing: Vec<ArrayRef> = call.input.iter().map(arrow::array::new_empty_array).collect();
+        accumulator.update_batch(&nothing, &[], None, 1).map_err(|error| call.failed(error))?;
+    }
+    Ok(())
 }
 
 /// The accumulators of all calls of an operator, for groups by number.

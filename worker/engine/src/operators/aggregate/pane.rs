@@ -25,6 +25,13 @@ pub(super) struct Frozen {
     pub(super) states: Vec<Vec<ArrayRef>>,
 }
 
+/// Keys and the results of each call: row `n` of each belongs to one key.
+pub(super) struct Finished {
+    pub(super) keys: Vec<ArrayRef>,
+    pub(super) hashes: Vec<u64>,
+    pub(super) results: Vec<ArrayRef>,
+}
+
 /// Some of the rows of a batch.
 #[derive(Clone, Copy)]
 pub(super) enum Selection<'a> {
@@ -92,9 +99,9 @@ impl Pane {
     }
 
     /// Keys and results, in the order in which the keys came.
-    pub(super) fn finish(self, calls: &[Call]) -> Result<(Vec<ArrayRef>, Vec<u64>, Vec<ArrayRef>), ExecuteError> {
+    pub(super) fn finish(self, calls: &[Call]) -> Result<Finished, ExecuteError> {
         let (keys, hashes) = columns(&self.keys)?;
-        Ok((keys, hashes, self.accumulators.evaluate(calls)?))
+        Ok(Finished { keys, hashes, results: self.accumulators.evaluate(calls)? })
     }
 
     fn freeze(self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
@@ -158,7 +165,7 @@ impl Slice {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let live = self.live.as_ref().map_or(0, |pane| pane.keys.memory_bytes() + pane.accumulators.memory_bytes());
-        let bytes = |arrays: &[ArrayRef]| arrays.iter().map(|array| array.get_array_memory_size()).sum::<usize>();
+        let bytes = |arrays: &[ArrayRef]| arrays.iter().map(Array::get_array_memory_size).sum::<usize>();
         let part =
             |part: &Frozen| bytes(&part.keys) + size_of_val(&*part.hashes) + part.states.iter().map(|state| bytes(state)).sum::<usize>();
         live + self.frozen.iter().map(part).sum::<usize>()

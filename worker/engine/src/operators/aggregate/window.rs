@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 
 use super::call::Call;
 use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
-use super::pane::{Frozen, Pane, Rows, Selection, Slice};
+use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
 use crate::batch::{Batch, Origin};
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
@@ -173,7 +173,11 @@ impl Operator for WindowAggregate {
 
 impl WindowAggregate {
     fn add(&mut self, batch: Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let Some(batch) = self.with_times(batch, output)? else { return Ok(()) };
+        let column = match self.blueprint.assignment {
+            Assignment::Time { column, .. } => column,
+            Assignment::Attached { end, .. } => end,
+        };
+        let Some(batch) = with_times(batch, column, &self.blueprint.time_name, output)? else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
         let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
@@ -189,29 +193,6 @@ impl WindowAggregate {
         done
     }
 
-    /// The batch without rows that have no time.
-    fn with_times(&self, batch: Batch, output: &mut dyn Output) -> Result<Option<Batch>, ExecuteError> {
-        let column = match self.blueprint.assignment {
-            Assignment::Time { column, .. } => column,
-            Assignment::Attached { end, .. } => end,
-        };
-        let times = batch.records.column(column);
-        if times.null_count() == 0 {
-            return Ok(Some(batch));
-        }
-        let mask: BooleanArray = arrow::compute::is_not_null(times)?;
-        let error = format!("`{}` is NULL, so there is no telling which window the row is in", self.blueprint.time_name);
-        for row in (0..batch.num_rows()).filter(|row| !mask.value(*row)) {
-            output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error: error.clone() });
-        }
-        if mask.true_count() == 0 {
-            return Ok(None);
-        }
-        let records = arrow::compute::filter_record_batch(&batch.records, &mask)?;
-        let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
-        Ok(Some(Batch { records, ordinals, kinds: None, origin: batch.origin, branch: batch.branch }))
-    }
-
     /// Puts rows into their slices.
     fn assign(&mut self, batch: &Batch, rows: &Rows<'_>, output: &mut dyn Output) -> Result<(), ExecuteError> {
         let slices: Vec<Window> = match self.blueprint.assignment {
@@ -222,7 +203,11 @@ impl WindowAggregate {
                     && windows.slice_end(first) == windows.slice_end(last)
                 {
                     let slice = (windows.slice_end(first), 0);
-                    return if self.is_late(slice) { self.late(batch, &[slice], output) } else { self.put(slice, rows, Selection::All) };
+                    if self.is_late(slice) {
+                        self.late(batch, &[slice], output);
+                        return Ok(());
+                    }
+                    return self.put(slice, rows, Selection::All);
                 }
                 // Times come nearly in order, so the slice is mostly that of the row before.
                 let mut current = (0, 0);
@@ -245,9 +230,13 @@ impl WindowAggregate {
         if let [first, others @ ..] = slices.as_slice()
             && others.iter().all(|other| other == first)
         {
-            return if self.is_late(*first) { self.late(batch, &slices, output) } else { self.put(*first, rows, Selection::All) };
+            if self.is_late(*first) {
+                self.late(batch, &slices, output);
+                return Ok(());
+            }
+            return self.put(*first, rows, Selection::All);
         }
-        self.late(batch, &slices, output)?;
+        self.late(batch, &slices, output);
         for (slice, picked) in parts(&slices) {
             if !self.is_late(slice) {
                 match contiguous(&picked) {
@@ -264,7 +253,7 @@ impl WindowAggregate {
     }
 
     /// Does away with rows of which all windows have ended; `slices` has one for each row, or one for all.
-    fn late(&self, batch: &Batch, slices: &[Window], output: &mut dyn Output) -> Result<(), ExecuteError> {
+    fn late(&self, batch: &Batch, slices: &[Window], output: &mut dyn Output) {
         let slice = |row: usize| *slices.get(row).unwrap_or(&slices[0]);
         let late = (0..batch.num_rows()).filter(|row| self.is_late(slice(*row)));
         match self.blueprint.late {
@@ -277,7 +266,6 @@ impl WindowAggregate {
                 }
             }
         }
-        Ok(())
     }
 
     fn put(&mut self, slice: Window, rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
@@ -319,7 +307,7 @@ impl WindowAggregate {
         {
             self.pending.insert((next, 0));
         }
-        let (keys, hashes, results) = pane.finish(&self.blueprint.calls)?;
+        let Finished { keys, hashes, results } = pane.finish(&self.blueprint.calls)?;
         let rows = hashes.len();
         let columns = self.blueprint.output.iter().zip(self.blueprint.schema.fields()).map(|(column, field)| match column {
             OutputColumn::Key(key) => Ok(Arc::clone(&keys[*key])),
@@ -432,6 +420,25 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// The batch without rows that have no time in `column`, which is called `name`.
+pub(super) fn with_times(batch: Batch, column: usize, name: &str, output: &mut dyn Output) -> Result<Option<Batch>, ExecuteError> {
+    let times = batch.records.column(column);
+    if times.null_count() == 0 {
+        return Ok(Some(batch));
+    }
+    let mask: BooleanArray = arrow::compute::is_not_null(times)?;
+    let error = format!("`{name}` is NULL, so there is no telling which window the row is in");
+    for row in (0..batch.num_rows()).filter(|row| !mask.value(*row)) {
+        output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error: error.clone() });
+    }
+    if mask.true_count() == 0 {
+        return Ok(None);
+    }
+    let records = arrow::compute::filter_record_batch(&batch.records, &mask)?;
+    let ordinals = arrow::compute::filter(&batch.ordinals, &mask)?.as_primitive::<UInt64Type>().clone();
+    Ok(Some(Batch { records, ordinals, kinds: None, origin: batch.origin, branch: batch.branch }))
 }
 
 /// The rows of each slice, in order; slices in the order of their first rows.

@@ -14,11 +14,15 @@ use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::gather::{Gather, Gathered};
 use super::{Bound, Builder};
-use crate::operators::{Argument, Assignment, Call, OutputColumn, WindowAggregateBlueprint, check_calls};
+use crate::operators::{
+    Argument, Assignment, Call, ExecuteError, GroupBlueprint, OutputColumn, SessionBlueprint, WindowAggregateBlueprint, Windows,
+    check_calls, check_groups,
+};
 use crate::plan::expression::{self, is_guarded};
 use crate::plan::needs::Columns;
 use crate::plan::problem::{Reason, Refusal, quoted};
 use crate::plan::time::TimeAttribute;
+use crate::plan::traits;
 use crate::plan::window::{Grouping, WindowGrouping};
 
 /// A call whose arguments are gathered.
@@ -42,7 +46,7 @@ impl Builder<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, needed: &Columns) -> Result<Bound> {
         match Grouping::of(aggregate)? {
             Grouping::Window(window) => self.window_aggregate(aggregate, &window, needed),
-            Grouping::Unbounded => Err(DataFusionError::NotImplemented("GROUP BY without a window is not supported".to_owned())),
+            Grouping::Unbounded => self.group(aggregate, needed),
         }
     }
 
@@ -67,24 +71,45 @@ impl Builder<'_> {
         self.fused = window.fused.is_some();
         let bound = self.bind(&aggregate.input, &gather.needs(schema)?)?;
         let gathered = gather.bind(self, schema, &bound)?;
-        let calls = calls(&wanted, &gathered)?;
+        let calls = calls(&wanted, &gathered, check_calls)?;
         let keys: Vec<usize> = keys.iter().map(|key| gathered.positions[*key]).collect();
         let key_types = key_types(&keys, &gathered)?;
         let (output, fields) = outputs(aggregate, &window.attributes, needed);
+        let (late, schema) = (self.policy.late, Arc::new(Schema::new(fields)));
+        if let Some(Windows::Session { gap }) = window.fused.map(|node| node.windows) {
+            check_groups(&calls, false).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let time = gathered.positions[carrier];
+            let blueprint = SessionBlueprint { time, time_name: name, gap, keys, key_types, calls, output, late, schema };
+            return Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) });
+        }
         let assignment = match window.fused {
             Some(node) => Assignment::Time { column: gathered.positions[carrier], windows: node.windows },
             None => Assignment::Attached { start: start.map(|start| gathered.positions[start]), end: gathered.positions[carrier] },
         };
-        let blueprint = WindowAggregateBlueprint {
-            assignment,
-            time_name: name,
-            keys,
-            key_types,
-            calls,
-            output,
-            late: self.policy.late,
-            schema: Arc::new(Schema::new(fields)),
-        };
+        let blueprint = WindowAggregateBlueprint { assignment, time_name: name, keys, key_types, calls, output, late, schema };
+        Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
+    }
+}
+
+impl Builder<'_> {
+    /// An aggregate that no window bounds.
+    fn group(&mut self, aggregate: &Aggregate, needed: &Columns) -> Result<Bound> {
+        let schema = aggregate.input.schema();
+        let retracts = traits::of(&aggregate.input)?.is_updating();
+        let attributes = vec![None; aggregate.group_expr.len()];
+        let mut gather = Gather::default();
+        let keys = gather_keys(aggregate, &attributes, &mut gather);
+        let wanted = gather_calls(aggregate, needed, schema, &mut gather)?;
+        let bound = self.bind(&aggregate.input, &gather.needs(schema)?)?;
+        let gathered = gather.bind(self, schema, &bound)?;
+        let calls = calls(&wanted, &gathered, |calls| check_groups(calls, retracts))?;
+        let keys: Vec<usize> = keys.iter().map(|key| gathered.positions[*key]).collect();
+        let key_types = key_types(&keys, &gathered)?;
+        let (output, fields) = outputs(aggregate, &attributes, needed);
+        let ttl = self.policy.state_ttl.ok_or_else(|| DataFusionError::Internal("a GROUP BY whose state has no end".to_owned()))?;
+        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+        let schema = Arc::new(Schema::new(fields));
+        let blueprint = GroupBlueprint { keys, key_types, calls, output, retracts, ttl, schema };
         Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
     }
 }
@@ -136,10 +161,14 @@ fn gather_call<'a>(call: &'a Expr, schema: &DFSchema, gather: &mut Gather) -> Re
     Ok(Wanted { function, arguments, order_by, filter: filter.as_ref().map(|filter| gather.add(filter)) })
 }
 
-fn calls(wanted: &[Wanted<'_>], gathered: &Gathered) -> Result<Vec<Call>> {
+fn calls(
+    wanted: &[Wanted<'_>],
+    gathered: &Gathered,
+    check: impl Fn(&[Call]) -> std::result::Result<(), ExecuteError>,
+) -> Result<Vec<Call>> {
     let calls = wanted.iter().map(|call| bind_call(call, gathered)).collect::<Result<Vec<_>>>()?;
     for call in &calls {
-        check_calls(std::slice::from_ref(call)).map_err(|error| {
+        check(std::slice::from_ref(call)).map_err(|error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             let why = why.lines().next().unwrap_or_default().to_owned();
             DataFusionError::from(Refusal::at(
@@ -188,9 +217,14 @@ fn bind_call(call: &Wanted<'_>, gathered: &Gathered) -> Result<Call> {
     if !function.order_bys().is_empty() {
         arguments.extend(call.order_by.iter().map(|(number, _)| Argument::Column(column(*number).0)));
     }
+    let input = arguments.iter().map(|argument| match argument {
+        Argument::Column(column) => gathered.schema.field(*column).data_type().clone(),
+        Argument::Literal(value) => value.data_type(),
+    });
+    let input = input.collect();
     let filter = call.filter.map(|number| gathered.positions[number]);
     let identity = format!("{whole} {arguments:?} {filter:?}");
-    Ok(Call { function: Arc::new(function), arguments, filter, sql, identity })
+    Ok(Call { function: Arc::new(function), arguments, input, filter, sql, identity })
 }
 
 /// The function for rows that come in any order.

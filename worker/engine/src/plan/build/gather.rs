@@ -61,12 +61,11 @@ impl Gather {
         let mut expressions = Vec::with_capacity(self.exprs.len());
         for expr in &self.exprs {
             let position = renamed(expr).map(|column| schema.index_of_column(column)).transpose()?.and_then(|column| bound.columns[column]);
-            let (field, wanted): (Field, Option<DataType>) = match position {
-                Some(position) => (physical.field(position).clone(), None),
-                None => {
-                    let wanted = expr.get_type(schema)?;
-                    (Field::new(expr.schema_name().to_string(), wanted.clone(), true), Some(wanted))
-                }
+            let (field, wanted): (Field, Option<DataType>) = if let Some(position) = position {
+                (physical.field(position).clone(), None)
+            } else {
+                let wanted = expr.get_type(schema)?;
+                (Field::new(expr.schema_name().to_string(), wanted.clone(), true), Some(wanted))
             };
             fields.push(field);
             expressions.push(expression::bind(expr, schema, bound, &physical, wanted.as_ref())?);

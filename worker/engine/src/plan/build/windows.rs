@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion_common::Result;
 use datafusion_expr::LogicalPlan;
 
@@ -27,16 +27,13 @@ impl Builder<'_> {
         let mut columns = Vec::with_capacity(needed.len());
         let mut fields: Vec<FieldRef> = Vec::with_capacity(needed.len());
         for column in needed {
-            match bound.columns.get(*column).copied().flatten() {
-                Some(position) => {
-                    columns.push(WindowColumn::Input(position));
-                    fields.push(Arc::clone(&physical.fields()[position]));
-                }
-                None => {
-                    columns.push([WindowColumn::Start, WindowColumn::End, WindowColumn::Time][column - inputs]);
-                    let field = plan.schema().field(*column);
-                    fields.push(Arc::new(arrow::datatypes::Field::new(field.name(), field.data_type().clone(), false)));
-                }
+            if let Some(position) = bound.columns.get(*column).copied().flatten() {
+                columns.push(WindowColumn::Input(position));
+                fields.push(Arc::clone(&physical.fields()[position]));
+            } else {
+                columns.push([WindowColumn::Start, WindowColumn::End, WindowColumn::Time][column - inputs]);
+                let field = plan.schema().field(*column);
+                fields.push(Arc::new(Field::new(field.name(), field.data_type().clone(), false)));
             }
         }
         let blueprint = WindowBlueprint {
