@@ -18,3 +18,4 @@ stateTtl 3600
 SELECT count(DISTINCT price) OVER (ORDER BY time) AS n FROM bid
 --- output out from s
 --- problems
+NotSupported | step s, line 1, column 8 | a clause (DISTINCT, ORDER BY, FILTER, NULLS …) in the call of count() OVER is not supported | remove it

@@ -18,3 +18,4 @@ stateTtl 3600
 SELECT sum(price) OVER (ORDER BY time ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS n FROM bid
 --- output out from s
 --- problems
+NotSupported | step s, line 1, column 19 | this frame of OVER is not supported | write ROWS BETWEEN n PRECEDING AND CURRENT ROW, RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW, or the same with UNBOUNDED PRECEDING

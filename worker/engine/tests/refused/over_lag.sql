@@ -18,3 +18,4 @@ stateTtl 3600
 SELECT lag(price) OVER (ORDER BY time) AS n FROM bid
 --- output out from s
 --- problems
+NotSupported | step s, line 1, column 8 | window function lag() OVER is not supported | there are count, sum, avg, min and max over a frame, and row_number with a condition on the number

@@ -18,3 +18,4 @@ stateTtl 3600
 SELECT sum(price) OVER (ORDER BY time) AS n FROM (SELECT a.price, a.time FROM bid a LEFT JOIN bid b ON a.auction = b.bidder)
 --- output out from s
 --- problems
+NotSupported | step s, line 1, column 19 | OVER rows that are revised is not supported | aggregate the rows before they are joined or numbered, or group by a key

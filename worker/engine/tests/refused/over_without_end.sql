@@ -16,3 +16,4 @@ time Timestamp(µs) EVENT TIME maxDelay 0
 SELECT sum(price) OVER (PARTITION BY bidder ORDER BY time) AS n FROM bid
 --- output out from s
 --- problems
+NotSupported | step s, line 1, column 19 | the state of this OVER would grow without end, which is not supported | set spec.state.ttlSeconds, or write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW

@@ -19,4 +19,18 @@ SELECT time, sum(price) OVER (ORDER BY time) AS total FROM bid
 --- step s
 SELECT window_end, max(total) AS total FROM TUMBLE(TABLE totals, DESCRIPTOR(time), INTERVAL '10' SECOND) GROUP BY window_start, window_end
 --- output out from s
+window_end Timestamp(µs), total Int64
+{"window_end":"2026-11-01T10:00:10","total":1050}
+{"window_end":"2026-11-01T10:00:20","total":2020}
+{"window_end":"2026-11-01T10:00:30","total":2090}
 --- explain
+input bid (2 of 4 columns)
+    price Int64, time Timestamp(µs)
+totals/over/0 ← bid
+    sum(price) over all rows before by time
+s/window_aggregate/0 ← totals/over/0
+    TUMBLE(size 10s): window_end, max(total)
+s/project/0 ← s/window_aggregate/0
+    window_end, "max(totals.total)" AS total
+output out ← s/project/0
+    window_end Timestamp(µs), total Int64

@@ -382,8 +382,11 @@ impl Operator for Over {
 
     fn state_bytes(&self) -> usize {
         let vectors = (self.ids.capacity() + self.times.capacity()) * 8 + self.key_of.capacity() * 4;
+        // An accumulator of a number is about that large; histories grow by doubling.
+        let partition = size_of::<Partition>() + self.blueprint.calls.len() * (size_of::<Running>() + 64);
+        let partitions = self.partitions.capacity() * partition + self.live * 8;
         let ends = self.waiting.memory_bytes() + self.aging.memory_bytes();
-        self.keys.memory_bytes() + self.rows.memory_bytes() + vectors + ends + self.partitions.capacity() * size_of::<Partition>()
+        self.keys.memory_bytes() + self.rows.memory_bytes() + vectors + ends + partitions
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {

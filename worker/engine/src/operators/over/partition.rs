@@ -80,10 +80,6 @@ impl Partition {
         };
         calls.iter().zip(&self.running).map(rows).max().unwrap_or(0)
     }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.history.capacity() * 4 + self.running.iter().map(|running| running.accumulator.size() + size_of::<Running>()).sum::<usize>()
-    }
 }
 
 pub(super) fn accumulator(FramedCall { call, frame }: &FramedCall) -> Result<Box<dyn Accumulator>, ExecuteError> {

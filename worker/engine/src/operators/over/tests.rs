@@ -22,6 +22,7 @@ fn call(function: Arc<AggregateUDF>, frame: Frame) -> FramedCall {
             function: Arc::new(function),
             arguments: vec![Argument::Column(1)],
             filter: None,
+            input: vec![DataType::Int64],
             sql: format!("{name}(v)"),
             identity: format!("{name}(v)"),
         },

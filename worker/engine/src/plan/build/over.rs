@@ -100,7 +100,12 @@ fn framed(call: &OverCall<'_>, positions: &[Option<usize>], kept: &Arc<Schema>) 
         .schema(Arc::clone(kept))
         .alias(call.expr.schema_name().to_string())
         .build()?;
+    let types = arguments.iter().map(|argument| match argument {
+        Argument::Column(column) => kept.field(*column).data_type().clone(),
+        Argument::Literal(value) => value.data_type(),
+    });
+    let input = types.collect();
     let identity = format!("{} {arguments:?}", call.expr);
-    let call_of = Call { function: Arc::new(function), arguments, filter: None, sql, identity };
+    let call_of = Call { function: Arc::new(function), arguments, input, filter: None, sql, identity };
     Ok(FramedCall { call: call_of, frame: call.frame })
 }
