@@ -27,6 +27,7 @@ mod join;
 mod logical;
 mod needs;
 mod order;
+mod over;
 mod parse;
 mod problem;
 mod rank;

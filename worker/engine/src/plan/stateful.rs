@@ -11,6 +11,7 @@ use millrace_crds::report::Problem;
 
 use super::Policy;
 use super::join::{JoinEnd, JoinPlan};
+use super::over::OverPlan;
 use super::parse::Parsed;
 use super::problem::{Reason, in_step, of_datafusion, problem};
 use super::rank::{Finality, RankPlan, row_number};
@@ -43,7 +44,7 @@ fn find(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> Result<Vec<Proble
                 }
             }
             LogicalPlan::Window(window) if !ranked.contains(&std::ptr::from_ref(window)) => {
-                problems.extend(of_functions(step, window));
+                problems.extend(of_functions(step, window, policy)?);
             }
             LogicalPlan::Extension(extension) => {
                 let session = window::of_extension(extension).filter(|node| matches!(node.windows, Windows::Session { .. }));
@@ -146,13 +147,27 @@ fn of_rank(step: &Parsed, rank: &RankPlan<'_>, policy: &Policy) -> Result<Option
     }))
 }
 
-fn of_functions(step: &Parsed, window: &Window) -> Option<Problem> {
+fn of_functions(step: &Parsed, window: &Window, policy: &Policy) -> Result<Option<Problem>> {
     if row_number(window).is_some() {
         let hint = "write SELECT … FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) AS n FROM …) WHERE n <= 10";
-        return Some(refused(step, step.text.call("ROW_NUMBER"), "ROW_NUMBER() without a highest number is not supported", hint));
+        return Ok(Some(refused(step, step.text.call("ROW_NUMBER"), "ROW_NUMBER() without a highest number is not supported", hint)));
     }
     let place = step.text.keyword_after(None, "OVER");
-    Some(refused(step, place, "OVER is not supported", "group by a window"))
+    let over = match OverPlan::of(window)? {
+        Ok(over) => over,
+        Err((message, hint)) => return Ok(Some(refused(step, place, message, hint))),
+    };
+    for key in over.partition_by {
+        let data_type = key.get_type(window.input.schema())?;
+        if !is_key(&data_type) {
+            let message = format!("PARTITION BY a column of type {data_type} is not supported");
+            return Ok(Some(refused(step, place, &message, "partition by parts of it")));
+        }
+    }
+    Ok((over.needs_ttl() && policy.state_ttl.is_none()).then(|| {
+        let hint = "set spec.state.ttlSeconds, or write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW";
+        refused(step, place, "the state of this OVER would grow without end, which is not supported", hint)
+    }))
 }
 
 /// Whether rows can be told apart by a column of this type.

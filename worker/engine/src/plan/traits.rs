@@ -11,6 +11,7 @@ use datafusion_expr::{Expr, LogicalPlan};
 
 use super::catalog::Table;
 use super::join::JoinPlan;
+use super::over::OverPlan;
 use super::rank::RankPlan;
 use super::time::TimeAttribute;
 use super::window::{self, Grouping};
@@ -70,6 +71,9 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Traits> {
             None => of(&filter.input),
         },
         LogicalPlan::Join(join) => JoinPlan::of(join)?.traits(join),
+        LogicalPlan::Window(window) => {
+            Ok(OverPlan::of(window)?.map_or_else(|_| Traits::plain(window.schema.fields().len()), |over| over.traits()))
+        }
         LogicalPlan::Projection(projection) => of_projection(projection),
         LogicalPlan::Union(union) => {
             let inputs = union.inputs.iter().map(|input| of(input)).collect::<Result<Vec<_>>>()?;

@@ -39,7 +39,7 @@ pub(crate) enum Argument {
 
 impl Call {
     /// The arguments for some rows; `columns` are those of what arrived.
-    pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>, ExecuteError> {
+    pub(in crate::operators) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>, ExecuteError> {
         let value = |argument: &Argument| match argument {
             Argument::Column(column) => Ok(Arc::clone(&columns[*column])),
             Argument::Literal(value) => value.to_array_of_size(rows).map_err(|error| self.failed(error)),
@@ -72,7 +72,7 @@ impl Call {
         format!("{} of {:?} as {}", self.sql, self.input, self.function.field().data_type())
     }
 
-    pub(super) fn failed(&self, error: DataFusionError) -> ExecuteError {
+    pub(in crate::operators) fn failed(&self, error: DataFusionError) -> ExecuteError {
         ExecuteError::Expression { expression: self.sql.clone(), source: Box::new(error) }
     }
 }

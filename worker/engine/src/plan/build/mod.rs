@@ -3,6 +3,7 @@
 mod aggregate;
 mod gather;
 mod join;
+mod over;
 mod rank;
 mod windows;
 
@@ -104,6 +105,7 @@ impl<'a> Builder<'a> {
             LogicalPlan::Union(union) => self.union(union, needed),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, needed),
             LogicalPlan::Join(join) => self.join(join, needed),
+            LogicalPlan::Window(window) => self.over(window, needed),
             LogicalPlan::Extension(extension) => match window::of_extension(extension) {
                 Some(node) => self.window(plan, node, needed),
                 None => Err(needs::outside(plan)),
