@@ -102,7 +102,7 @@ async fn damaged_state_stops_the_task_and_is_never_replaced_by_nothing() {
     type Damage = fn(&Bytes) -> Option<Vec<u8>>;
     let damages: [(&str, Damage, &str); 4] = [
         ("gone", |_| None, "it is gone"),
-        ("cut", |bytes| Some(bytes[..bytes.len() - 1].to_vec()), "bytes were written"),
+        ("cut", |bytes| Some(bytes[..bytes.len() - 1].to_vec()), "were written"),
         ("flipped", |bytes| Some(bytes.iter().enumerate().map(|(at, byte)| if at == 40 { byte ^ 4 } else { *byte }).collect()), "SHA-256"),
         ("foreign", |bytes| Some(vec![b'x'; bytes.len()]), "SHA-256"),
     ];
