@@ -27,7 +27,7 @@ fn outcome(sql: &str, given: Value, expect: Value) -> Outcome {
         "outputs": [{"name": "out", "from": "step", "sink": "out"}],
         "sinks": {"out": {"stdout": {}}},
         "state": {"location": "file:///nowhere"},
-        "checkpoint": {}, "errorPolicy": {}, "limits": {},
+        "checkpoint": {}, "errorPolicy": {}, "limits": {}, "stateTtlSeconds": 3600,
         "tests": [{"name": "a test", "given": given, "expect": expect}],
     }))
     .unwrap();
@@ -115,6 +115,21 @@ fn a_changelog_shows_every_change() {
     let expect = |op: &str| json!([{"output": "out", "form": "Changelog", "rows": [{"_op": op, "id": 1, "amount": 12}]}]);
     assert_eq!(said(SHAPED, given.clone(), expect("+I")), "");
     assert!(said(SHAPED, given, expect("-D")).contains("_op: expected \"-D\", got \"+I\""));
+}
+
+#[test]
+fn results_that_are_revised_are_compared_as_a_table_or_change_by_change() {
+    let sql = "SELECT country, count(*) AS n, sum(amount) AS total FROM orders GROUP BY country";
+    let order = |country: &str, amount: u32| json!({"id": 1, "at": "2026-01-01T00:00:00Z", "country": country, "amount": amount});
+    let given = || json!([{"input": "orders", "rows": [order("de", 10), order("de", 5), order("fr", 1)]}]);
+    // A table has no order.
+    let table = json!([{"country": "fr", "n": 1, "total": 1}, {"country": "de", "n": 2, "total": 15}]);
+    assert_eq!(said(sql, given(), json!([{"output": "out", "rows": table}])), "");
+    let row = |op: &str, country: &str, n: u32, total: u32| json!({"_op": op, "country": country, "n": n, "total": total});
+    let changes = json!([row("+I", "de", 1, 10), row("-U", "de", 1, 10), row("+U", "de", 2, 15), row("+I", "fr", 1, 1)]);
+    assert_eq!(said(sql, given(), json!([{"output": "out", "form": "Changelog", "rows": changes}])), "");
+    let wrong = said(sql, given(), json!([{"output": "out", "rows": [{"country": "de", "n": 3, "total": 15}, table[0]]}]));
+    assert!(wrong.contains("n: expected 3, got 2") && wrong.contains("1 missing (-), 1 unexpected (+), 1 as expected"), "{wrong}");
 }
 
 #[test]
