@@ -125,7 +125,7 @@ mod tests {
         assert_eq!((cumulate.start(2), cumulate.start(6), cumulate.start(8)), (0, 0, 6));
         assert_eq!((cumulate.next(4), cumulate.next(6)), (Some(6), None));
         let tumble = Windows::Tumble { size: 10, offset: 3 };
-        assert_eq!((tumble.slice_end(3), tumble.slice_end(2), tumble.slice_end(-8)), (13, 3, -7 + 10));
+        assert_eq!((tumble.slice_end(3), tumble.slice_end(2), tumble.slice_end(-8)), (13, 3, -7));
         assert_eq!(tumble.to_string(), "TUMBLE(size 10µs, offset 3µs)");
     }
 

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_common::DataFusionError;
 use datafusion_expr::LogicalPlan;
 use millrace_crds::pipeline::Step;
 use millrace_crds::report::Problem;
@@ -249,8 +250,15 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
     if !problems.is_empty() {
         return Err(problems);
     }
-    let graph = build(&catalog, &plans, inputs, outputs, policy).map_err(|error| {
-        vec![problem(Reason::PlanInvalid, "plan".to_owned(), format!("the steps cannot be compiled: {}", error.strip_backtrace()), None)]
+    let graph = build(&catalog, &plans, inputs, outputs, policy).map_err(|(step, error)| {
+        let step = parsed.iter().flatten().find(|parsed| Some(parsed.name.as_str()) == step);
+        match step {
+            Some(step) if problem::is_refusal(&error) => problem::of_datafusion(&step.name, &step.text, &error, None),
+            step => {
+                let location = step.map_or_else(|| "plan".to_owned(), |step| in_step(&step.name, None));
+                vec![problem(Reason::PlanInvalid, location, format!("it cannot be compiled: {}", error.strip_backtrace()), None)]
+            }
+        }
     })?;
     let outputs = graph.outputs.iter().map(|output| output.plan.clone()).collect();
     Ok(Plan { graph: Arc::new(graph), outputs })
@@ -307,14 +315,14 @@ fn plan_step(catalog: &Catalog, step: &Parsed, policy: &Policy) -> Result<(Logic
     Ok((planned, traits))
 }
 
-/// `plans` in the order in which they can be planned.
-fn build(
+/// `plans` in the order in which they can be planned. An error comes with the step that it is about, if it is about one.
+fn build<'a>(
     catalog: &Catalog,
-    plans: &[(&str, LogicalPlan)],
+    plans: &[(&'a str, LogicalPlan)],
     inputs: &[InputTable],
     outputs: &[(String, String)],
     policy: &Policy,
-) -> datafusion_common::Result<Graph> {
+) -> Result<Graph, (Option<&'a str>, DataFusionError)> {
     let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     names.extend(inputs.iter().map(|input| (input.name.as_str(), column_names(&input.schema))));
     names.extend(plans.iter().map(|(name, plan)| (*name, column_names(plan.schema().as_arrow()))));
@@ -325,7 +333,7 @@ fn build(
     let mut timed = BTreeSet::new();
     for (name, plan) in plans.iter().rev() {
         if let Some(needed) = needs.get(*name).cloned() {
-            needs::of_tables(plan, &needed, &mut needs)?;
+            needs::of_tables(plan, &needed, &mut needs).map_err(|error| (Some(*name), error))?;
             needs::timed_tables(plan, timed.contains(*name), &mut timed);
         }
     }
@@ -339,13 +347,14 @@ fn build(
     }
     for (name, plan) in plans {
         if let Some(needed) = needs.get(*name) {
-            builder.step(name, plan, needed)?;
+            builder.step(name, plan, needed).map_err(|error| (Some(*name), error))?;
         }
     }
     for (name, from) in outputs {
         let columns = names.get(from.as_str()).map_or(&[][..], Vec::as_slice);
         let mode = catalog.table(from).map(|table| &table.traits.mode);
-        builder.output(name, from, columns, mode.map_or(Changelog::Append, |mode| changelog(mode, columns)))?;
+        let changelog = mode.map_or(Changelog::Append, |mode| changelog(mode, columns));
+        builder.output(name, from, columns, changelog).map_err(|error| (None, error))?;
     }
     Ok(builder.finish())
 }

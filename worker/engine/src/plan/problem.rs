@@ -52,6 +52,11 @@ impl Refusal {
     }
 }
 
+/// Whether an error is something that was refused, and no failure.
+pub(super) fn is_refusal(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::External(inner) if inner.is::<Refusal>())
+}
+
 impl From<Refusal> for DataFusionError {
     fn from(refusal: Refusal) -> Self {
         Self::External(Box::new(refusal))

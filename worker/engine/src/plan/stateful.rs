@@ -59,6 +59,11 @@ fn of_aggregate(step: &Parsed, aggregate: &Aggregate, policy: &Policy, fused: &m
             {
                 fused.push(std::ptr::from_ref(node));
             }
+            if !policy.allowed_lateness.is_zero() {
+                let hint = "leave it out, and give the Source the delay that is to be waited for";
+                let message = "a window that is revised for late rows (an allowed lateness above zero) is not supported";
+                return Ok(Some(refused(step, place, message, hint)));
+            }
             Ok(input.is_updating().then(|| {
                 let hint = "group without the window, or window the rows before they are aggregated or joined";
                 refused(step, place, "GROUP BY of a window over rows that are revised is not supported", hint)

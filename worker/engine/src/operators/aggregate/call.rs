@@ -79,7 +79,13 @@ impl Call {
 
 /// Whether calls can be computed at all: not every function knows DISTINCT, or every type.
 pub(crate) fn check(calls: &[Call]) -> Result<(), ExecuteError> {
-    Accumulators::new(calls).map(|_| ())
+    let mut accumulators = Accumulators::new(calls)?;
+    for (accumulator, call) in accumulators.0.iter_mut().zip(calls) {
+        // Some say so only when they are to begin.
+        let nothing: Vec<ArrayRef> = call.input.iter().map(arrow::array::new_empty_array).collect();
+        accumulator.update_batch(&nothing, &[], None, 1).map_err(|error| call.failed(error))?;
+    }
+    Ok(())
 }
 
 /// The accumulators of all calls of an operator, for groups by number.

@@ -72,6 +72,7 @@ impl Blueprint for GroupBlueprint {
             groups: None,
             watermark: None,
             tidied: i64::MIN,
+            oldest: i64::MAX,
         })
     }
 }
@@ -91,6 +92,8 @@ struct Group {
     watermark: Option<i64>,
     /// The watermark at which keys were last forgotten.
     tidied: i64,
+    /// No key was last touched before this watermark.
+    oldest: i64,
 }
 
 /// What is known of each key, by number.
@@ -169,7 +172,9 @@ impl Operator for Group {
             return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
         }
         if let Some(table) = state.tables.remove("groups") {
-            self.groups = Some(self.restored(&table.records)?);
+            let groups = self.restored(&table.records)?;
+            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
+            self.groups = Some(groups);
         }
         Ok(())
     }
@@ -186,6 +191,7 @@ impl Group {
         };
         let hashes = hash_rows(&keys, rows)?;
         self.forget_touched(&keys, &hashes)?;
+        self.oldest = self.oldest.min(self.watermark.unwrap_or(i64::MIN));
         let Self { blueprint, groups, watermark, .. } = self;
         let groups = match groups {
             Some(groups) => groups,
@@ -246,8 +252,7 @@ impl Group {
     /// Forgets what has outlived its time, if this batch would touch any of it.
     fn forget_touched(&mut self, keys: &[ArrayRef], hashes: &[u64]) -> Result<(), ExecuteError> {
         let (Some(groups), Some(watermark)) = (&self.groups, self.watermark) else { return Ok(()) };
-        // Nothing that was touched since the last time keys were forgotten can be too old before then.
-        if watermark < self.tidied.saturating_add(self.blueprint.ttl) && self.tidied > i64::MIN {
+        if self.oldest.saturating_add(self.blueprint.ttl) > watermark {
             return Ok(());
         }
         let found = groups.keys.find(keys, hashes)?;
@@ -261,6 +266,7 @@ impl Group {
             let alive = groups.touched.iter().zip(&groups.rows);
             let alive: BooleanArray = alive.map(|(touched, rows)| Some(*rows > 0 && touched.saturating_add(ttl) > watermark)).collect();
             groups.retain(&alive)?;
+            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
         }
         Ok(())
     }
@@ -271,10 +277,12 @@ impl Group {
         {
             // Time begins now for what came before the first watermark.
             groups.touched.iter_mut().filter(|touched| **touched == i64::MIN).for_each(|touched| *touched = time);
+            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
         }
         self.watermark = self.watermark.max(Some(time));
-        // At the end, nothing comes that could be mistaken.
-        if time < i64::MAX && (self.tidied == i64::MIN || time >= self.tidied.saturating_add(self.blueprint.ttl / 4)) {
+        // Now and then is enough: what is too old is forgotten before it is touched. At the end, nothing comes that could touch it.
+        let expired = self.oldest.saturating_add(self.blueprint.ttl) <= time;
+        if expired && time < i64::MAX && time >= self.tidied.saturating_add(self.blueprint.ttl / 8) {
             self.tidied = time;
             self.forget(time)?;
         }

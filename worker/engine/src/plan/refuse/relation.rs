@@ -25,10 +25,12 @@ impl Refuser<'_> {
     }
 
     pub(super) fn relation(&mut self, factor: &TableFactor) {
-        match Call::read(factor) {
-            Some(Ok(call)) => self.window_parts.extend(call.parts),
-            Some(Err(message)) => self.add(place(factor), message, "see worker/engine/SQL.md for how window functions are called"),
-            None => {}
+        if let Some((parts, usage)) = Call::parts(factor) {
+            let start = parts.first().copied();
+            self.window_parts.extend(parts);
+            if let Some(Err(message)) = Call::read(factor) {
+                self.add(start, message, usage);
+            }
         }
         match factor {
             TableFactor::Table { name, alias, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints } => {

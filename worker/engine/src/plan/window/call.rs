@@ -81,8 +81,6 @@ pub(in crate::plan) struct Call {
     pub(in crate::plan) size: Expr,
     pub(in crate::plan) offset: Option<Expr>,
     pub(in crate::plan) alias: Option<TableAlias>,
-    /// Where `TABLE` and `DESCRIPTOR` stand, and the function itself.
-    pub(in crate::plan) parts: Vec<Place>,
 }
 
 type Parts<'a> = (WindowFunction, &'a ObjectName, &'a [FunctionArg], Option<&'a TableAlias>);
@@ -98,6 +96,22 @@ fn parts(factor: &TableFactor) -> Option<Parts<'_>> {
 }
 
 impl Call {
+    /// Where the parts of a window function stand: its name, `TABLE` and `DESCRIPTOR`, even if it is called wrongly; and how it is called.
+    pub(in crate::plan) fn parts(factor: &TableFactor) -> Option<(Vec<Place>, &'static str)> {
+        let (function, name, given, _) = parts(factor)?;
+        let mut places: Vec<Place> = Place::new(name.span().start).into_iter().collect();
+        for argument in given {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) | FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. } =
+                argument
+                && let Expr::Function(Function { name, .. }) = value
+                && (arguments(value, "TABLE").is_some() || arguments(value, "DESCRIPTOR").is_some())
+            {
+                places.extend(Place::new(name.span().start));
+            }
+        }
+        Some((places, function.usage()))
+    }
+
     /// Reads a relation; `None` if it calls no window function, and what is wrong if it does so wrongly.
     pub(in crate::plan) fn read(factor: &TableFactor) -> Option<Result<Self, String>> {
         let (function, name, arguments, alias) = parts(factor)?;
@@ -124,12 +138,11 @@ fn read(function: WindowFunction, name: &ObjectName, arguments: &[FunctionArg], 
     }
     let argument = |parameter: &str| parameters.iter().position(|known| *known == parameter).and_then(|position| values[position]);
     let needed = |parameter: &str| argument(parameter).ok_or_else(|| format!("{} needs {parameter}", function.as_str()));
-    let mut parts: Vec<Place> = Place::new(name.span().start).into_iter().collect();
-    let (table, partition_by) = table(needed("DATA")?, &mut parts)?;
+    let (table, partition_by) = table(needed("DATA")?)?;
     if function != WindowFunction::Session && !partition_by.is_empty() {
         return Err(format!("{} takes no PARTITION BY", function.as_str()));
     }
-    let time = descriptor(needed("TIMECOL")?, &mut parts)?;
+    let time = descriptor(needed("TIMECOL")?)?;
     let step = match function {
         WindowFunction::Hop => Some(needed("SLIDE")?.clone()),
         WindowFunction::Cumulate => Some(needed("STEP")?.clone()),
@@ -146,14 +159,13 @@ fn read(function: WindowFunction, name: &ObjectName, arguments: &[FunctionArg], 
         size,
         offset: argument("OFFSET").cloned(),
         alias: alias.cloned(),
-        parts,
     })
 }
 
 /// `TABLE t [PARTITION BY …]`, as [the dialect](crate::plan::dialect) hands it over: a call of `TABLE` with the table and the columns.
-fn table(expr: &Expr, parts: &mut Vec<Place>) -> Result<(ObjectName, Vec<Ident>), String> {
+fn table(expr: &Expr) -> Result<(ObjectName, Vec<Ident>), String> {
     let wrong = || format!("the first argument is to be TABLE and the name of a table, not {expr}");
-    let mut columns = arguments(expr, "TABLE", parts).ok_or_else(wrong)?.into_iter();
+    let mut columns = arguments(expr, "TABLE").ok_or_else(wrong)?.into_iter();
     let table = match columns.next().ok_or_else(wrong)? {
         Expr::Identifier(ident) => ObjectName::from(vec![ident.clone()]),
         Expr::CompoundIdentifier(idents) => ObjectName::from(idents.clone()),
@@ -166,8 +178,8 @@ fn table(expr: &Expr, parts: &mut Vec<Place>) -> Result<(ObjectName, Vec<Ident>)
     Ok((table, partition_by.collect::<Result<_, _>>()?))
 }
 
-fn descriptor(expr: &Expr, parts: &mut Vec<Place>) -> Result<Ident, String> {
-    let columns = arguments(expr, "DESCRIPTOR", parts);
+fn descriptor(expr: &Expr) -> Result<Ident, String> {
+    let columns = arguments(expr, "DESCRIPTOR");
     match columns.as_deref() {
         Some([Expr::Identifier(ident)]) => Ok(ident.clone()),
         _ => Err(format!("the time is to be given as DESCRIPTOR(column), not {expr}")),
@@ -175,13 +187,12 @@ fn descriptor(expr: &Expr, parts: &mut Vec<Place>) -> Result<Ident, String> {
 }
 
 /// Arguments of a call of `name`.
-fn arguments<'a>(expr: &'a Expr, name: &str, parts: &mut Vec<Place>) -> Option<Vec<&'a Expr>> {
+fn arguments<'a>(expr: &'a Expr, name: &str) -> Option<Vec<&'a Expr>> {
     let Expr::Function(Function { name: called, args: FunctionArguments::List(list), .. }) = expr else { return None };
     let [ObjectNamePart::Identifier(ident)] = called.0.as_slice() else { return None };
     if !ident.value.eq_ignore_ascii_case(name) || ident.quote_style.is_some() {
         return None;
     }
-    parts.extend(Place::new(ident.span.start));
     let values = list.args.iter().map(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
         _ => None,

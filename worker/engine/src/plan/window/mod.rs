@@ -5,6 +5,8 @@ mod call;
 mod grouping;
 mod node;
 mod planner;
+#[cfg(test)]
+mod tests;
 
 pub(super) use call::{Call, is_window};
 pub(super) use grouping::{Grouping, WindowGrouping};

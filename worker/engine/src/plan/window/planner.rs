@@ -60,16 +60,16 @@ fn window(input: LogicalPlan, call: &Call, windows: Windows, context: &dyn Relat
         return Err(Refusal::at(here, Reason::TypeMismatch, message, "name the column that holds the event time").into());
     }
     let traits = traits::of(&input)?;
+    if traits.is_updating() {
+        let message = format!("{function} over rows that are revised is not supported");
+        let hint = "window the rows before they are aggregated or joined: what a window has given out cannot be taken back";
+        return Err(Refusal::at(call.place, Reason::NotSupported, message, hint).into());
+    }
     let position = input.schema().index_of_column(&time)?;
     if !traits.times[position].is_some_and(|attribute| attribute.is_event_time()) {
         let message = format!("{} is not an event time, so {function} cannot know when a window is complete", quoted(&time.name));
         let hint = "name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged";
         return Err(Refusal::at(here, Reason::PlanInvalid, message, hint).into());
-    }
-    if traits.is_updating() {
-        let message = format!("{function} over rows that are revised is not supported");
-        let hint = "window the rows before they are aggregated or joined: what a window has given out cannot be taken back";
-        return Err(Refusal::at(call.place, Reason::NotSupported, message, hint).into());
     }
     if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| input.schema().fields().iter().any(|field| field.name() == *name)) {
         let message = format!("{function} adds a column {taken}, which the table has already");

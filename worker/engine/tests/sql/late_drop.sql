@@ -1,0 +1,34 @@
+-- Rows for which all windows have ended are dropped.
+--- input bids
+ts Timestamp(µs, "UTC") EVENT TIME maxDelay 0
+item Utf8
+{"ts":"2026-11-01T10:00:01Z","item":"a"}
+{"ts":"2026-11-01T10:00:09Z","item":"b"}
+watermark
+{"ts":"2026-11-01T10:00:04Z","item":"late"}
+{"ts":"2026-11-01T10:00:11Z","item":"c"}
+watermark
+{"ts":"2026-11-01T10:00:02Z","item":"late"}
+{"ts":null,"item":"no time"}
+{"ts":"2026-11-01T10:00:07Z","item":"late for some"}
+{"ts":"2026-11-01T10:00:12Z","item":"a"}
+watermark
+--- step s
+SELECT window_start, window_end, count(*) AS n, array_agg(item) AS items FROM HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND) GROUP BY window_start, window_end
+--- output out from s
+window_start Timestamp(µs, "UTC"), window_end Timestamp(µs, "UTC"), n Int64, items List(Utf8)
+{"window_start":"2026-11-01T09:59:55Z","window_end":"2026-11-01T10:00:05Z","n":1,"items":["a"]}
+{"window_start":"2026-11-01T10:00:00Z","window_end":"2026-11-01T10:00:10Z","n":3,"items":["a","late","b"]}
+{"window_start":"2026-11-01T10:00:05Z","window_end":"2026-11-01T10:00:15Z","n":4,"items":["b","late for some","c","a"]}
+{"window_start":"2026-11-01T10:00:10Z","window_end":"2026-11-01T10:00:20Z","n":2,"items":["c","a"]}
+--- explain
+input bids (2 of 2 columns)
+    ts Timestamp(µs, "UTC"), item Utf8
+s/window_aggregate/0 ← bids
+    HOP(slide 5s, size 10s): window_start, window_end, count(*), array_agg(item)
+s/project/0 ← s/window_aggregate/0
+    window_start, window_end, "count(Int64(1))" AS n, "array_agg(bids.item)" AS items
+output out ← s/project/0
+    window_start Timestamp(µs, "UTC"), window_end Timestamp(µs, "UTC"), n Int64, items List(Utf8)
+--- rejected
+out <- bids 5: operator s/window_aggregate/0: `ts` is NULL, so there is no telling which window the row is in {"item":"no time"}

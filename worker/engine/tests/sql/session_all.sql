@@ -1,0 +1,31 @@
+-- SESSION without PARTITION BY, one row that joins two sessions.
+--- input bids
+ts Timestamp(ms) EVENT TIME maxDelay 4
+item Utf8
+price Int64
+{"ts":"2026-11-01T10:00:01","item":"a","price":4}
+{"ts":"2026-11-01T10:00:03","item":"b","price":2}
+{"ts":"2026-11-01T10:00:11","item":"a","price":5}
+{"ts":"2026-11-01T10:00:08","item":"c","price":3}
+{"ts":"2026-11-01T10:00:09","item":"a","price":null}
+{"ts":"2026-11-01T10:00:10","item":"b","price":1}
+{"ts":"2026-11-01T10:00:21","item":null,"price":7}
+{"ts":"2026-11-01T10:00:19","item":"a","price":6}
+--- step s
+SELECT window_start, window_end, window_time, count(*) AS n, max(price) AS hi
+FROM SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND)
+GROUP BY window_start, window_end, window_time
+--- output out from s
+window_start Timestamp(ms), window_end Timestamp(ms), window_time Timestamp(ms), n Int64, hi Int64
+{"window_start":"2026-11-01T10:00:01","window_end":"2026-11-01T10:00:05","window_time":"2026-11-01T10:00:04.999","n":2,"hi":4}
+{"window_start":"2026-11-01T10:00:08","window_end":"2026-11-01T10:00:13","window_time":"2026-11-01T10:00:12.999","n":4,"hi":5}
+{"window_start":"2026-11-01T10:00:19","window_end":"2026-11-01T10:00:23","window_time":"2026-11-01T10:00:22.999","n":2,"hi":7}
+--- explain
+input bids (2 of 3 columns)
+    ts Timestamp(ms), price Int64
+s/session_aggregate/0 ← bids
+    SESSION(gap 2s): window_start, window_end, window_time, count(*), max(price)
+s/project/0 ← s/session_aggregate/0
+    window_start, window_end, window_time, "count(Int64(1))" AS n, "max(bids.price)" AS hi
+output out ← s/project/0
+    window_start Timestamp(ms), window_end Timestamp(ms), window_time Timestamp(ms), n Int64, hi Int64
