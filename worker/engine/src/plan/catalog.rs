@@ -10,6 +10,7 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
 use super::functions::Functions;
+use super::rank;
 use super::time;
 use super::traits::Traits;
 
@@ -84,8 +85,9 @@ impl ContextProvider for Catalog {
         Functions::get().aggregates.get(name).cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        let function = rank::function();
+        (function.name() == name).then_some(function)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -109,6 +111,6 @@ impl ContextProvider for Catalog {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        vec![rank::function().name().to_owned()]
     }
 }

@@ -10,6 +10,8 @@ use datafusion_expr::planner::ContextProvider;
 use datafusion_expr::{Expr, LogicalPlan};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion_optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion_optimizer::optimize_projections::OptimizeProjections;
 use datafusion_optimizer::optimize_unions::OptimizeUnions;
 use datafusion_optimizer::optimizer::OptimizerRule;
@@ -52,7 +54,9 @@ fn optimize(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPlan> {
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
+        Arc::new(EliminateCrossJoin::new()),
         Arc::new(PushDownFilter::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ];
@@ -124,8 +128,10 @@ fn always_failing(step: &Parsed, plan: &LogicalPlan) -> Result<Vec<Problem>> {
                 if matches!(part, Expr::Case(_) | Expr::HigherOrderFunction(_) | Expr::Lambda(_)) {
                     return Ok(TreeNodeRecursion::Jump);
                 }
-                if matches!(part, Expr::Alias(_) | Expr::Literal(..) | Expr::Column(_) | Expr::AggregateFunction(_))
-                    || !part.column_refs().is_empty()
+                if matches!(
+                    part,
+                    Expr::Alias(_) | Expr::Literal(..) | Expr::Column(_) | Expr::AggregateFunction(_) | Expr::WindowFunction(_)
+                ) || !part.column_refs().is_empty()
                 {
                     return Ok(TreeNodeRecursion::Continue);
                 }

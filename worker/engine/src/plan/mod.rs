@@ -22,11 +22,13 @@ mod explain;
 mod expression;
 mod functions;
 mod graph;
+mod join;
 mod logical;
 mod needs;
 mod order;
 mod parse;
 mod problem;
+mod rank;
 mod refuse;
 mod stateful;
 #[cfg(test)]

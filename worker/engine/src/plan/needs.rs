@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion_common::{DFSchema, DataFusionError, Result};
-use datafusion_expr::logical_plan::Aggregate;
+use datafusion_expr::logical_plan::{Aggregate, Join, Window};
 use datafusion_expr::{Expr, LogicalPlan};
 
+use super::join::{JoinEnd, JoinPlan};
 use super::window::{self, WindowNode};
 
 /// Positions in a schema.
@@ -42,7 +43,7 @@ pub(super) fn timed_tables(plan: &LogicalPlan, timed: bool, tables: &mut BTreeSe
 
 /// Whether a node becomes an operator that waits for watermarks.
 fn keeps_state(node: &LogicalPlan) -> bool {
-    matches!(node, LogicalPlan::Aggregate(_))
+    matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Window(_))
 }
 
 /// What `plan` reads of each of its inputs, if only `needed` of its own columns are read.
@@ -63,6 +64,8 @@ pub(super) fn of_inputs(plan: &LogicalPlan, needed: &Columns) -> Result<Vec<Colu
             None => Err(outside(plan)),
         },
         LogicalPlan::Aggregate(aggregate) => Ok(vec![of_aggregate(aggregate, needed)?]),
+        LogicalPlan::Join(join) => of_join(join, needed),
+        LogicalPlan::Window(window) => Ok(vec![of_functions(window, needed)?]),
         LogicalPlan::TableScan(_) => Ok(Vec::new()),
         other => Err(outside(other)),
     }
@@ -87,6 +90,37 @@ fn of_aggregate(aggregate: &Aggregate, needed: &Columns) -> Result<Columns> {
     }
     for column in needed.iter().filter(|column| **column >= aggregate.group_expr.len()) {
         below.extend(read_by(&aggregate.aggr_expr[*column - aggregate.group_expr.len()], schema)?);
+    }
+    Ok(below)
+}
+
+/// Keys, times, what the condition reads, and what is passed through.
+fn of_join(join: &Join, needed: &Columns) -> Result<Vec<Columns>> {
+    let plan = JoinPlan::of(join)?;
+    let (left, right) = (join.left.schema(), join.right.schema());
+    let mut read = needed.clone();
+    if let Some(residual) = &plan.residual {
+        read.extend(read_by(residual, &join.schema)?);
+    }
+    let (mut below, mut other): (Columns, Columns) = read.iter().partition(|column| **column < left.fields().len());
+    other = other.iter().map(|column| column - left.fields().len()).collect();
+    for (left_key, right_key) in &join.on {
+        below.extend(read_by(left_key, left)?);
+        other.extend(read_by(right_key, right)?);
+    }
+    if let JoinEnd::Interval { times: [one, two], .. } | JoinEnd::Window { ends: [one, two] } = plan.end {
+        below.insert(one);
+        other.insert(two);
+    }
+    Ok(vec![below, other])
+}
+
+/// All that the functions read, whether they are needed or not, and what is passed through.
+fn of_functions(window: &Window, needed: &Columns) -> Result<Columns> {
+    let schema = window.input.schema();
+    let mut below: Columns = needed.iter().copied().filter(|column| *column < schema.fields().len()).collect();
+    for function in &window.window_expr {
+        below.extend(read_by(function, schema)?);
     }
     Ok(below)
 }

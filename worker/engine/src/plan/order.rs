@@ -146,7 +146,12 @@ fn of_select(select: &Select, hidden: &BTreeSet<String>, found: &mut Vec<Referen
 }
 
 fn of_relation(table: &TableWithJoins, hidden: &BTreeSet<String>, found: &mut Vec<Reference>) {
-    match &table.relation {
+    of_factor(&table.relation, hidden, found);
+    table.joins.iter().for_each(|join| of_factor(&join.relation, hidden, found));
+}
+
+fn of_factor(factor: &TableFactor, hidden: &BTreeSet<String>, found: &mut Vec<Reference>) {
+    match factor {
         window if is_window(window) => {
             if let Some(Ok(call)) = Call::read(window) {
                 let table = table_name(&call.table);

@@ -1,18 +1,24 @@
 //! Checks of plans that keep state: that every state has an end, and that nothing is asked to take back what it cannot. Changes no plan.
 
+use arrow::array::new_empty_array;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
 use datafusion_common::Result;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_expr::LogicalPlan;
-use datafusion_expr::logical_plan::Aggregate;
+use datafusion_expr::logical_plan::{Aggregate, Join, Window};
+use datafusion_expr::{ExprSchemable, LogicalPlan};
 use millrace_crds::report::Problem;
 
 use super::Policy;
+use super::join::{JoinEnd, JoinPlan};
 use super::parse::Parsed;
 use super::problem::{Reason, in_step, of_datafusion, problem};
+use super::rank::{Finality, RankPlan, row_number};
 use super::text::Place;
 use super::traits;
 use super::window::{self, Grouping, WindowNode};
 use crate::operators::Windows;
+use crate::state::hash_rows;
 
 /// Everything about the state of a step that cannot be.
 pub(super) fn check(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> std::result::Result<(), Vec<Problem>> {
@@ -23,10 +29,21 @@ pub(super) fn check(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> std::
 fn find(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut fused: Vec<*const WindowNode> = Vec::new();
+    let mut ranked: Vec<*const Window> = Vec::new();
     plan.apply(|node| {
         match node {
             LogicalPlan::Aggregate(aggregate) => {
                 problems.extend(of_aggregate(step, aggregate, policy, &mut fused)?);
+            }
+            LogicalPlan::Join(join) => problems.extend(of_join(step, join, policy)?),
+            LogicalPlan::Filter(filter) => {
+                if let Some(rank) = RankPlan::of(filter)? {
+                    ranked.push(std::ptr::from_ref(rank.window));
+                    problems.extend(of_rank(step, &rank, policy)?);
+                }
+            }
+            LogicalPlan::Window(window) if !ranked.contains(&std::ptr::from_ref(window)) => {
+                problems.extend(of_functions(step, window));
             }
             LogicalPlan::Extension(extension) => {
                 let session = window::of_extension(extension).filter(|node| matches!(node.windows, Windows::Session { .. }));
@@ -77,6 +94,70 @@ fn of_aggregate(step: &Parsed, aggregate: &Aggregate, policy: &Policy, fused: &m
         ))),
         Grouping::Unbounded => Ok(None),
     }
+}
+
+fn of_join(step: &Parsed, join: &Join, policy: &Policy) -> Result<Option<Problem>> {
+    let place = step.text.keyword_after(None, "JOIN").or_else(|| step.text.keyword_after(None, "FROM"));
+    if join.on.is_empty() {
+        let hint = "join on equal columns of both tables: ON a.key = b.key";
+        return Ok(Some(refused(step, place, "a join without equal columns (a cross join) is not supported", hint)));
+    }
+    for (key, _) in &join.on {
+        let data_type = key.get_type(join.left.schema())?;
+        if !is_key(&data_type) {
+            let message = format!("a join on a column of type {data_type} is not supported");
+            return Ok(Some(refused(step, place, &message, "join on parts of it")));
+        }
+    }
+    let plan = JoinPlan::of(join)?;
+    Ok((plan.end == JoinEnd::Nothing && policy.state_ttl.is_none()).then(|| {
+        let hint = "set spec.state.ttlSeconds, or bound it by event time: a.time BETWEEN b.time - INTERVAL '1' HOUR AND b.time, or \
+                    equal window_start and window_end on both sides";
+        refused(step, place, "the state of this join would grow without end, which is not supported", hint)
+    }))
+}
+
+fn of_rank(step: &Parsed, rank: &RankPlan<'_>, policy: &Policy) -> Result<Option<Problem>> {
+    let place = step.text.call("ROW_NUMBER");
+    let schema = rank.window.input.schema();
+    if rank.order_by.is_empty() {
+        return Ok(Some(refused(step, place, "ROW_NUMBER() without ORDER BY is not supported", "say in which order rows are numbered")));
+    }
+    if rank.range.1 < rank.range.0.max(1) {
+        return Ok(Some(refused(step, place, "a condition that no row number fulfils is not supported", "numbers start at 1")));
+    }
+    for key in rank.partition_by {
+        let data_type = key.get_type(schema)?;
+        if !is_key(&data_type) {
+            let message = format!("PARTITION BY a column of type {data_type} is not supported");
+            return Ok(Some(refused(step, place, &message, "partition by parts of it")));
+        }
+    }
+    for order in rank.order_by {
+        let data_type = order.expr.get_type(schema)?;
+        if !RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
+            let message = format!("ORDER BY a column of type {data_type} is not supported");
+            return Ok(Some(refused(step, place, &message, "order by parts of it")));
+        }
+    }
+    Ok((!matches!(rank.finality, Finality::Window(_)) && policy.state_ttl.is_none()).then(|| {
+        let hint = "set spec.state.ttlSeconds, or partition by window_start and window_end of a window";
+        refused(step, place, "the state of this ROW_NUMBER() would grow without end, which is not supported", hint)
+    }))
+}
+
+fn of_functions(step: &Parsed, window: &Window) -> Option<Problem> {
+    if row_number(window).is_some() {
+        let hint = "write SELECT … FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) AS n FROM …) WHERE n <= 10";
+        return Some(refused(step, step.text.call("ROW_NUMBER"), "ROW_NUMBER() without a highest number is not supported", hint));
+    }
+    let place = step.text.keyword_after(None, "OVER");
+    Some(refused(step, place, "OVER is not supported", "group by a window"))
+}
+
+/// Whether rows can be told apart by a column of this type.
+fn is_key(data_type: &DataType) -> bool {
+    hash_rows(&[new_empty_array(data_type)], 0).is_ok() && RowConverter::supports_fields(&[SortField::new(data_type.clone())])
 }
 
 fn refused(step: &Parsed, place: Option<Place>, message: &str, hint: &str) -> Problem {

@@ -10,6 +10,8 @@ use datafusion_expr::logical_plan::{Aggregate, Projection, TableScan};
 use datafusion_expr::{Expr, LogicalPlan};
 
 use super::catalog::Table;
+use super::join::JoinPlan;
+use super::rank::RankPlan;
 use super::time::TimeAttribute;
 use super::window::{self, Grouping};
 
@@ -63,7 +65,11 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Traits> {
     match plan {
         LogicalPlan::TableScan(scan) => Ok(of_scan(scan)),
         LogicalPlan::SubqueryAlias(alias) => of(&alias.input),
-        LogicalPlan::Filter(filter) => of(&filter.input),
+        LogicalPlan::Filter(filter) => match RankPlan::of(filter)? {
+            Some(rank) => rank.traits(),
+            None => of(&filter.input),
+        },
+        LogicalPlan::Join(join) => JoinPlan::of(join)?.traits(join),
         LogicalPlan::Projection(projection) => of_projection(projection),
         LogicalPlan::Union(union) => {
             let inputs = union.inputs.iter().map(|input| of(input)).collect::<Result<Vec<_>>>()?;

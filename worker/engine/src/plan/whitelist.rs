@@ -1,7 +1,7 @@
 //! The last line of defence: a plan made of anything but the nodes and expressions that the stream operators implement is refused. Looks at no text.
 
-use datafusion_common::Result;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{JoinType, Result};
 use datafusion_expr::{Distinct, Expr, LogicalPlan, Volatility};
 
 use super::window;
@@ -28,7 +28,8 @@ pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
 fn is_known_node(node: &LogicalPlan) -> bool {
     match node {
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Union(_) | LogicalPlan::SubqueryAlias(_) => true,
-        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) => true,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) | LogicalPlan::Window(_) => true,
+        LogicalPlan::Join(join) => matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full),
         LogicalPlan::Extension(extension) => window::of_extension(extension).is_some(),
         LogicalPlan::TableScan(scan) => scan.filters.is_empty() && scan.fetch.is_none(),
         _ => false,
@@ -61,6 +62,7 @@ fn is_known_expression(expression: &Expr) -> bool {
         | Expr::HigherOrderFunction(_)
         | Expr::Lambda(_)
         | Expr::LambdaVariable(_) => true,
+        Expr::WindowFunction(_) => true,
         Expr::AggregateFunction(call) => call.func.signature().volatility == Volatility::Immutable,
         Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
         _ => false,

@@ -14,4 +14,4 @@ client Utf8
 SELECT a.path FROM logs a, logs b
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 28 | more than one table in FROM (a cross join) is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 15 | a join without equal columns (a cross join) is not supported | join on equal columns of both tables: ON a.key = b.key

@@ -15,4 +15,4 @@ SELECT a.path FROM logs a
 JOIN logs b ON a.path = b.path
 --- output out from s
 --- problems
-NotSupported | step s, line 2, column 1 | JOIN is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 2, column 1 | the state of this join would grow without end, which is not supported | set spec.state.ttlSeconds, or bound it by event time: a.time BETWEEN b.time - INTERVAL '1' HOUR AND b.time, or equal window_start and window_end on both sides

@@ -14,5 +14,4 @@ client Utf8
 SELECT a.path FROM logs a, LATERAL (SELECT path FROM logs) b
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 37 | more than one table in FROM (a cross join) is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
 NotSupported | step s, line 1, column 28 | LATERAL is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

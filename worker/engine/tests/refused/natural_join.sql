@@ -14,4 +14,4 @@ client Utf8
 SELECT path FROM logs NATURAL JOIN logs b
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 31 | JOIN is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 31 | the state of this join would grow without end, which is not supported | set spec.state.ttlSeconds, or bound it by event time: a.time BETWEEN b.time - INTERVAL '1' HOUR AND b.time, or equal window_start and window_end on both sides

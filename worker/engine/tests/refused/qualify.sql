@@ -14,5 +14,4 @@ client Utf8
 SELECT path FROM logs QUALIFY row_number() OVER (ORDER BY time) = 1
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 23 | QUALIFY is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
-NotSupported | step s, line 1, column 31 | window function row_number() OVER is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 31 | the state of this ROW_NUMBER() would grow without end, which is not supported | set spec.state.ttlSeconds, or partition by window_start and window_end of a window

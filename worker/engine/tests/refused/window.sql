@@ -14,4 +14,4 @@ client Utf8
 SELECT path, row_number() OVER (PARTITION BY client ORDER BY time) AS n FROM logs
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 14 | window function row_number() OVER is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 14 | ROW_NUMBER() without a highest number is not supported | write SELECT … FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) AS n FROM …) WHERE n <= 10

@@ -14,4 +14,4 @@ client Utf8
 SELECT sum(bytes) OVER (ORDER BY time) AS n FROM logs
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 8 | window function sum() OVER is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+NotSupported | step s, line 1, column 19 | OVER is not supported | group by a window

@@ -48,7 +48,9 @@ pub(crate) struct JoinBlueprint {
 /// One side of a join.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinSide {
-    /// The columns that arrive.
+    /// Positions among the columns that arrive of those that are kept; other positions are among these.
+    pub(crate) take: Vec<usize>,
+    /// The columns that are kept.
     pub(crate) schema: SchemaRef,
     /// Positions of the key columns, as many and of the same types as on the other side.
     pub(crate) keys: Vec<usize>,
@@ -82,6 +84,8 @@ pub(crate) enum Lifetime {
         lower: i64,
         /// Greatest difference.
         upper: i64,
+        /// By how much rows may come after the watermark has passed their time.
+        slack: i64,
     },
     /// Until the watermark reaches the end of their window, which is part of the key.
     Window {
@@ -95,7 +99,7 @@ impl Lifetime {
     pub(crate) fn delay(self) -> i64 {
         match self {
             Self::Ttl(_) | Self::Window { .. } => 0,
-            Self::Interval { lower, upper, .. } => lower.saturating_neg().max(upper).max(0),
+            Self::Interval { lower, upper, slack, .. } => lower.saturating_neg().max(upper).max(0).saturating_add(slack),
         }
     }
 
@@ -139,7 +143,7 @@ impl Blueprint for JoinBlueprint {
     fn identity(&self) -> String {
         let residual = self.residual.as_ref().map(|residual| format!("{} {:?}", residual.predicate.identity, residual.columns));
         let keys = self.sides.each_ref().map(|side| &side.keys);
-        let revised = self.sides.each_ref().map(|side| &side.revised_by);
+        let revised = self.sides.each_ref().map(|side| (&side.take, &side.revised_by));
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         format!(
             "join {} {keys:?} nulls {} {:?} {residual:?} revised {revised:?} take {:?} AS {}",
@@ -157,7 +161,7 @@ impl Blueprint for JoinBlueprint {
         let mut parts: Vec<String> = keys.map(|(left, right)| format!("left.{} = right.{}", name(0, left), name(1, right))).collect();
         match &self.lifetime {
             Lifetime::Ttl(_) | Lifetime::Window { .. } => {}
-            Lifetime::Interval { times: [left, right], lower, upper } => {
+            Lifetime::Interval { times: [left, right], lower, upper, slack: _ } => {
                 parts.push(format!("left.{} - right.{} from {lower} to {upper} µs", name(0, left), name(1, right)));
             }
         }

@@ -91,18 +91,19 @@ impl Join {
     /// Adds the rows of a batch to their side.
     fn arrive<'a>(&mut self, own: usize, batch: &'a Batch) -> Result<Arrived<'a>, ExecuteError> {
         let rows = batch.num_rows();
-        let columns = batch.records.columns();
+        let columns: Vec<ArrayRef> =
+            self.blueprint.sides[own].take.iter().map(|column| Arc::clone(batch.records.column(*column))).collect();
         let key_columns: Vec<ArrayRef> = self.blueprint.sides[own].keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
         let hashes = hash_rows(&key_columns, rows)?;
         let keys = self.keys.intern(&key_columns, &hashes)?;
-        let times: Int64Array = self.sides[own].times_of(columns, rows, self.watermark)?;
+        let times: Int64Array = self.sides[own].times_of(&columns, rows, self.watermark)?;
         let mut usable = times.nulls().cloned();
         if !self.blueprint.nulls_are_equal {
             for column in &key_columns {
                 usable = NullBuffer::union(usable.as_ref(), column.logical_nulls().as_ref());
             }
         }
-        let first = self.sides[own].push(columns, times.values().to_vec(), row_ids(batch), self.keys.len())?;
+        let first = self.sides[own].push(&columns, times.values().to_vec(), row_ids(batch), self.keys.len())?;
         Ok(Arrived { own, batch, keys, first, usable: usable.filter(|usable| usable.null_count() > 0) })
     }
 

@@ -88,8 +88,8 @@ impl Side {
         match self.lifetime {
             Lifetime::Ttl(_) => None,
             Lifetime::Window { .. } => Some(time.saturating_sub(1)),
-            Lifetime::Interval { lower, .. } if self.number == 0 => Some(time.saturating_sub(lower)),
-            Lifetime::Interval { upper, .. } => Some(time.saturating_add(upper)),
+            Lifetime::Interval { lower, slack, .. } if self.number == 0 => Some(time.saturating_sub(lower).saturating_add(slack)),
+            Lifetime::Interval { upper, slack, .. } => Some(time.saturating_add(upper).saturating_add(slack)),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::row_kind::RowKind;
 
 fn blueprint(outer: [bool; 2], revised: [bool; 2], lifetime: Lifetime, residual: bool) -> JoinBlueprint {
     let side = |number: usize| JoinSide {
+        take: vec![0, 1, 2, 3],
         schema: schema(),
         keys: if matches!(lifetime, Lifetime::Window { .. }) { vec![0, 2] } else { vec![0] },
         outer: outer[number],
@@ -191,7 +192,7 @@ proptest! {
         steps in timed_steps(), outer in any::<[bool; 2]>(), residual in any::<bool>(), split in any::<bool>(),
         lower in -6_i64..4, length in 0_i64..9,
     ) {
-        let blueprint = blueprint(outer, [false, false], Lifetime::Interval { times: [2, 2], lower, upper: lower + length }, residual);
+        let blueprint = blueprint(outer, [false, false], Lifetime::Interval { times: [2, 2], lower, upper: lower + length, slack: 0 }, residual);
         let (mut harness, rows) = run(&blueprint, &steps, split);
         harness.watermark(i64::MAX);
         prop_assert_eq!(harness.table(), naive(&blueprint, &rows));
@@ -265,7 +266,7 @@ fn rows_are_forgotten_after_their_time_to_live() {
 
 #[test]
 fn memory_does_not_grow_with_rows_that_are_over() {
-    let blueprint = blueprint([false, true], [false, false], Lifetime::Interval { times: [2, 2], lower: -10, upper: 10 }, false);
+    let blueprint = blueprint([false, true], [false, false], Lifetime::Interval { times: [2, 2], lower: -10, upper: 10, slack: 0 }, false);
     let mut harness = Harness::new(&blueprint, &[0, 1]);
     let mut most = [0, 0];
     for round in 0..60_i64 {
@@ -281,7 +282,7 @@ fn memory_does_not_grow_with_rows_that_are_over() {
 #[test]
 fn watermarks_are_held_back_by_the_interval() {
     for (lower, upper, delay) in [(-5, 3, 5), (1, 7, 7), (-9, -2, 9), (0, 0, 0)] {
-        let blueprint = blueprint([false; 2], [false; 2], Lifetime::Interval { times: [2, 2], lower, upper }, false);
+        let blueprint = blueprint([false; 2], [false; 2], Lifetime::Interval { times: [2, 2], lower, upper, slack: 0 }, false);
         let mut harness = Harness::new(&blueprint, &[0, 1]);
         harness.watermark(100);
         assert_eq!(harness.said.watermarks, [100 - delay]);
@@ -300,7 +301,7 @@ fn rows_of_a_window_that_is_over_are_late() {
 
 #[test]
 fn a_late_row_meets_what_is_still_there_and_is_padded_at_once_otherwise() {
-    let blueprint = blueprint([true, false], [false; 2], Lifetime::Interval { times: [2, 2], lower: 0, upper: 5 }, false);
+    let blueprint = blueprint([true, false], [false; 2], Lifetime::Interval { times: [2, 2], lower: 0, upper: 5, slack: 0 }, false);
     let mut harness = Harness::new(&blueprint, &[0, 1]);
     insert(&mut harness, 1, 0, (Some(1), 1, 8));
     harness.watermark(10);

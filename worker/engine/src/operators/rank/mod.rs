@@ -21,7 +21,9 @@ use crate::batch::Origin;
 /// A top-N as it stands in the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct RankBlueprint {
-    /// The columns that arrive.
+    /// Positions among the columns that arrive of those that are kept; other positions are among these.
+    pub(crate) take: Vec<usize>,
+    /// The columns that are kept.
     pub(crate) input: SchemaRef,
     /// Positions of the columns that rows are numbered for.
     pub(crate) partition_by: Vec<usize>,
@@ -37,7 +39,7 @@ pub(crate) struct RankBlueprint {
     pub(crate) revised_by: Option<Vec<usize>>,
     /// When rows come out.
     pub(crate) emission: Emission,
-    /// For each column that comes out, its position among those that arrive; `None` for the row's number.
+    /// For each column that comes out, its position among those that are kept; `None` for the row's number.
     pub(crate) output: Vec<Option<usize>>,
     /// The columns that come out.
     pub(crate) schema: SchemaRef,
@@ -119,9 +121,10 @@ impl Blueprint for RankBlueprint {
     fn identity(&self) -> String {
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         format!(
-            "rank {} to {} of {:?} by {:?} {:?} {:?} revised {:?} take {:?} AS {}",
+            "rank {} to {} of {:?} {:?} by {:?} {:?} {:?} revised {:?} take {:?} AS {}",
             self.first,
             self.last,
+            self.take,
             self.partition_by,
             self.order_by,
             self.ties,

@@ -72,16 +72,17 @@ impl Rank {
     }
 
     fn batch(&mut self, batch: &Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let (first, keys) = self.table.push(batch.records.columns(), row_ids(batch))?;
+        let columns: Vec<ArrayRef> = self.blueprint.take.iter().map(|column| Arc::clone(batch.records.column(*column))).collect();
+        let (first, keys) = self.table.push(&columns, row_ids(batch))?;
         self.grow();
         match self.blueprint.emission {
             Emission::Revised { .. } => self.revise(batch, first, &keys, output)?,
             Emission::First { time, .. } => {
-                let times = micros(batch.records.column(time))?;
+                let times = micros(&columns[time])?;
                 self.wait(first, &keys, &times, self.watermark, output);
             }
             Emission::Window { end } => {
-                let times = micros(batch.records.column(end))?;
+                let times = micros(&columns[end])?;
                 self.wait(first, &keys, &times, self.watermark.saturating_add(1), output);
             }
         }
@@ -332,6 +333,20 @@ impl Operator for Rank {
         if state.signature != expected {
             return Err(ExecuteError::State { message: format!("it is `{}`, not `{expected}`", state.signature) });
         }
+        if let Some(StateTable { records, .. }) = state.tables.get(KEYS) {
+            let (key_columns, touched) = records.columns().split_at(self.blueprint.partition_by.len());
+            let Some(touched) = touched.first() else {
+                return Err(ExecuteError::State { message: "a top-N's keys have no times".to_owned() });
+            };
+            let keys = self.table.intern(key_columns, records.num_rows())?;
+            self.grow();
+            for (key, touched) in keys.into_iter().zip(touched.as_primitive::<Int64Type>().values()) {
+                self.touch(key, *touched);
+                if matches!(self.blueprint.emission, Emission::First { .. }) {
+                    self.live += 1;
+                }
+            }
+        }
         if let Some(StateTable { records, .. }) = state.tables.get(ROWS) {
             let (first, keys) = self.table.restore(records)?;
             self.grow();
@@ -351,20 +366,6 @@ impl Operator for Rank {
                             self.live += 1;
                         }
                     }
-                }
-            }
-        }
-        if let Some(StateTable { records, .. }) = state.tables.get(KEYS) {
-            let (key_columns, touched) = records.columns().split_at(self.blueprint.partition_by.len());
-            let Some(touched) = touched.first() else {
-                return Err(ExecuteError::State { message: "a top-N's keys have no times".to_owned() });
-            };
-            let keys = self.table.intern(key_columns, records.num_rows())?;
-            self.grow();
-            for (key, touched) in keys.into_iter().zip(touched.as_primitive::<Int64Type>().values()) {
-                self.touch(key, *touched);
-                if matches!(self.blueprint.emission, Emission::First { .. }) {
-                    self.live += 1;
                 }
             }
         }

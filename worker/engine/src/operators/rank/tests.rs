@@ -25,6 +25,7 @@ fn blueprint(order_by: OrderBy, ties: Ties, range: (u64, u64), number: bool, rev
         fields.push(Field::new("rn", DataType::UInt64, false));
     }
     RankBlueprint {
+        take: vec![0, 1, 2, 3],
         input: schema(),
         partition_by: if matches!(emission, Emission::Window { .. }) { vec![0, 2] } else { vec![0] },
         order_by: vec![order_by],

@@ -2,6 +2,8 @@
 
 mod aggregate;
 mod gather;
+mod join;
+mod rank;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use crate::operators::{Blueprint, FilterBlueprint, ProjectBlueprint, UnionBluepr
 use crate::plan::expression::{self, is_guarded};
 use crate::plan::graph::{Graph, Input, Node, Output, Upstream};
 use crate::plan::needs::{self, Columns};
+use crate::plan::rank::RankPlan;
 use crate::plan::traits::renamed;
 use crate::plan::{Changelog, OutputPlan, Policy, window};
 
@@ -100,6 +103,7 @@ impl<'a> Builder<'a> {
             LogicalPlan::Projection(projection) => self.projection(plan, projection, needed),
             LogicalPlan::Union(union) => self.union(union, needed),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, needed),
+            LogicalPlan::Join(join) => self.join(join, needed),
             LogicalPlan::Extension(extension) => match window::of_extension(extension) {
                 Some(node) => self.window(plan, node, needed),
                 None => Err(needs::outside(plan)),
@@ -124,9 +128,15 @@ impl<'a> Builder<'a> {
     /// One operator, or several where a part of the condition must not see the rows that the parts before it drop.
     fn filter(&mut self, plan: &LogicalPlan, filter: &Filter, needed: &Columns) -> Result<Bound> {
         let below = needs::of_inputs(plan, needed)?.pop().unwrap_or_default();
-        let mut bound = self.bind(&filter.input, &below)?;
         let schema = filter.input.schema();
-        let mut stages = stages(&filter.predicate, schema)?;
+        let (mut bound, predicate) = match RankPlan::of(filter)? {
+            None => (self.bind(&filter.input, &below)?, Some(filter.predicate.clone())),
+            Some(rank) => {
+                let read = rank.rest.as_ref().map_or(Ok(Columns::new()), |rest| needs::read_by(rest, schema))?;
+                (self.rank(&rank, &needed.union(&read).copied().collect())?, rank.rest)
+            }
+        };
+        let mut stages = predicate.map_or(Ok(Vec::new()), |predicate| stages(&predicate, schema))?;
         stages.reverse();
         while let Some(predicate) = stages.pop() {
             let mut kept = needed.clone();

@@ -2,7 +2,7 @@
 
 use datafusion_sql::sqlparser::ast::{
     CeilFloorKind, DateTimeField, Expr, Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, ObjectName,
-    ObjectNamePart, Value, ValueWithSpan,
+    ObjectNamePart, Value, ValueWithSpan, WindowSpec, WindowType,
 };
 
 use super::query::NO_STATE;
@@ -101,9 +101,8 @@ impl Refuser<'_> {
             return;
         }
         let kind = Functions::get().kind(&called);
-        if over.is_some() {
-            self.refuse(&format!("window function {called}() OVER"), here, NO_STATE);
-            return;
+        if let Some(over) = over {
+            return self.over(&called, function, over);
         }
         match kind {
             Kind::Aggregate => return self.aggregate(&called, function),
@@ -130,6 +129,43 @@ impl Refuser<'_> {
                 here,
                 "it belongs to aggregates: remove it",
             );
+        }
+    }
+
+    /// A function over a window of rows. What its frame and order have to be is said once it is planned.
+    fn over(&mut self, called: &str, function: &Function, over: &WindowType) {
+        let Function { name, uses_odbc_syntax: _, parameters, args, filter, null_treatment, over: _, within_group } = function;
+        let here = place(name);
+        match over {
+            WindowType::NamedWindow(_) => return self.refuse("OVER with the name of a window", here, "write OVER (…) out"),
+            WindowType::WindowSpec(WindowSpec { window_name, partition_by: _, order_by, window_frame }) => {
+                if window_name.is_some() {
+                    self.refuse("OVER with the name of a window", here, "write OVER (…) out");
+                }
+                if order_by.iter().any(|order| order.with_fill.is_some()) {
+                    self.refuse("WITH FILL", here, "remove it");
+                }
+                if called == "row_number" && window_frame.is_some() {
+                    self.refuse("a frame (ROWS, RANGE) of row_number()", here, "remove it");
+                }
+            }
+        }
+        let known = ["row_number", "count", "sum", "avg", "min", "max"];
+        if !known.contains(&called) {
+            let hint = "there are count, sum, avg, min and max over a frame, and row_number with a condition on the number";
+            return self.refuse(&format!("window function {called}() OVER"), here, hint);
+        }
+        let plain = match args {
+            FunctionArguments::None => true,
+            FunctionArguments::Subquery(_) => false,
+            FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args: _, clauses }) => {
+                duplicate_treatment.is_none() && clauses.is_empty()
+            }
+        };
+        let plain =
+            plain && *parameters == FunctionArguments::None && filter.is_none() && null_treatment.is_none() && within_group.is_empty();
+        if !plain {
+            self.refuse(&format!("a clause (DISTINCT, ORDER BY, FILTER, NULLS …) in the call of {called}() OVER"), here, "remove it");
         }
     }
 

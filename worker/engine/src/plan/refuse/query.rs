@@ -144,7 +144,7 @@ impl Refuser<'_> {
             sort_by,
             having: _,
             named_window,
-            qualify,
+            qualify: _,
             window_before_qualify: _,
             value_table_mode,
             flavor,
@@ -186,7 +186,6 @@ impl Refuser<'_> {
             (!distribute_by.is_empty(), "DISTRIBUTE", NO_END),
             (!sort_by.is_empty(), "SORT", NO_END),
             (!named_window.is_empty(), "WINDOW", NO_STATE),
-            (qualify.is_some(), "QUALIFY", NO_STATE),
         ] {
             if present {
                 self.clause(keyword, start, hint);

@@ -1,6 +1,6 @@
 //! What stands in FROM: tables and subqueries pass, joins and everything that makes rows from nothing do not.
 
-use datafusion_sql::sqlparser::ast::{Join, JoinOperator, TableAlias, TableFactor, TableSampleKind, TableWithJoins};
+use datafusion_sql::sqlparser::ast::{Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableSampleKind, TableWithJoins};
 
 use super::query::{NO_STATE, REMOVE};
 use super::{Refuser, place};
@@ -8,9 +8,6 @@ use crate::plan::window::{Call, is_window};
 
 impl Refuser<'_> {
     pub(super) fn from(&mut self, from: &[TableWithJoins]) {
-        if let Some(second) = from.get(1) {
-            self.refuse("more than one table in FROM (a cross join)", place(&second.relation), NO_STATE);
-        }
         for table in from {
             self.joins(table);
         }
@@ -18,9 +15,14 @@ impl Refuser<'_> {
 
     fn joins(&mut self, table: &TableWithJoins) {
         let TableWithJoins { relation: _, joins } = table;
-        for Join { relation, global: _, join_operator } in joins {
-            let found = self.text.keyword_before(place(relation), "JOIN");
-            self.refuse(join(join_operator), found.or_else(|| place(relation)), NO_STATE);
+        for Join { relation, global, join_operator } in joins {
+            let found = self.text.keyword_before(place(relation), "JOIN").or_else(|| place(relation));
+            if *global {
+                self.refuse("GLOBAL JOIN", found, "write JOIN");
+            }
+            if let Some(name) = refused(join_operator) {
+                self.refuse(name, found, "there are JOIN, LEFT JOIN, RIGHT JOIN and FULL JOIN … ON …");
+            }
         }
     }
 
@@ -42,7 +44,7 @@ impl Refuser<'_> {
                 }
                 for (present, what) in [
                     (!with_hints.is_empty(), "WITH after a table"),
-                    (version.is_some(), "a version of a table"),
+                    (version.is_some(), "FOR SYSTEM_TIME AS OF (a temporal or lookup join)"),
                     (*with_ordinality, "WITH ORDINALITY"),
                     (!partitions.is_empty(), "PARTITION after a table"),
                     (json_path.is_some(), "a JSON path after a table"),
@@ -99,13 +101,18 @@ impl Refuser<'_> {
     }
 }
 
-fn join(operator: &JoinOperator) -> &'static str {
-    match operator {
-        JoinOperator::Join(_) | JoinOperator::Inner(_) => "JOIN",
-        JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => "LEFT JOIN",
-        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => "RIGHT JOIN",
-        JoinOperator::FullOuter(_) => "FULL JOIN",
-        JoinOperator::CrossJoin(_) => "CROSS JOIN",
+/// The name of a join that is not there. Whether the others have keys is only known once they are planned.
+fn refused(operator: &JoinOperator) -> Option<&'static str> {
+    Some(match operator {
+        JoinOperator::Join(_)
+        | JoinOperator::Inner(_)
+        | JoinOperator::Left(_)
+        | JoinOperator::LeftOuter(_)
+        | JoinOperator::Right(_)
+        | JoinOperator::RightOuter(_)
+        | JoinOperator::FullOuter(_)
+        | JoinOperator::CrossJoin(JoinConstraint::None) => return None,
+        JoinOperator::CrossJoin(_) => "CROSS JOIN with a condition",
         JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) | JoinOperator::RightSemi(_) => "SEMI JOIN",
         JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) | JoinOperator::RightAnti(_) => "ANTI JOIN",
         JoinOperator::CrossApply => "CROSS APPLY",
@@ -113,5 +120,5 @@ fn join(operator: &JoinOperator) -> &'static str {
         JoinOperator::AsOf { .. } => "ASOF JOIN",
         JoinOperator::StraightJoin(_) => "STRAIGHT_JOIN",
         JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => "ARRAY JOIN",
-    }
+    })
 }

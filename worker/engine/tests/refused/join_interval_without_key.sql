@@ -1,0 +1,29 @@
+-- An interval without an equal key.
+--- input auction
+id Int64
+seller Int64
+category Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+expires Timestamp(µs)
+{"id":1,"seller":10,"category":7,"time":"2026-11-01T10:00:00","expires":"2026-11-01T10:00:08"}
+{"id":2,"seller":11,"category":7,"time":"2026-11-01T10:00:03","expires":"2026-11-01T10:00:09"}
+{"id":3,"seller":10,"category":8,"time":"2026-11-01T10:00:12","expires":"2026-11-01T10:00:30"}
+{"id":4,"seller":null,"category":8,"time":"2026-11-01T10:00:15","expires":"2026-11-01T10:00:30"}
+--- input bid
+auction Int64
+bidder Int64
+price Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+{"auction":1,"bidder":20,"price":100,"time":"2026-11-01T10:00:01"}
+{"auction":1,"bidder":21,"price":300,"time":"2026-11-01T10:00:02"}
+{"auction":2,"bidder":20,"price":300,"time":"2026-11-01T10:00:04"}
+{"auction":1,"bidder":22,"price":300,"time":"2026-11-01T10:00:07"}
+{"auction":9,"bidder":20,"price":50,"time":"2026-11-01T10:00:09"}
+{"auction":1,"bidder":20,"price":900,"time":"2026-11-01T10:00:10"}
+{"auction":3,"bidder":21,"price":70,"time":"2026-11-01T10:00:14"}
+{"auction":null,"bidder":21,"price":70,"time":"2026-11-01T10:00:21"}
+--- step s
+SELECT a.id FROM auction a JOIN bid b ON b.time BETWEEN a.time AND a.time + INTERVAL '1' SECOND
+--- output out from s
+--- problems
+NotSupported | step s, line 1, column 28 | a join without equal columns (a cross join) is not supported | join on equal columns of both tables: ON a.key = b.key

@@ -1,0 +1,19 @@
+-- Top-N without a time to live.
+--- input bid
+auction Int64
+bidder Int64
+price Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+{"auction":1,"bidder":20,"price":100,"time":"2026-11-01T10:00:01"}
+{"auction":1,"bidder":21,"price":300,"time":"2026-11-01T10:00:02"}
+{"auction":2,"bidder":20,"price":300,"time":"2026-11-01T10:00:04"}
+{"auction":1,"bidder":22,"price":300,"time":"2026-11-01T10:00:07"}
+{"auction":9,"bidder":20,"price":50,"time":"2026-11-01T10:00:09"}
+{"auction":1,"bidder":20,"price":900,"time":"2026-11-01T10:00:10"}
+{"auction":3,"bidder":21,"price":70,"time":"2026-11-01T10:00:14"}
+{"auction":null,"bidder":21,"price":70,"time":"2026-11-01T10:00:21"}
+--- step s
+SELECT auction FROM (SELECT auction, row_number() OVER (PARTITION BY auction ORDER BY price) AS n FROM bid) WHERE n <= 3
+--- output out from s
+--- problems
+NotSupported | step s, line 1, column 38 | the state of this ROW_NUMBER() would grow without end, which is not supported | set spec.state.ttlSeconds, or partition by window_start and window_end of a window

@@ -1,0 +1,43 @@
+-- Rows that met none come out padded once the interval is over, and are never taken back.
+--- input auction
+id Int64
+seller Int64
+category Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+expires Timestamp(µs)
+{"id":1,"seller":10,"category":7,"time":"2026-11-01T10:00:00","expires":"2026-11-01T10:00:08"}
+{"id":2,"seller":11,"category":7,"time":"2026-11-01T10:00:03","expires":"2026-11-01T10:00:09"}
+{"id":3,"seller":10,"category":8,"time":"2026-11-01T10:00:12","expires":"2026-11-01T10:00:30"}
+{"id":4,"seller":null,"category":8,"time":"2026-11-01T10:00:15","expires":"2026-11-01T10:00:30"}
+--- input bid
+auction Int64
+bidder Int64
+price Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+{"auction":1,"bidder":20,"price":100,"time":"2026-11-01T10:00:01"}
+{"auction":1,"bidder":21,"price":300,"time":"2026-11-01T10:00:02"}
+{"auction":2,"bidder":20,"price":300,"time":"2026-11-01T10:00:04"}
+{"auction":1,"bidder":22,"price":300,"time":"2026-11-01T10:00:07"}
+{"auction":9,"bidder":20,"price":50,"time":"2026-11-01T10:00:09"}
+{"auction":1,"bidder":20,"price":900,"time":"2026-11-01T10:00:10"}
+{"auction":3,"bidder":21,"price":70,"time":"2026-11-01T10:00:14"}
+{"auction":null,"bidder":21,"price":70,"time":"2026-11-01T10:00:21"}
+--- step s
+SELECT a.id, b.price FROM auction a LEFT JOIN bid b ON a.id = b.auction AND b.price > 100 AND b.time BETWEEN a.time - INTERVAL '1' SECOND AND a.time + INTERVAL '3' SECOND
+--- output out from s
+id Int64, price Int64
+{"id":1,"price":300}
+{"id":2,"price":300}
+{"id":3}
+{"id":4}
+--- explain
+input auction (2 of 5 columns)
+    id Int64, time Timestamp(µs)
+input bid (3 of 4 columns)
+    auction Int64, price Int64, time Timestamp(µs)
+s/filter/0 ← bid
+    price > 100
+s/join/0 ← auction, s/filter/0
+    left on left.id = right.auction AND left.time - right.time from -3000000 to 1000000 µs; kept for the interval
+output out ← s/join/0
+    id Int64, price Int64

@@ -1,0 +1,61 @@
+-- The result of a left join is revised, and the join above it takes rows back too.
+--- input auction
+id Int64
+seller Int64
+category Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+expires Timestamp(µs)
+{"id":1,"seller":10,"category":7,"time":"2026-11-01T10:00:00","expires":"2026-11-01T10:00:08"}
+{"id":2,"seller":11,"category":7,"time":"2026-11-01T10:00:03","expires":"2026-11-01T10:00:09"}
+{"id":3,"seller":10,"category":8,"time":"2026-11-01T10:00:12","expires":"2026-11-01T10:00:30"}
+{"id":4,"seller":null,"category":8,"time":"2026-11-01T10:00:15","expires":"2026-11-01T10:00:30"}
+--- input bid
+auction Int64
+bidder Int64
+price Int64
+time Timestamp(µs) EVENT TIME maxDelay 0
+{"auction":1,"bidder":20,"price":100,"time":"2026-11-01T10:00:01"}
+{"auction":1,"bidder":21,"price":300,"time":"2026-11-01T10:00:02"}
+{"auction":2,"bidder":20,"price":300,"time":"2026-11-01T10:00:04"}
+{"auction":1,"bidder":22,"price":300,"time":"2026-11-01T10:00:07"}
+{"auction":9,"bidder":20,"price":50,"time":"2026-11-01T10:00:09"}
+{"auction":1,"bidder":20,"price":900,"time":"2026-11-01T10:00:10"}
+{"auction":3,"bidder":21,"price":70,"time":"2026-11-01T10:00:14"}
+{"auction":null,"bidder":21,"price":70,"time":"2026-11-01T10:00:21"}
+--- input person
+id Int64
+name Utf8
+state Utf8
+time Timestamp(µs) EVENT TIME maxDelay 0
+{"id":10,"name":"ada","state":"OR","time":"2026-11-01T10:00:00"}
+{"id":11,"name":"bob","state":"CA","time":"2026-11-01T10:00:02"}
+{"id":12,"name":"cyd","state":"OR","time":"2026-11-01T10:00:13"}
+--- policy
+stateTtl 3600
+--- step s
+SELECT p.name, a.id, b.price FROM auction a LEFT JOIN bid b ON a.id = b.auction JOIN person p ON p.id = a.seller WHERE p.state <> 'NY'
+--- output out from s
+name Utf8, id Int64, price Int64 (revised, key )
++I {"name":"ada","id":1,"price":100}
++I {"name":"ada","id":1,"price":300}
++I {"name":"ada","id":1,"price":300}
++I {"name":"ada","id":1,"price":900}
++I {"name":"ada","id":3,"price":70}
++I {"name":"bob","id":2,"price":300}
+--- explain
+input auction (3 of 5 columns)
+    id Int64, seller Int64, time Timestamp(µs)
+input bid (3 of 4 columns)
+    auction Int64, price Int64, time Timestamp(µs)
+input person (4 of 4 columns)
+    id Int64, name Utf8, state Utf8, time Timestamp(µs)
+s/join/0 ← auction, bid
+    left on left.id = right.auction; kept for 3600 s
+s/filter/0 ← person
+    state != 'NY'
+s/join/1 ← s/join/0, s/filter/0
+    inner on left.seller = right.id; kept for 3600 s
+s/project/0 ← s/join/1
+    name, id, price
+output out ← s/project/0
+    name Utf8, id Int64, price Int64
