@@ -50,6 +50,14 @@ fn reports_round_trip() {
 }
 
 #[test]
+fn documents_of_plans_that_keep_state_round_trip() {
+    let report: Report = round_trip("report-stateful-v1.json");
+    assert!(report.tasks[0].task.is_whole());
+    let job: Job = round_trip("job-stateful-v1.json");
+    assert_eq!(job.state_ttl_seconds, Some(3600));
+}
+
+#[test]
 fn the_least_a_document_may_hold_is_enough() {
     let report: Report = serde_json::from_value(golden("report-least-v1.json")).unwrap();
     assert!(report.tasks[0].troubles.is_empty() && report.tasks[0].lag_records.is_none());

@@ -71,7 +71,8 @@ fn wanted(draft: &Draft<'_>, keepers: &Keepers<'_>) -> BTreeSet<TaskRef> {
 /// How many tasks each worker should have: all the same, some one more; those who hold most get the one more, so that least moves.
 fn quotas<'a>(draft: &Draft<'a>, held: &BTreeMap<&'a str, Vec<TaskRef>>, free: usize) -> BTreeMap<&'a str, usize> {
     let partitioned = |worker: &super::Worker| {
-        !worker.whole && worker.inputs.iter().any(|input| draft.view.inputs.get(input).is_some_and(|i| i.distribution == Distribution::Partitioned))
+        !worker.whole
+            && worker.inputs.iter().any(|input| draft.view.inputs.get(input).is_some_and(|i| i.distribution == Distribution::Partitioned))
     };
     let mut workers: Vec<(&'a str, usize)> = draft
         .view

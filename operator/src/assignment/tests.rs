@@ -66,7 +66,11 @@ fn plans_that_keep_state() {
         ("it stays where it is", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all"]))]), "a*: | b: all"),
         ("also where it was only told", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all?"]))]), "a*: | b: all"),
         ("also when it has ended", view(W, None, &[("a", stateful(&[])), ("b", stateful(&["all."]))]), "a*: | b: all"),
-        ("two run it: the higher generation keeps it", view(W, None, &[("a", stateful(&["all"])), ("b", stateful(&["all^"]))]), "a*: | b: all"),
+        (
+            "two run it: the higher generation keeps it",
+            view(W, None, &[("a", stateful(&["all"])), ("b", stateful(&["all^"]))]),
+            "a*: | b: all",
+        ),
         ("what drained is let go before it runs again", view(W, None, &[("a", stateful(&["all!"])), ("b", stateful(&[]))]), "a*: | b:"),
         ("a worker whose plan keeps no state does not get it", view(W, None, &[("a", worker(&[])), ("b", stateful(&[]))]), "a*: | b: all"),
         ("and lets its splits go", view(W, Some(&["0"]), &[("a", worker(&["0"])), ("b", stateful(&[]))]), "a*: | b: all"),

@@ -41,7 +41,8 @@ pub(super) fn data(observed: &Observed<'_>) -> Finding {
         task.report.phase == TaskPhase::Running && !task.report.idle && task.report.lag_records > Some(0) && task.still >= STUCK
     };
     if let Some(task) = tasks(observed).find(stuck) {
-        let message = format!("{} has records to read and has not moved for more than {} s", words::task(&task.report.task), STUCK.as_secs());
+        let message =
+            format!("{} has records to read and has not moved for more than {} s", words::task(&task.report.task), STUCK.as_secs());
         return of(Status::False, PipelineReason::NoProgress, message);
     }
     let every = |test: fn(&TaskFact) -> bool| tasks(observed).next().is_some() && tasks(observed).all(test);

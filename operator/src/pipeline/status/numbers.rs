@@ -46,9 +46,8 @@ fn fresh(observed: &Observed<'_>, before: &PipelineStatus, references: &Referenc
     let spec = &observed.pipeline.spec;
     // A task that reads all inputs does not say of which its dead letters are, unless there is only one.
     let only = spec.inputs.len() == 1;
-    let of_input = |input: &str| {
-        dead_lettered(tasks.iter().filter(|task| task.report.task.input == input || only && task.report.task.is_whole()))
-    };
+    let of_input =
+        |input: &str| dead_lettered(tasks.iter().filter(|task| task.report.task.input == input || only && task.report.task.is_whole()));
     let inputs = spec.inputs.iter().map(|input| EndStatus {
         dead_lettered: of_input(&input.name),
         ..end(&input.name, references.sources.get(&input.source_ref.name))

@@ -53,7 +53,7 @@ impl Layout {
 
     /// The object that a record names so.
     pub(super) fn file(&self, relative: &str) -> Path {
-        relative.split('/').fold(self.root.clone(), |path, part| path.join(part))
+        relative.split('/').fold(self.root.clone(), Path::join)
     }
 
     /// The name a record uses for an object of this task; `None` if it lies elsewhere.

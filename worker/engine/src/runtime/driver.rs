@@ -253,6 +253,8 @@ impl Run {
                 Ok(())
             }
             Said::Idle => self.timed(|watermarks| watermarks.idle(split)),
+            // A split that was told to drain may go on another time, from its watermark.
+            Said::Ended if self.reading.goes_on_later(split) => Ok(()),
             Said::Ended => self.timed(|watermarks| watermarks.ended(split)),
             Said::Stopped => Ok(()),
             Said::Failed(error) => Err(self.reading.failure(self.reading.input_of(split), error)),

@@ -158,7 +158,6 @@ fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Opt
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, error.to_string()))
 }

@@ -88,7 +88,7 @@ fn an_input_without_splits_is_idle_after_a_while() {
     let mut w = Watermarks::new(inputs(&[Clock::Event(0), Clock::Event(0)]), IDLE, None);
     w.opened(0, 0, "a");
     w.seen(0, Some(7));
-    assert_eq!(text(w.advance(IDLE - Duration::from_millis(1), 0)), "0:7");
+    assert_eq!(text(w.advance(Duration::from_millis(29_999), 0)), "0:7");
     assert_eq!(w.watermark(), None);
     assert_eq!(text(w.advance(IDLE, 0)), "1:idle");
     assert_eq!(w.watermark(), Some(7));

@@ -137,7 +137,11 @@ impl World {
         report.tasks = worker
             .running
             .iter()
-            .map(|(split, (phase, generation))| TaskReport { task: self.distribution.task(split), generation: *generation, ..task(split, *phase) })
+            .map(|(split, (phase, generation))| TaskReport {
+                task: self.distribution.task(split),
+                generation: *generation,
+                ..task(split, *phase)
+            })
             .collect();
         if self.enumerator.as_ref() == Some(&name) {
             let held = worker.running.keys().cloned();

@@ -18,8 +18,13 @@ use super::rows::RowEncoder;
 use super::{RejectedRecord, StreamDecoder, StreamPosition, record_decoder, stream_decoder, table_schema};
 use crate::context::ResolvedLimits;
 
-pub(super) const LIMITS: ResolvedLimits =
-    ResolvedLimits { in_flight_bytes: 32 << 20, record_bytes: 1 << 20, decompression_ratio: 200, object_bytes: 4 << 30, state_bytes: 128 << 20 };
+pub(super) const LIMITS: ResolvedLimits = ResolvedLimits {
+    in_flight_bytes: 32 << 20,
+    record_bytes: 1 << 20,
+    decompression_ratio: 200,
+    object_bytes: 4 << 30,
+    state_bytes: 128 << 20,
+};
 
 /// A source: its format and columns.
 #[derive(Clone, Debug)]

@@ -77,6 +77,8 @@ struct Split {
     commands: mpsc::UnboundedSender<Command>,
     task: AbortOnDropHandle<()>,
     lag: Arc<Mutex<Lag>>,
+    /// Left unfinished by somebody else: drained at once.
+    left_over: bool,
     ended: bool,
     stopped: bool,
     acknowledged: Option<Value>,
@@ -171,6 +173,7 @@ impl Reading {
             commands,
             task: AbortOnDropHandle::new(tokio::spawn(task.run(start))),
             lag,
+            left_over,
             ended: false,
             stopped: false,
             acknowledged: position,
@@ -244,6 +247,11 @@ impl Reading {
     pub(super) fn has_ended(&self) -> bool {
         let has_splits = |input: usize| self.splits.iter().any(|split| split.input == input);
         self.splits.iter().all(|split| split.ended) && (self.draining || (0..self.config.inputs.len()).all(has_splits))
+    }
+
+    /// Whether a split that has ended may have more another time: it was told to drain, and it is not one that somebody else has left unfinished.
+    pub(super) fn goes_on_later(&self, split: usize) -> bool {
+        self.draining && !self.splits[split].left_over
     }
 
     /// Whether the inputs ended by themselves: more of what is held would never come.

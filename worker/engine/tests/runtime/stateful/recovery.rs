@@ -30,7 +30,8 @@ async fn undisturbed() -> (Vec<String>, Vec<String>) {
 async fn windows_are_counted_once_wherever_one_crash_comes() {
     let (steps, expected) = undisturbed().await;
     let kinds: BTreeSet<&str> = steps.iter().map(String::as_str).collect();
-    for named in ["store: put state: before", "store: put state: after", "store: put record: after", "sink: commit: after", "source: read"] {
+    for named in ["store: put state: before", "store: put state: after", "store: put record: after", "sink: commit: after", "source: read"]
+    {
         assert!(kinds.contains(named), "no step is {named:?}: {kinds:?}");
     }
     let mut restored = 0;
@@ -101,7 +102,7 @@ async fn damaged_state_stops_the_task_and_is_never_replaced_by_nothing() {
     type Damage = fn(&Bytes) -> Option<Vec<u8>>;
     let damages: [(&str, Damage, &str); 4] = [
         ("gone", |_| None, "it is gone"),
-        ("cut", |bytes| Some(bytes[..bytes.len() - 1].to_vec()), "bytes were written"),
+        ("cut", |bytes| Some(bytes[..bytes.len() - 1].to_vec()), "were written"),
         ("flipped", |bytes| Some(bytes.iter().enumerate().map(|(at, byte)| if at == 40 { byte ^ 4 } else { *byte }).collect()), "SHA-256"),
         ("foreign", |bytes| Some(vec![b'x'; bytes.len()]), "SHA-256"),
     ];
@@ -133,7 +134,8 @@ async fn a_plan_that_cannot_restore_the_state_is_refused_and_the_one_before_goes
     let scene = half_way().await;
     let epochs = scene.epochs().len();
     let other_function = COUNT.replace("count(*)", "max(k)");
-    for (name, sql, said) in [("counts", other_function.as_str(), "the plan now has"), ("renamed", COUNT, "the plan has no such operator")] {
+    for (name, sql, said) in [("counts", other_function.as_str(), "the plan now has"), ("renamed", COUNT, "the plan has no such operator")]
+    {
         *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: name.to_owned(), sql: sql.to_owned() };
         let running = scene.start(Fate::Live);
         let trouble = running.trouble().await;

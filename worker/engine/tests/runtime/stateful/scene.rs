@@ -97,9 +97,8 @@ impl Scene {
         let observed = Arc::new(Observed::default());
         let (control, receiver) = watch::channel(Control::Run);
         let nonces = Arc::clone(&self.nonces);
-        let task = supervise(self.config(&process), Arc::clone(&observed), receiver, move || {
-            u128::from(nonces.fetch_add(1, Ordering::Relaxed))
-        });
+        let task =
+            supervise(self.config(&process), Arc::clone(&observed), receiver, move || u128::from(nonces.fetch_add(1, Ordering::Relaxed)));
         let dying = Arc::clone(&process);
         let handle = tokio::spawn(async move {
             tokio::select! {
@@ -187,7 +186,9 @@ pub(super) fn counted(rows: &[Vec<Row>]) -> Vec<String> {
 impl Running {
     pub(super) async fn outcome(mut self) -> Outcome {
         let ended = tokio::time::timeout(Duration::from_mins(40), &mut self.handle).await;
-        ended.unwrap_or_else(|_| panic!("no end; the last steps: {:?}", self.process.steps().split_off(self.process.steps().len() - 9))).unwrap()
+        ended
+            .unwrap_or_else(|_| panic!("no end; the last steps: {:?}", self.process.steps().split_off(self.process.steps().len() - 9)))
+            .unwrap()
     }
 
     pub(super) async fn end(self) -> TaskEnd {

@@ -95,12 +95,16 @@ impl Source for SplitSource {
     async fn open(&self, open: OpenSplit) -> Result<Box<dyn SplitReader>, ConnectorError> {
         self.process.step("source: open").await;
         self.splits.opened.lock().unwrap().insert(open.split.clone());
+        let split: usize = open.split.parse().unwrap();
+        let next = open.position.map_or(0, |position| position.as_u64().unwrap());
+        // What the position stands for is durable and committed: opening acknowledges it.
+        self.splits.acknowledged.lock().unwrap()[split] = next;
         Ok(Box::new(Reader {
             splits: Arc::clone(&self.splits),
             process: Arc::clone(&self.process),
-            split: open.split.parse().unwrap(),
+            split,
             projection: open.projection,
-            next: open.position.map_or(0, |position| position.as_u64().unwrap()),
+            next,
             ready: Instant::now(),
             draining: false,
         }))
@@ -142,7 +146,9 @@ impl SplitReader for Reader {
             self.next += taken.len() as u64;
             let columns = self.projection.iter().map(|name| {
                 let column: ArrayRef = match name.as_str() {
-                    "ts" => Arc::new(taken.iter().map(|(time, _)| time.map(|seconds| seconds * 1000)).collect::<TimestampMillisecondArray>()),
+                    "ts" => {
+                        Arc::new(taken.iter().map(|(time, _)| time.map(|seconds| seconds * 1000)).collect::<TimestampMillisecondArray>())
+                    }
                     _ => Arc::new(taken.iter().map(|(_, key)| Some(*key)).collect::<StringArray>()),
                 };
                 (name, column, true)

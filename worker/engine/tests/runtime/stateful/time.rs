@@ -30,7 +30,7 @@ async fn an_idle_split_holds_the_windows_back_until_it_is_known_to_be() {
     assert_eq!(running.snapshot().watermark_millis, Some(39_000 - 5000));
     assert!(running.snapshot().state_bytes.unwrap() > 0);
 
-    scene.splits.add(1, seconds(25..45));
+    scene.splits.add(1, seconds(25..50));
     scene.splits.add(0, seconds(40..60));
     until("what came is acknowledged", || scene.splits.all_acknowledged()).await;
     running.tell(Control::Close);
@@ -109,7 +109,8 @@ async fn rows_without_an_event_time_are_bad_records() {
 
 #[tokio::test(start_paused = true)]
 async fn state_that_outgrows_its_bound_stops_the_task_and_says_what_to_do() {
-    let scene = Scene { state_bytes: 10, ..Scene::two_splits() };
+    let mut scene = Scene::two_splits();
+    scene.state_bytes = 10;
     let running = scene.start(Fate::Live);
     let trouble = running.trouble().await;
     assert_eq!(trouble.reason, ErrorReason::Invalid);
@@ -120,7 +121,8 @@ async fn state_that_outgrows_its_bound_stops_the_task_and_says_what_to_do() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_queue_it_reads_its_own_split_and_finishes_what_others_left() {
-    let splits = Splits { distribution: Distribution::Competing, ..Splits::new(vec![seconds(0..30), seconds(0..30), seconds(0..30)], false) };
+    let mut splits = Splits::new(vec![seconds(0..30), seconds(0..30), seconds(0..30)], false);
+    splits.distribution = Distribution::Competing;
     let scene = Scene::of(splits);
     let running = scene.start(Fate::Live);
     sleep(INTERVAL * 10).await;
