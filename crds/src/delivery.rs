@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How often the effect of each record is seen in a sink, after any number of crashes. A weaker guarantee is lower.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[expect(clippy::enum_variant_names, reason = "the words of the field")]
 pub enum Guarantee {
     /// At least once; a record may be seen again after a crash, under the same identity.
     AtLeastOnce,

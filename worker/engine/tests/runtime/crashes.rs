@@ -214,7 +214,7 @@ async fn every_record_has_its_effect_once_in_transactions_wherever_one_crash_com
     for number in 0..all.len() / 4 {
         let world = World::new(Setup::anchored(ROWS));
         assert_eq!(world.start(Fate::CrashAt(before_commit)).outcome().await, Outcome::Crashed);
-        drop(world.start(Fate::CrashAt(number)).outcome().await);
+        let _whatever_becomes_of_it = world.start(Fate::CrashAt(number)).outcome().await;
         assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished, "{number}");
         world.verify(&format!("crash at {before_commit}, then at {number}"));
     }
@@ -269,7 +269,7 @@ async fn owners_with_transactions_that_sleep_and_crash_in_turns_on_a_bad_store_c
             tokio::time::sleep(std::time::Duration::from_millis(dice.below(3000) as u64)).await;
         }
         for sleeper in sleepers {
-            drop(sleeper.outcome().await);
+            let _whatever_becomes_of_it = sleeper.outcome().await;
         }
         assert!(matches!(last.end().await, TaskEnd::Fenced | TaskEnd::Finished), "seed {seed}");
         assert_eq!(world.start(Fate::Live).end().await, TaskEnd::Finished, "seed {seed}");

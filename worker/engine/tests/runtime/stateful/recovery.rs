@@ -154,7 +154,8 @@ async fn a_plan_that_cannot_restore_the_state_is_refused_and_the_one_before_goes
 
 #[tokio::test(start_paused = true)]
 async fn state_that_does_not_fit_is_dropped_where_that_is_allowed() {
-    let scene = Scene { may_drop_state: true, ..half_way().await };
+    let mut scene = half_way().await;
+    scene.may_drop_state = true;
     let before = scene.results.rows();
     *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: "renamed".to_owned(), sql: COUNT.to_owned() };
     assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
