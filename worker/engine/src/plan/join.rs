@@ -120,8 +120,8 @@ impl JoinPlan {
             }
             Ok(key.iter().all(|column| joined.contains(column)))
         };
-        for side in 0..2 {
-            if let Some(key) = &keys[side]
+        for (side, key) in keys.iter().enumerate() {
+            if let Some(key) = key
                 && !self.outer[1 - side]
                 && meets_one(1 - side)?
             {

@@ -22,5 +22,3 @@ SELECT bidder, price,
 FROM bid
 --- output out from s
 --- explain
---- problems
-NotSupported | step s | the expression * is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot

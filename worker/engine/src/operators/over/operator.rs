@@ -188,7 +188,8 @@ impl Over {
         let mut read: Vec<usize> = self.blueprint.calls.iter().flat_map(|framed| framed.call.columns()).collect();
         read.sort_unstable();
         read.dedup();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(NullArray::new(0)); self.blueprint.input.fields().len()];
+        let unread: ArrayRef = Arc::new(NullArray::new(0));
+        let mut columns = vec![unread; self.blueprint.input.fields().len()];
         for (column, values) in read.iter().zip(self.rows.take(positions, read.iter().copied())?) {
             columns[*column] = values;
         }
