@@ -7,7 +7,7 @@ use millrace_crds::report::Problem;
 
 use super::dialect::MillraceDialect;
 use super::problem::{Reason, in_step, of_parser, problem};
-use super::rank::null_is_lowest;
+use super::rank::write_out;
 use super::refuse::refuse;
 use super::text::Text;
 
@@ -35,7 +35,7 @@ pub(super) fn parse(step: &Step) -> Result<Parsed, Vec<Problem>> {
         return Err(vec![problem(Reason::SyntaxError, in_step(&step.name, None), "the step is empty", Some("write a SELECT".to_owned()))]);
     };
     let mut problems = refuse(&step.name, &text, &statement);
-    null_is_lowest(&mut statement);
+    write_out(&mut statement);
     if statements.next().is_some() {
         let hint = Some("make it a step of its own".to_owned());
         problems.push(problem(

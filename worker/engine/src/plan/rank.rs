@@ -17,7 +17,9 @@ use datafusion_expr::{
     WindowUDFImpl,
 };
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_sql::sqlparser::ast::{self, Statement, WindowType, visit_expressions_mut};
+use datafusion_sql::sqlparser::ast::{
+    self, FunctionArg, FunctionArgExpr, FunctionArguments, Statement, Value, WindowType, visit_expressions_mut,
+};
 
 use super::time::TimeAttribute;
 use super::traits::{self, Mode, Traits, renamed};
@@ -242,10 +244,16 @@ fn integer(expr: &Expr) -> Option<i64> {
     }
 }
 
-/// Writes down where NULL stands in the order of window functions, which is as in Flink unless the query says otherwise: below all values.
-pub(super) fn null_is_lowest(statement: &mut Statement) {
+/// Writes out what the calls of window functions leave open: NULL is below all values in their order, as in Flink, unless the query says otherwise, and
+/// `count(*)` counts rows.
+pub(super) fn write_out(statement: &mut Statement) {
     let _ = visit_expressions_mut(statement, |expr| {
-        if let ast::Expr::Function(ast::Function { over: Some(WindowType::WindowSpec(spec)), .. }) = expr {
+        if let ast::Expr::Function(ast::Function { args, over: Some(WindowType::WindowSpec(spec)), .. }) = expr {
+            if let FunctionArguments::List(list) = args
+                && let [FunctionArg::Unnamed(argument @ FunctionArgExpr::Wildcard)] = list.args.as_mut_slice()
+            {
+                *argument = FunctionArgExpr::Expr(ast::Expr::value(Value::Number("1".to_owned(), false)));
+            }
             for order in &mut spec.order_by {
                 let options = &mut order.options;
                 options.nulls_first.get_or_insert(options.asc.unwrap_or(true));

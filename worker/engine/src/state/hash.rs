@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn rows_spread_over_hashes_and_key_groups() {
-        let left: ArrayRef = Arc::new(Int64Array::from_iter((0..100_i64).flat_map(|n| [Some(n), None]).flat_map(|n| [n; 100])));
+        let left: ArrayRef = Arc::new((0..100_i64).flat_map(|n| [Some(n), None]).flat_map(|n| [n; 100]).collect::<Int64Array>());
         let right: ArrayRef = Arc::new(Int64Array::from_iter_values((0..20_000).map(|n| n % 100)));
         let all = hashes(&[left, right]);
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), 100 * 100 + 100, "rows that differ have other hashes; NULL is one value");

@@ -312,8 +312,8 @@ mod tests {
     #[test]
     fn what_is_forgotten_gives_its_number_away() {
         for column in [
-            Arc::new(Int64Array::from_iter((0..100).map(|n| (n != 50).then_some(n)))) as ArrayRef,
-            Arc::new(StringArray::from_iter((0..100).map(|n| (n != 50).then(|| n.to_string())))),
+            Arc::new((0..100).map(|n| (n != 50).then_some(n)).collect::<Int64Array>()) as ArrayRef,
+            Arc::new((0..100).map(|n| (n != 50).then(|| n.to_string())).collect::<StringArray>()),
         ] {
             let mut table = KeyTable::new(&[column.data_type().clone()]).unwrap();
             intern(&mut table, std::slice::from_ref(&column));

@@ -174,7 +174,7 @@ impl RowStore {
 }
 
 fn bytes(columns: &[ArrayRef]) -> usize {
-    columns.iter().map(Array::get_array_memory_size).sum()
+    columns.iter().map(ArrayRef::get_array_memory_size).sum()
 }
 
 /// A column that holds on to little more than its own values: filters leave the strings of dropped rows behind a view.

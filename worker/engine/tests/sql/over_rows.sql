@@ -21,6 +21,23 @@ SELECT bidder, price,
   max(price) OVER (PARTITION BY bidder ORDER BY time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS most
 FROM bid
 --- output out from s
+bidder Int64, price Int64, n Int64, mean Float64, most Int64
+{"bidder":20,"price":100,"n":1,"mean":100.0,"most":100}
+{"bidder":21,"price":300,"n":1,"mean":300.0,"most":300}
+{"bidder":20,"price":300,"n":2,"mean":200.0,"most":300}
+{"bidder":22,"price":300,"n":1,"mean":300.0,"most":300}
+{"bidder":20,"price":50,"n":3,"mean":175.0,"most":300}
+{"bidder":20,"price":900,"n":4,"mean":475.0,"most":900}
+{"bidder":21,"price":70,"n":2,"mean":185.0,"most":300}
+{"bidder":21,"price":70,"n":3,"mean":70.0,"most":70}
 --- explain
---- problems
-NotSupported | step s | the expression * is not supported | worker/engine/SQL.md lists what steps can do, and what to write instead of what they cannot
+input bid (3 of 4 columns)
+    bidder Int64, price Int64, time Timestamp(µs)
+s/project/0 ← bid
+    bidder, time, CAST(price AS Float64) AS bid.price, price
+s/over/0 ← s/project/0
+    count(*) over all rows before, avg(CAST(price AS Float64)) over 1 rows before, max(price) over 1 rows before of each bidder by time
+s/project/1 ← s/over/0
+    bidder, price, "count(Int64(1)) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n, "avg(bid.price) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN 1 PRECEDING AND CURRENT ROW" AS mean, "max(bid.price) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN 1 PRECEDING AND CURRENT ROW" AS most
+output out ← s/project/1
+    bidder Int64, price Int64, n Int64, mean Float64, most Int64
