@@ -46,7 +46,7 @@ pub(super) fn reject_timeless(batch: Batch, column: usize) -> Result<(Batch, Vec
     });
     let rejected = timeless.collect();
     let timed: BooleanArray = is_not_null(times)?;
-    let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(&timed)).transpose()?;
+    let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(&timed));
     let ordinals = filter(&batch.ordinals, &timed)?.as_primitive().clone();
     Ok((Batch { records: filter_record_batch(&batch.records, &timed)?, ordinals, kinds, ..batch }, rejected))
 }
