@@ -163,7 +163,7 @@ fn log(work: &Path) -> String {
 /// The last cause of a stack trace, or the end of a text that is none.
 fn root_cause(trace: &str) -> String {
     let causes = trace.lines().filter(|line| line.starts_with("Caused by: ") || !line.starts_with([' ', '\t']));
-    let last = causes.filter(|line| !line.trim().is_empty()).last().unwrap_or("it said nothing");
+    let last = causes.rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     let last = last.strip_prefix("Caused by: ").unwrap_or(last);
     last.rsplit_once("Exception: ").map_or(last, |(_, message)| message).to_owned()
 }

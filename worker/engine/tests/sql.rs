@@ -31,7 +31,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondTy
 use arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::Message;
+use millrace_engine::operators::{Message, OutputCounters};
 use millrace_engine::plan::{Changelog, Executor, InputTable, Late, Plan, Policy, compile};
 
 #[test]
@@ -283,7 +283,7 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> V
         // A window makes several rows of one.
         if !plan.is_stateful() && !restore && !plan.explain().contains("/window/") {
             let counters = executor.counters();
-            assert!(counters.outputs.iter().all(|output| output.balanced()), "rows are lost: {counters:?}");
+            assert!(counters.outputs.iter().all(OutputCounters::balanced), "rows are lost: {counters:?}");
         }
     }
     if plan.is_stateful() {

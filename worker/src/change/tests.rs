@@ -48,9 +48,11 @@ fn effects(from: &str, to: &str) -> Vec<(String, &'static str)> {
 
 #[test]
 fn each_change_has_its_effect() {
+    // What is replaced, by what, and what is said of it.
+    type Case<'a> = (&'a str, String, &'a [(&'a str, &'a str)]);
     let state = "  state: {location: \"s3://state/orders\"}\n";
     let test = "  tests: [{name: t, given: [{input: orders, rows: [{id: 1}]}], expect: [{output: paid}]}]\n";
-    let cases: [(&str, String, &[(&str, &str)]); 8] = [
+    let cases: [Case<'_>; 8] = [
         (state, state.to_owned(), &[]),
         ("'paid'", "'Paid'".to_owned(), &[("steps[paid]", "RollingRestart")]),
         (

@@ -77,7 +77,7 @@ fn what_differs_is_said() {
     let rows = json!([{"id": 1, "country": "de", "amount": 12}, {"id": 2, "country": "FR", "amount": 13}]);
     let outcome = outcome(SHAPED, given, json!([{"output": "out", "rows": rows}]));
     assert_eq!(
-        text("default/p", &[outcome.clone()]),
+        text("default/p", std::slice::from_ref(&outcome)),
         r#"pipeline default/p
   FAILED  a test
     output out: 1 missing (-), 2 unexpected (+), 1 as expected

@@ -194,7 +194,8 @@ impl Operator for SessionAggregate {
             Message::Batch(batch) => self.add(batch, output),
             Message::Watermark(time) => {
                 self.close(time, output)?;
-                let passed = if time == i64::MAX { time } else { time - time.rem_euclid(MILLISECOND) };
+                // Sessions that are open end now or later, and their results are a millisecond older than their end.
+                let passed = if time == i64::MAX { time } else { time.saturating_sub(MILLISECOND) };
                 output.emit(Message::Watermark(passed));
                 Ok(())
             }
@@ -261,7 +262,7 @@ impl SessionAggregate {
                 number
             } else {
                 match sessions.touching(key, start, end)[..] {
-                    [] if end <= *closed => {
+                    [] if is_over(end, *closed) => {
                         late += 1;
                         if blueprint.late == Late::DeadLetter {
                             let (origin, ordinal) = (batch.origin.clone(), batch.ordinals.value(row));
@@ -301,11 +302,11 @@ impl SessionAggregate {
         let mut ended: Vec<(i64, i64, u32)> = Vec::new();
         let mut later = Vec::new();
         while let Some(Reverse((due, number))) = sessions.due.peek().copied()
-            && due <= time
+            && is_over(due, time)
         {
             sessions.due.pop();
             match sessions.get(number) {
-                Some(session) if session.end <= time => ended.push((session.end, session.sequence, number)),
+                Some(session) if is_over(session.end, time) => ended.push((session.end, session.sequence, number)),
                 Some(session) => later.push(Reverse((session.end, number))),
                 None => {}
             }
@@ -445,4 +446,8 @@ fn table(sessions: &mut Sessions, calls: &[Call]) -> Result<Option<StateTable>, 
     let hashes = sessions.keys.hashes();
     let groups: Vec<u16> = key_numbers.iter().map(|key| key_group(hashes[*key as usize])).collect();
     Ok(Some(StateTable { groups: UInt16Array::from(groups), records: RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)? }))
+}
+/// Whether no row that the watermark still lets come can belong to a session with this end. The gap is inclusive: a row at the very end would.
+fn is_over(end: i64, watermark: i64) -> bool {
+    end < watermark || watermark == i64::MAX
 }
