@@ -20,7 +20,7 @@ impl Modulo {
 }
 
 impl ScalarUDFImpl for Modulo {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "mod"
     }
 
