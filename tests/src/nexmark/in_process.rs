@@ -106,9 +106,19 @@ pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arriva
             }
         }
     }
-    for index in 0..inputs.len() {
-        answer.push(&mut executor, index, Message::End)?;
-    }
+    // As the runtime ends: inputs that have ended are idle, wake together, and then all of them have the last watermark.
+    let all = |executor: &mut Executor, answer: &mut Answer, message: &dyn Fn(&Input) -> Option<Message>| -> Result<()> {
+        for (index, input) in inputs.iter().enumerate() {
+            if let Some(message) = message(input) {
+                answer.push(executor, index, message)?;
+            }
+        }
+        Ok(())
+    };
+    all(&mut executor, &mut answer, &|_| Some(Message::Idle))?;
+    all(&mut executor, &mut answer, &|input| input.watermark.map(Message::Watermark))?;
+    all(&mut executor, &mut answer, &|input| input.time.map(|_| Message::Watermark(i64::MAX)))?;
+    all(&mut executor, &mut answer, &|_| Some(Message::End))?;
     Ok(answer.rows)
 }
 
@@ -186,12 +196,11 @@ impl Input {
         let (start, rows) = (self.next.1, count.min(batch.num_rows() - self.next.1));
         let part = Batch::new(batch.records.slice(start, rows), batch.origin.clone(), batch.ordinals.slice(start, rows));
         self.next = if start + rows == batch.num_rows() { (self.next.0 + 1, 0) } else { (self.next.0, start + rows) };
-        let last = self.next.0 == self.batches.len();
         let latest = self.time.and_then(|time| max(part.records.column(time).as_primitive::<TimestampMicrosecondType>()));
         answer.push(executor, index, Message::Batch(part))?;
         if self.time.is_some() {
             let delay = i64::try_from(MAX_DELAY_MS * 1000).unwrap_or(i64::MAX);
-            let reached = if last { Some(i64::MAX) } else { latest.map(|latest| latest - delay) };
+            let reached = latest.map(|latest| latest - delay);
             if reached > self.watermark
                 && let Some(watermark) = reached
             {

@@ -24,7 +24,7 @@ impl CountChar {
 }
 
 impl ScalarUDFImpl for CountChar {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 

@@ -27,7 +27,7 @@ impl DateFormat {
 }
 
 impl ScalarUDFImpl for DateFormat {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 

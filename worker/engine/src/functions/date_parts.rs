@@ -35,7 +35,7 @@ pub(super) struct Part {
 }
 
 impl ScalarUDFImpl for Part {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         PARTS[self.nth].0
     }
 

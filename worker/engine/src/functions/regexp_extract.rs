@@ -28,7 +28,7 @@ impl RegexpExtract {
 }
 
 impl ScalarUDFImpl for RegexpExtract {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 

@@ -24,7 +24,7 @@ impl SplitIndex {
 }
 
 impl ScalarUDFImpl for SplitIndex {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         NAME
     }
 

@@ -60,7 +60,7 @@ impl Alignment {
         }
     }
 
-    /// The lowest watermark of the ports that are awake, if it has grown; `Idle` once none is.
+    /// The lowest watermark of the ports that are awake, if it has grown or somebody has woken; `Idle` once none is.
     fn advance(&mut self) -> Option<Message> {
         // A port that has not spoken yet holds everything back: `None` is below every time.
         let lowest = self.fed().filter(|p| !p.idle && !p.ended).map(|p| p.watermark).min();
@@ -68,9 +68,10 @@ impl Alignment {
             return (!std::mem::replace(&mut self.idle, true)).then_some(Message::Idle);
         };
         let lowest = lowest?;
-        self.idle = false;
-        if self.watermark.is_some_and(|last| last >= lowest) {
-            return None;
+        let woken = std::mem::replace(&mut self.idle, false);
+        if let Some(last) = self.watermark.filter(|last| *last >= lowest) {
+            // Said again, so that whatever comes next wakes as well.
+            return woken.then_some(Message::Watermark(last));
         }
         self.watermark = Some(lowest);
         Some(Message::Watermark(lowest))
@@ -108,7 +109,7 @@ mod tests {
     fn idle_and_ended_ports_hold_nothing_back() {
         use Message::{End, Idle, Watermark};
         let seen = run(&[(0, Watermark(5)), (1, Idle), (0, Idle), (1, Watermark(2)), (0, End), (1, Watermark(7)), (1, End)]);
-        assert_eq!(seen, ["-", "Watermark(5)", "Idle", "-", "-", "Watermark(7)", "End"]);
+        assert_eq!(seen, ["-", "Watermark(5)", "Idle", "Watermark(5)", "-", "Watermark(7)", "End"]);
     }
 
     #[test]

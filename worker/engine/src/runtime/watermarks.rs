@@ -134,7 +134,10 @@ impl Watermarks {
                     }
                 }
                 Lowest::At(watermark) => {
-                    input.idle = false;
+                    // Where ways of one input meet again, all of them wake before the first one moves on: what comes by the others would be late.
+                    if std::mem::replace(&mut input.idle, false) {
+                        messages.extend(input.told.map(|told| (index, Message::Watermark(told))));
+                    }
                     if input.told.is_none_or(|told| told < watermark) {
                         input.told = Some(watermark);
                         messages.push((index, Message::Watermark(watermark)));
@@ -147,11 +150,12 @@ impl Watermarks {
         messages
     }
 
-    /// What to tell the operators when everything has ended.
+    /// What to tell the operators when everything has ended. Inputs that have ended are idle: they wake first, so that none is overtaken by the others' last results.
     pub(super) fn finish(&self) -> Vec<(usize, Message)> {
         let inputs = 0..self.inputs.len();
+        let awake = self.inputs.iter().enumerate().filter_map(|(index, input)| Some((index, Message::Watermark(input.told?))));
         let last = inputs.clone().map(|index| (index, Message::Watermark(i64::MAX)));
-        last.chain(inputs.map(|index| (index, Message::End))).collect()
+        awake.chain(last).chain(inputs.map(|index| (index, Message::End))).collect()
     }
 
     /// The watermark over all inputs.
