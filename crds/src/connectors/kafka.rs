@@ -122,6 +122,13 @@ pub enum Transactional {
     Off,
 }
 
+impl Transactional {
+    /// Left out of Jobs, so that a Pipeline without transactions keeps its revision.
+    fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+}
+
 /// Writes to a topic, in order of each key: at least once with the idempotent producer, or exactly once in transactions.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,7 +149,7 @@ pub struct KafkaSink {
     #[x_kube(validation = Rule::new("self.all(k, self.exists_one(other, other == k))").message("name each column once"))]
     pub key_from: Vec<String>,
     /// Whether each epoch is one Kafka transaction. Default `Off`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Transactional::is_off")]
     pub transactional: Transactional,
     /// How long a transaction may be open before the brokers abort it, and its epoch is done again: longer than an epoch ever takes. Readers of what is
     /// committed wait for so long where a worker died and no other took over. The brokers' `transaction.max.timeout.ms` must allow it. Default 900.
