@@ -225,18 +225,27 @@ async fn competing_workers_read_each_object_once_whatever_is_announced_how_often
     let shared = shared(&cloud, "state").await?;
     let total = usize::try_from(objects * each)?;
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    // However slow the server is: whoever has something waits for somebody else to get something too.
+    let busy = Arc::new(AtomicU64::new(0));
     let workers = (0..3).map(|worker| {
-        let (source, shared, seen, inbox) = (inbox.source(), shared.clone(), Arc::clone(&seen), &inbox);
+        let (source, shared, seen, busy, inbox) = (inbox.source(), shared.clone(), Arc::clone(&seen), Arc::clone(&busy), &inbox);
         async move {
             let mut reader = open(source.as_ref(), &shared, &worker.to_string(), &Health::default()).await?;
             let mut mine = 0;
             let reading = async {
                 while seen.lock().expect("not poisoned").len() < total || inbox.left().await > 0 {
+                    if mine > 0 && busy.load(Ordering::Relaxed) < 2 {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        continue;
+                    }
                     if let Ok(event) = timeout(Duration::from_millis(300), reader.next()).await
                         && let SourceEvent::Records(records) = event?
                     {
                         ensure!(records.rejected.is_empty(), "rejected: {:?}", records.rejected);
                         let values = values(&records);
+                        if mine == 0 && !values.is_empty() {
+                            busy.fetch_add(1, Ordering::Relaxed);
+                        }
                         mine += values.len();
                         seen.lock().expect("not poisoned").extend(values);
                     }
