@@ -97,7 +97,7 @@ impl Flink {
         let _ = writeln!(script, "CREATE TEMPORARY FUNCTION count_char AS 'CountChar';");
         let head = match sink {
             Sink::Collect => "",
-            Sink::Blackhole => "CREATE TABLE result WITH ('connector' = 'blackhole') AS\n",
+            Sink::Blackhole => "CREATE TABLE measured WITH ('connector' = 'blackhole') AS\n",
         };
         let _ = writeln!(script, "{head}{};", query.sql.trim_end());
         script
