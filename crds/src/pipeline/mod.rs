@@ -203,11 +203,11 @@ pub struct EventTimePolicy {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lateness {
-    /// Seconds for which a window that has ended still takes rows; its result is then emitted anew. Default 0.
+    /// Seconds for which a window that has ended still takes rows. Only 0 (default): a window gives its result once. Give the Source the delay that is to be waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 604_800))]
+    #[schemars(range(min = 0, max = 0))]
     pub allowed_seconds: Option<u32>,
-    /// What happens to rows that come later than that.
+    /// What happens to rows that come later than that. Windows heed it; joins, top-N and OVER drop and count late rows in any case.
     #[serde(default)]
     pub policy: LatePolicy,
 }
