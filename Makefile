@@ -30,7 +30,7 @@ oracle: ## Compare streaming with batch over many random inputs, CASES=… (100)
 	  $(ORACLE)/venv/bin/pip install -q --disable-pip-version-check datafusion==55.0.0 && mv $(ORACLE)/installed.part $(ORACLE)/installed; }
 	@rm -rf $(ORACLE)/cases
 	@MILLRACE_ORACLE_CASES=$(or $(CASES),100) MILLRACE_ORACLE_DUMP=$(ORACLE)/cases cargo test --quiet --package millrace-engine --test oracle -- --nocapture
-	@$(ORACLE)/venv/bin/python worker/engine/tests/oracle/datafusion.py $(ORACLE)/cases
+	@$(ORACLE)/venv/bin/python worker/engine/tests/oracle/ask_datafusion.py $(ORACLE)/cases
 
 fuzz: ## Try mutated inputs on every decoder and on the SQL front, each for SECONDS=… (60), or only TARGET=…
 	@MILLRACE_FUZZ_SECONDS=$(or $(SECONDS),60) MILLRACE_FUZZ_TARGET=$(TARGET) cargo test --quiet --package millrace-tests --test fuzz -- --nocapture

@@ -41,7 +41,7 @@ pub(crate) fn answer(shape: &Shape, inputs: &Inputs) -> Result<Vec<String>> {
     Ok(rows)
 }
 
-/// Leaves the case for DataFusion itself: `datafusion.py`.
+/// Leaves the case for DataFusion itself: `ask_datafusion.py`.
 fn dump(folder: &Path, shape: &Shape, tables: &Tables, answer: &RecordBatch) {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let folder = folder.join(format!("{}-{}", shape.name, NUMBER.fetch_add(1, Ordering::Relaxed)));

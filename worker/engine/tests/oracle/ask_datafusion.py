@@ -1,6 +1,6 @@
 """Asks DataFusion itself what the judge of `tests/oracle` said: the same queries over the same tables, compared value by value. `make oracle` runs it.
 
-datafusion.py FOLDER: what `MILLRACE_ORACLE_DUMP=FOLDER` left, one folder for each case: tables as Arrow streams, `steps` (name, tab, SQL), `answer`.
+ask_datafusion.py FOLDER: what `MILLRACE_ORACLE_DUMP=FOLDER` left, one folder for each case: tables as Arrow streams, `steps` (name, tab, SQL), `answer`.
 """
 
 import pathlib
@@ -14,6 +14,10 @@ import pyarrow as pa
 def read(path):
     with pa.ipc.open_stream(path) as reader:
         return reader.read_all()
+
+
+def batches(table):
+    return table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
 def exact(value):
@@ -30,13 +34,13 @@ def answer(case):
     context = datafusion.SessionContext(datafusion.SessionConfig({"datafusion.execution.target_partitions": "2"}))
     for path in case.glob("*.arrow"):
         table = read(path)
-        context.register_record_batches(path.stem, [table.to_batches() or [pa.record_batch([[]] * table.num_columns, schema=table.schema)]])
+        context.register_record_batches(path.stem, [batches(table)])
     last = None
     for line in (case / "steps").read_text().split("\0"):
         name, sql = line.split("\t", 1)
         last = context.sql(sql).to_arrow_table()
         if not (case / f"{name}.arrow").exists():
-            context.register_record_batches(name, [last.to_batches()])
+            context.register_record_batches(name, [batches(last)])
     return last
 
 
