@@ -128,8 +128,14 @@ impl JoinPlan {
                 return Ok(key.clone());
             }
         }
+        // A row of each side that meets none looks the same in the keys if both keys are NULL.
+        let can_be_null = |side: usize| {
+            let columns = keys[side].iter().flatten();
+            columns.map(|column| schemas[side].field(column - side * left)).all(|field| field.is_nullable())
+        };
+        let is_ambiguous = self.outer == [true, true] && can_be_null(0) && can_be_null(1);
         Ok(match keys {
-            [Some(left), Some(right)] => left.into_iter().chain(right).collect(),
+            [Some(left), Some(right)] if !is_ambiguous => left.into_iter().chain(right).collect(),
             _ => Vec::new(),
         })
     }

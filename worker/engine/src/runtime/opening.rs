@@ -16,6 +16,7 @@ use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
+use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
 
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
@@ -90,6 +91,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.name.clone(), generation),
             schema: Arc::clone(&plan.schema),
             event_time: config.event_time_of(index),
+            changelog: plan.changelog.clone(),
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
@@ -105,6 +107,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.writer_name(), generation),
             schema: config.envelopes.schema(),
             event_time: None,
+            changelog: Changelog::Append,
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };

@@ -57,6 +57,25 @@ async fn a_window_that_an_idle_split_closed_is_not_opened_again_after_a_restore(
     assert_eq!(scene.results.rows(), counted(&[seconds(0..70), seconds(0..4), seconds(60..70)]));
 }
 
+/// Nothing moves on after the restore before the late rows are there: the operators know that they are late only if they are told again what they knew.
+#[tokio::test(start_paused = true)]
+async fn rows_that_were_late_before_a_restore_are_late_after_it() {
+    let scene = Scene::new(vec![seconds(0..40)], false);
+    let running = scene.start(Fate::Live);
+    until("everything is read", || scene.splits.all_acknowledged()).await;
+    running.tell(Control::Close);
+    assert_eq!(running.end().await, TaskEnd::Released);
+    assert_eq!(scene.results.rows(), counted(&[seconds(0..30)]));
+    let again = scene.start(Fate::Live);
+    scene.splits.add(0, seconds(5..20));
+    until("the late rows are read", || scene.splits.all_acknowledged()).await;
+    scene.splits.add(0, seconds(40..60));
+    until("everything is read", || scene.splits.all_acknowledged()).await;
+    again.tell(Control::Close);
+    assert_eq!(again.end().await, TaskEnd::Released);
+    assert_eq!(scene.results.rows(), counted(&[seconds(0..50)]), "windows that had ended come out again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_split_that_appears_is_read_from_its_start_and_holds_back() {
     let scene = Scene::new(vec![seconds(0..20), seconds(0..20), seconds(2..30)], false);
