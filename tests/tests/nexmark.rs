@@ -7,7 +7,7 @@ use millrace_tests::nexmark::results::Rows;
 use millrace_tests::nexmark::{GOLDEN_DISORDER, golden, golden_path};
 
 /// Queries that the engine refuses, with a part of what it says.
-const REFUSED: [(&str, &str); 1] = [("q12", "proctime()")];
+const REFUSED: [(&str, &str); 0] = [];
 /// Queries that Flink 2.2.1 refuses, so that there is nothing to compare with.
 const NOT_IN_FLINK: [&str; 1] = ["q13"];
 

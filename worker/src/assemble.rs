@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::registry;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
@@ -111,7 +112,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("PlanInvalid", location(), &error));
         }
     }
-    problems.extend(job.outputs.iter().zip(&outputs).filter_map(|(output, bound)| too_weak(&job, output, bound)));
+    let each = job.outputs.iter().zip(&outputs).enumerate();
+    problems.extend(each.filter_map(|(index, (output, bound))| too_weak(&job, output, guarantee(&plan, index, bound))));
     for dead in &dead_letters {
         if let Err(error) = dead.sink.accepts(&millrace_connectors::formats::dead_letter::schema(), None) {
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
@@ -122,9 +124,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
-fn too_weak(job: &Job, output: &JobOutput, bound: &OutputBinding) -> Option<Problem> {
+fn too_weak(job: &Job, output: &JobOutput, (guarantee, reason): (Guarantee, String)) -> Option<Problem> {
     let required = job.delivery.as_ref()?.required?;
-    let (guarantee, reason) = bound.sink.guarantee();
     (guarantee < required).then(|| Problem {
         reason: "NotSupported".to_owned(),
         location: format!("output {}, sink {}", output.name, output.sink),
@@ -140,7 +141,8 @@ fn policy(job: &Job) -> Policy {
         state_ttl: job.state_ttl_seconds.map(seconds),
         allowed_lateness: seconds(lateness.allowed_seconds.unwrap_or(0)),
         late: match lateness.policy {
-            pipeline::LatePolicy::Drop => Late::Drop,
+            // Results are updated within the allowed lateness whatever the policy says of what comes later.
+            pipeline::LatePolicy::Drop | pipeline::LatePolicy::Update => Late::Drop,
             pipeline::LatePolicy::DeadLetter => Late::DeadLetter,
         },
     }
@@ -208,7 +210,7 @@ impl Assembled {
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
                     .collect(),
-                outputs: self.outputs.iter().map(guaranteed).collect(),
+                outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
                 state: Some(compatibility::digests(&self.plan.state_signatures())),
             }),
             tests: None,
@@ -285,9 +287,27 @@ impl Assembled {
 }
 
 /// Every source that there is can be replayed from the last epoch, so the sink alone decides.
-fn guaranteed(output: &OutputBinding) -> OutputPlan {
+fn guaranteed(plan: &Plan, index: usize, output: &OutputBinding) -> OutputPlan {
+    let (guarantee, reason) = guarantee(plan, index, output);
+    OutputPlan { output: output.name.clone(), guarantee, reason }
+}
+
+/// What an output guarantees, and why: its sink's, unless what is written again after a crash is something else than before.
+fn guarantee(plan: &Plan, index: usize, output: &OutputBinding) -> (Guarantee, String) {
     let (guarantee, reason) = output.sink.guarantee();
-    OutputPlan { output: output.name.clone(), guarantee, reason: reason.to_owned() }
+    if !plan.output_reads_clock(index) {
+        return (guarantee, reason.to_owned());
+    }
+    match guarantee {
+        Guarantee::EffectivelyOnce => {
+            let reason =
+                "rows are written over themselves, but results by processing time are other rows when records are read again after a crash";
+            (Guarantee::AtLeastOnce, reason.to_owned())
+        }
+        Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => {
+            (guarantee, format!("{reason}; results by processing time are not the same in a replay"))
+        }
+    }
 }
 
 /// Whether an input is a queue.

@@ -72,7 +72,7 @@ pub fn plan(query: &Query) -> Result<Result<Plan, Vec<Problem>>> {
 pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arrival: Arrival) -> Result<Rows> {
     let names: Vec<&str> = query.inputs.iter().map(|table| table.name()).collect();
     let mut inputs = query.inputs.iter().map(|table| Input::new(plan, *table, tables)).collect::<Result<Vec<_>>>()?;
-    let mut answer = Answer { rows: Rows::default(), encoder: RowEncoder::new(&plan.outputs()[0].schema)? };
+    let mut answer = Answer { rows: Rows::default(), encoder: RowEncoder::new(&plan.outputs()[0].schema)?, clock: 0, reads_clock: plan.reads_clock() };
     let mut executor = plan.executor(&names);
     match arrival {
         Arrival::OneByOne(rows) => {
@@ -119,7 +119,7 @@ pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arriva
     all(&mut executor, &mut answer, &|input| input.watermark.map(Message::Watermark))?;
     all(&mut executor, &mut answer, &|input| input.time.map(|_| Message::Watermark(i64::MAX)))?;
     all(&mut executor, &mut answer, &|_| Some(Message::End))?;
-    Ok(answer.rows)
+    query.compared(answer.rows)
 }
 
 fn format() -> SourceFormat {
@@ -138,9 +138,21 @@ fn share(table: Table) -> usize {
 struct Answer {
     rows: Rows,
     encoder: RowEncoder,
+    /// Processing time: it goes on by itself.
+    clock: i64,
+    reads_clock: bool,
 }
 
+/// Microseconds between two batches.
+const TICK: i64 = 200_000;
+
 impl Answer {
+    /// What time it is, as the runtime says before each batch.
+    fn tick(&mut self, executor: &mut Executor) -> Result<()> {
+        self.clock += TICK;
+        if self.reads_clock { self.push(executor, 0, Message::Clock(self.clock)) } else { Ok(()) }
+    }
+
     fn push(&mut self, executor: &mut Executor, input: usize, message: Message) -> Result<()> {
         let mut out = Vec::new();
         executor.push(input, message, &mut |_, message| out.push(message)).map_err(|error| anyhow!(error))?;
@@ -197,6 +209,7 @@ impl Input {
         let part = Batch::new(batch.records.slice(start, rows), batch.origin.clone(), batch.ordinals.slice(start, rows));
         self.next = if start + rows == batch.num_rows() { (self.next.0 + 1, 0) } else { (self.next.0, start + rows) };
         let latest = self.time.and_then(|time| max(part.records.column(time).as_primitive::<TimestampMicrosecondType>()));
+        answer.tick(executor)?;
         answer.push(executor, index, Message::Batch(part))?;
         if self.time.is_some() {
             let delay = i64::try_from(MAX_DELAY_MS * 1000).unwrap_or(i64::MAX);
