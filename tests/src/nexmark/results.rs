@@ -159,7 +159,10 @@ mod tests {
 
     #[test]
     fn totals_add_up_all_rows() {
-        let rows = Rows::of_changelog("{\"k\":1,\"n\":2,\"w\":1}\n{\"k\":1,\"n\":3,\"w\":2}\n{\"k\":2,\"n\":4,\"w\":1}\n{\"k\":2,\"n\":4,\"w\":1}").unwrap();
+        let rows = Rows::of_changelog(
+            "{\"k\":1,\"n\":2,\"w\":1}\n{\"k\":1,\"n\":3,\"w\":2}\n{\"k\":2,\"n\":4,\"w\":1}\n{\"k\":2,\"n\":4,\"w\":1}",
+        )
+        .unwrap();
         assert_eq!(rows.totals("n", "k").unwrap().text(), "{\"k\":1,\"n\":5}\n{\"k\":2,\"n\":8}\n");
         assert!(rows.totals("x", "k").is_err());
     }
