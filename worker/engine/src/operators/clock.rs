@@ -43,6 +43,10 @@ impl Blueprint for ClockBlueprint {
         true
     }
 
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        (column + 1 < self.schema.fields().len()).then(|| vec![column])
+    }
+
     fn operator(&self, _id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Clock { schema: Arc::clone(&self.schema), now: 0 })
     }
@@ -106,6 +110,18 @@ impl Blueprint for ByClockBlueprint {
 
     fn reads_clock(&self) -> bool {
         true
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        self.inner.keys()
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        self.inner.stored_keys(table)
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        self.inner.lineage(column)
     }
 
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {

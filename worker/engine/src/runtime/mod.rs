@@ -11,7 +11,7 @@
 //!              └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers are bounded, a quarter before the driver and the
+//! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers are bounded, a quarter before the driver and the
 //! rest behind it. A plan that keeps state runs as one task over all splits of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)).
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
@@ -26,8 +26,7 @@ mod opening;
 mod output;
 mod processing;
 mod reading;
-mod restore;
-mod state_file;
+mod stored;
 mod supervise;
 mod watermarks;
 

@@ -96,3 +96,5 @@ output sliding ← sliding/project/1
     window_end Timestamp(ms), mean Float64
 output best ← best/project/0
     window_end Timestamp(ms), most Int64
+no exchange
+    operator sliding/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

@@ -47,3 +47,5 @@ output out ← s/project/0
     bidder Int64, bid_count Int64, starttime Timestamp(ms, "UTC"), endtime Timestamp(ms, "UTC")
 output rows ← timed/project/0
     bidder Int64, ts Timestamp(µs), p_time Timestamp(ms, "UTC")
+no exchange
+    it goes by processing time, which is that of one task: window by event time to share the work

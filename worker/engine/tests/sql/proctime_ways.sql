@@ -139,3 +139,5 @@ output frame ← frame/project/0
     k Utf8, v Int64, s Int64
 output near ← near/join/0
     k Utf8, v Int64, w Int64
+no exchange
+    operator hop/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

@@ -73,3 +73,5 @@ output one_row ← one_row/project/1
     auction Int64, value Utf8, at Timestamp(µs)
 output counted ← counted/project/0
     window_end Timestamp(µs), n Int64
+no exchange
+    operator counted/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

@@ -90,3 +90,5 @@ output filtered ← filtered/filter/0
     id Int64, rate Float64
 output counted ← counted/project/0
     window_end Timestamp(µs), amount Float64
+no exchange
+    operator counted/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

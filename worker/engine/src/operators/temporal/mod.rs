@@ -67,6 +67,8 @@ pub(crate) enum Moment {
     Current {
         /// If the table is revised: the columns that tell which row is taken back.
         revised_by: Option<Vec<usize>>,
+        /// Whether there is one row at most for each of their values: a new one then replaces the old one, also if what revised it has forgotten that.
+        unique: bool,
     },
 }
 
@@ -117,6 +119,21 @@ impl Blueprint for TemporalBlueprint {
             Moment::Current { .. } => "current".to_owned(),
         };
         Some(format!("temporal_join {moment} ({}) ({})", sides[0], sides[1]))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(self.sides.iter().map(|side| side.keys.iter().map(|key| side.take[*key]).collect()).collect())
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        operator::TABLES.iter().position(|name| *name == table).map(|side| self.sides[side].keys.clone())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let (side, column) = *self.output.get(column)?;
+        let key = self.sides[side].keys.iter().position(|key| *key == column)?;
+        // Where a row finds nothing, the table's side is padded.
+        (side == 0 || !self.outer).then(|| self.sides.iter().map(|side| side.take[side.keys[key]]).collect())
     }
 
     fn reads_clock(&self) -> bool {

@@ -24,7 +24,8 @@ const BLOCK: usize = 8192;
 const COMPACTED: usize = 4096;
 /// Mixed into the name of a row that is padded: it names no pair.
 const PADDED: u64 = 0x70ad_ded0_70ad_ded0;
-/// Names of the tables of the state.
+/// Names of the tables of the state, by side.
+pub(super) const TABLES: [&str; 2] = [ROWS, TABLE];
 const ROWS: &str = "rows";
 const TABLE: &str = "table";
 /// The key of a row that finds nothing, because it has a NULL in its key.
@@ -171,6 +172,9 @@ impl Temporal {
             if key == NO_KEY || times.is_null(row) {
                 useless += 1;
             } else if batch.kind(row).is_addition() {
+                if let Moment::Current { unique: true, .. } = self.blueprint.moment {
+                    self.table.take_back(key, position, &mut comparators)?;
+                }
                 self.table.insert(key, position, self.reach());
             } else {
                 self.table.take_back(key, position, &mut comparators)?;

@@ -37,7 +37,7 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(side: &TemporalSide, moment: &Moment) -> Self {
         let revised_by = match moment {
-            Moment::Current { revised_by: Some(columns) } => Some(RevisedBy::new(&side.schema, columns)),
+            Moment::Current { revised_by: Some(columns), .. } => Some(RevisedBy::new(&side.schema, columns)),
             _ => None,
         };
         Self {

@@ -143,7 +143,7 @@ fn late_rows_are_dropped_and_versions_that_come_late_count_for_what_follows() {
 
 #[test]
 fn what_is_there_now_is_found_once_the_table_has_been_read() {
-    let blueprint = blueprint(true, Moment::Current { revised_by: Some(vec![0, 1, 2, 3]) }, false);
+    let blueprint = blueprint(true, Moment::Current { revised_by: Some(vec![0, 1, 2, 3]), unique: false }, false);
     let mut harness = Harness::new(&blueprint, &[0, 1]);
     let mut ordinal = 0;
     push(&mut harness, 0, &mut ordinal, &[(Some(1), 1, 0), (Some(2), 2, 0)], false);
@@ -166,4 +166,18 @@ fn what_is_there_now_is_found_once_the_table_has_been_read() {
     push(&mut harness, 0, &mut ordinal, &[(Some(1), 4, 0)], false);
     let pairs = [(3, 10), (3, 11), (4, 11)].map(|(left, right)| format!("+I {}", line(&(Some(1), left, 0), Some(&(Some(1), right, 0)))));
     assert_eq!(harness.said.log[2..], pairs);
+}
+
+#[test]
+fn a_new_row_replaces_the_one_of_its_key() {
+    let blueprint = blueprint(false, Moment::Current { revised_by: Some(vec![0]), unique: true }, false);
+    let mut harness = Harness::new(&blueprint, &[0, 1]);
+    let mut ordinal = 0;
+    harness.push(1, Message::Idle);
+    // The second comes without a word about the first, as from a top-N whose time to live is over.
+    push(&mut harness, 1, &mut ordinal, &[(Some(1), 10, 0)], false);
+    push(&mut harness, 1, &mut ordinal, &[(Some(1), 11, 0)], false);
+    push(&mut harness, 0, &mut ordinal, &[(Some(1), 3, 0)], false);
+    assert_eq!(harness.table(), [line(&(Some(1), 3, 0), Some(&(Some(1), 11, 0)))]);
+    assert_eq!(harness.state_rows(), 1);
 }
