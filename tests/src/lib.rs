@@ -8,9 +8,10 @@
 //!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  access_logs the main job: known lines, and what must have become of them
+//!  drain       Millrace, Kafka Streams and Flink, from topics full of records
 //!  transcript  pages of what kubectl prints, compared with the committed ones
 //!  fuzz        mutated inputs for everything that reads bytes from outside
-//!  nexmark     Millrace and Flink, the same queries over the same events
+//!  nexmark     Millrace and Flink, the same queries over the same events        measure  CPU and memory of a program, from /proc
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
 //!
@@ -21,11 +22,13 @@ pub mod access_logs;
 pub mod certificates;
 pub mod cluster;
 mod command;
+pub mod drain;
 pub mod fuzz;
 mod hex;
 pub mod image;
 pub mod install;
 pub mod installed;
+pub mod measure;
 pub mod nexmark;
 pub mod poll;
 pub mod servers;
