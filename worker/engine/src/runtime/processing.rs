@@ -7,11 +7,13 @@ use millrace_crds::report::ErrorReason;
 use super::driver::{Failure, Run};
 use super::event_time;
 use super::observed::Part;
+use super::output::Outgoing;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
 use crate::operators::Message;
 use crate::source::Records;
+use crate::time::Time;
 
 impl Run {
     /// Begins to keep time, after state was restored: the operators are told again what they knew.
@@ -81,7 +83,7 @@ impl Run {
         let mut latest = None;
         if let Some(mut batch) = records.batch {
             if self.watermarks.is_some()
-                && let Some(column) = self.config.plan.event_time(&self.config.inputs[input].name)
+                && let Some(column) = self.config.event_time(&self.config.inputs[input].name)
             {
                 let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
                 self.refuse(timeless, &sinks, &part)?;
@@ -100,14 +102,26 @@ impl Run {
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, waiting, changed) = (&self.config.outputs, &mut self.waiting, &mut self.state_changed);
-        let emitted = &mut |index: usize, message: Message| match message {
-            Message::Batch(batch) => {
+        let (config, waiting, changed) = (&self.config, &mut self.waiting, &mut self.state_changed);
+        let exchange = config.exchange_output().map(|(index, _)| index);
+        let emitted = &mut |index: usize, message: Message| {
+            let (output, channel) = config.place_of(index);
+            let outgoing = match message {
+                Message::Batch(batch) => Outgoing::Batch(channel, batch),
+                Message::Rejected(record) => {
+                    let sink = config.outputs.get(index).and_then(|output| output.dead_letter);
+                    return gather(&mut refused, record, sink);
+                }
+                Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
+                Message::Idle => Outgoing::Time(channel, Time::Idle),
+                Message::End => Outgoing::Time(channel, Time::End),
+                Message::Barrier(_) => return,
+            };
+            // Only whoever takes the rows on needs to know of time.
+            if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {
                 *changed = true;
-                waiting.push_back((index, batch));
+                waiting.push_back((output, outgoing));
             }
-            Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-            Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
         };
         self.executor.push(input, message, emitted).map_err(internal)?;
         let part = self.reading.part(input);
@@ -121,7 +135,7 @@ impl Run {
 
     /// The state must not outgrow its bound: whoever waits for the kernel to see it loses the process.
     fn look_at_state(&mut self) -> Result<(), Failure> {
-        if !self.config.plan.is_stateful() {
+        if !self.config.keeps_state() {
             return Ok(());
         }
         let bytes = self.executor.state_bytes();
