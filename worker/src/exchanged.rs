@@ -1,0 +1,124 @@
+//! A plan that keeps state, shared through an exchange: which plans can be, and what its tasks are given. It opens no connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_connectors::context::Context;
+use millrace_connectors::exchange::{Channel, KafkaExchange, Upstream};
+use millrace_crds::job::Job;
+use millrace_crds::report::{Distribution, EXCHANGE, Problem, TaskRef};
+use millrace_engine::plan::Plan;
+use millrace_engine::plan::stages::Exchange;
+use millrace_engine::runtime::{BackStage, DeadLetterBinding, EXCHANGE_WRITER, FrontStage, InputBinding, OutputBinding, Splits, Stage};
+
+use crate::assemble::AssembledInput;
+
+/// What the exchange is called where reports name Sources and Sinks.
+const NAME: &str = "spec.exchange.kafka";
+
+/// The exchange of a plan.
+pub(crate) struct Exchanged {
+    exchange: Exchange,
+    pub(crate) kafka: KafkaExchange,
+}
+
+impl Exchanged {
+    /// The exchange that the Job asks for; none if its plan keeps no state, and so needs none.
+    pub(crate) fn of(job: &Job, plan: &Plan, inputs: &[AssembledInput], context: &Context) -> Result<Option<Self>, Problem> {
+        let Some(options) = job.exchange.as_ref().filter(|_| plan.is_stateful()) else { return Ok(None) };
+        let alone = "remove spec.exchange: one worker then does all the work";
+        if let Some(queue) = inputs.iter().find(|input| input.source.distribution() == Distribution::Competing) {
+            let message = format!(
+                "input {} is a queue: which of its tasks there are changes with the workers, so nobody knows whom to wait for",
+                queue.name
+            );
+            return Err(refused(
+                message,
+                format!("{alone}, or send the queue's records on through a Pipeline that keeps no state, to Kafka"),
+            ));
+        }
+        let exchange =
+            plan.exchange().map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?;
+        let channels = exchange.channels().iter().map(|channel| {
+            let timed: Vec<bool> = channel.inputs.iter().map(|input| plan.event_time(input).is_some()).collect();
+            if timed.iter().any(|one| *one != timed[0]) {
+                let message = format!("inputs {} come together, and only some of them have event times", channel.inputs.join(", "));
+                return Err(refused(message, "set eventTime on all of their Sources".to_owned()));
+            }
+            Ok(Channel {
+                name: channel.name.clone(),
+                schema: Arc::clone(&channel.schema),
+                key: channel.key.clone(),
+                timed: timed.first() == Some(&true),
+            })
+        });
+        let channels = channels.collect::<Result<Vec<_>, _>>()?;
+        let kafka = KafkaExchange::new(&options.kafka, &job.pipeline.uid, &channels, context);
+        Ok(Some(Self { exchange, kafka: kafka.map_err(|error| refused(error.message, alone.to_owned()))? }))
+    }
+
+    /// A front task writes the exchange in a transaction, and can commit no other with it.
+    pub(crate) fn second_anchor(&self, outputs: &[OutputBinding], dead_letters: &[DeadLetterBinding]) -> Option<Problem> {
+        let direct = outputs.iter().enumerate().filter(|(index, output)| self.exchange.is_direct(*index) && output.sink.anchor());
+        let direct = direct.map(|(_, output)| format!("output {}, sink {}", output.name, output.sink_name));
+        let dead = dead_letters.iter().filter(|dead| dead.sink.anchor()).map(|dead| format!("dead-letter sink {}", dead.sink_name));
+        direct.chain(dead).next().map(|location| Problem {
+            reason: "PlanInvalid".to_owned(),
+            location,
+            message:
+                "it is written in Kafka transactions by tasks that also write the exchange in one, and the two cannot be committed together"
+                    .to_owned(),
+            hint: Some("set transactional: Off in this Sink (at least once), or split the Pipeline".to_owned()),
+        })
+    }
+
+    /// What is on its way between tasks when a revision ends, in the form of states of operators.
+    pub(crate) fn signatures(&self) -> Vec<(Arc<str>, String)> {
+        let shape = (Arc::from(EXCHANGE), format!("{} partitions", self.kafka.partitions()));
+        let channels = self.exchange.channels().iter().map(|channel| {
+            let columns = channel.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+            let signature = format!("{} by {:?}", columns.collect::<Vec<_>>().join(", "), channel.key);
+            (Arc::from(format!("{EXCHANGE}/{}", channel.name)), signature)
+        });
+        std::iter::once(shape).chain(channels).collect()
+    }
+
+    /// What a task behind the exchange reads; `None` if there is no such partition.
+    pub(crate) fn inputs(&self, task: &TaskRef, upstream: impl Fn(&str) -> Option<Upstream>) -> Option<Vec<InputBinding>> {
+        let partition: u16 = task.split.parse().ok()?;
+        if partition >= self.kafka.partitions() {
+            return None;
+        }
+        let bind = |(index, channel): (usize, &millrace_engine::plan::stages::Channel)| InputBinding {
+            name: channel.name.clone(),
+            source: self.kafka.source(index, channel.inputs.iter().filter_map(|input| upstream(input)).collect()),
+            source_name: NAME.to_owned(),
+            event_time: None,
+            max_delay: Duration::ZERO,
+            splits: Splits::One(partition.to_string()),
+        };
+        Some(self.exchange.channels().iter().enumerate().map(bind).collect())
+    }
+
+    /// The part of the plan of a task in front.
+    pub(crate) fn front(&self) -> Stage {
+        let output =
+            OutputBinding { name: EXCHANGE_WRITER.to_owned(), sink: self.kafka.sink(), sink_name: NAME.to_owned(), dead_letter: None };
+        Stage::Front(Arc::new(FrontStage { exchange: self.exchange.clone(), output }))
+    }
+
+    /// The part of the plan of a task behind. `event_times`: the event-time column of each output.
+    pub(crate) fn back(&self, event_times: Vec<Option<String>>) -> Stage {
+        Stage::Back(Arc::new(BackStage { exchange: self.exchange.clone(), event_times }))
+    }
+
+    /// For people.
+    pub(crate) fn explain(&self) -> String {
+        let topics = self.kafka.topic_names().map(|topic| format!("\n    {topic}"));
+        format!("exchange through Kafka, {} partitions, topics{}\n", self.kafka.partitions(), topics.collect::<String>())
+    }
+}
+
+fn refused(message: String, hint: String) -> Problem {
+    Problem { reason: "NotSupported".to_owned(), location: "exchange".to_owned(), message, hint: Some(hint) }
+}
