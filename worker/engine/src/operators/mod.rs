@@ -47,7 +47,7 @@ pub(crate) use aggregate::{
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
-pub(crate) use executor::{Target, Wired, Wiring};
+pub(crate) use executor::{Target, Ways, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
 pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
@@ -138,6 +138,18 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn state_signature(&self) -> Option<String> {
         None
     }
+    /// By port, the columns whose values rows have in common that it has to see together, in one order for all ports; empty if it has to see all rows.
+    /// `None` if it keeps no state.
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        None
+    }
+    /// The columns of a table of its state that hold [`Blueprint::keys`], in their order; `None` if there is no such table.
+    fn stored_keys(&self, _table: &str) -> Option<Vec<usize>> {
+        None
+    }
+    /// By port, the column whose value is that of `column` in whatever comes out of a row, always. `None` if there is none at some port; an operator
+    /// that keeps state knows it only of its keys.
+    fn lineage(&self, column: usize) -> Option<Vec<usize>>;
     /// Builds the operator for one lane in which only `ports` are fed. `id` is its id (step, kind, ordinal): the origin of rows that it makes.
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator>;
 }
@@ -161,6 +173,12 @@ pub enum ExecuteError {
     #[error("cannot restore the state: {message}; the plan has changed in a way that its state does not fit")]
     State {
         /// What does not fit.
+        message: String,
+    },
+    /// An operator broke off. The text says where.
+    #[error("{message}; this is a defect, please report it")]
+    Defect {
+        /// What happened.
         message: String,
     },
     /// One of the above, in this operator.

@@ -32,6 +32,7 @@ mod parse;
 mod problem;
 mod rank;
 mod refuse;
+pub mod stages;
 mod stateful;
 #[cfg(test)]
 mod tests;
@@ -200,10 +201,11 @@ impl Plan {
         self.graph.inputs.iter().find(|known| known.name == input)?.event_time
     }
 
-    /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns.
+    /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns, and where
+    /// rows are brought together by key, if it keeps state, or why they cannot be.
     #[must_use]
     pub fn explain(&self) -> String {
-        self.graph.to_string()
+        format!("{}{}", self.graph, self.explain_exchange())
     }
 }
 

@@ -11,9 +11,10 @@
 //!              └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers are bounded, a quarter before the driver and the
-//! rest behind it. A plan that keeps state runs as one task over all splits of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), or in
-//! two [stages](Stage) with an exchange between them: what is in front by split, what is behind by partition.
+//! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and
+//! writers are bounded, a quarter before the driver and the rest behind it. A plan that keeps state runs as one task over all splits of all inputs
+//! ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), or in two [stages](Stage) with an exchange between them: what is in front by split, what is
+//! behind by partition.
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
 mod closing;
@@ -27,9 +28,8 @@ mod opening;
 mod output;
 mod processing;
 mod reading;
-mod restore;
 mod stage;
-mod state_file;
+mod stored;
 mod supervise;
 mod watermarks;
 

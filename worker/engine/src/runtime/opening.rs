@@ -13,7 +13,7 @@ use super::driver::{Failure, Run};
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
 use super::reading::{Reading, ahead_of};
-use super::restore;
+use super::stored;
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
@@ -26,7 +26,7 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
     let uid = PipelineUid::encoded(&config.pipeline_uid);
     let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
         .map_err(state_failure)?;
-    restore::check_kind(config).await?;
+    stored::check_kind(config).await?;
     let mut opened = log.open(nonce).await.map_err(state_failure)?;
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
@@ -44,7 +44,7 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
         }
     }
     if let Some(last) = &opened.last {
-        restore::check_state(config, last)?;
+        stored::check_state(config, last)?;
     }
     let owner = match settlement {
         Settlement::Forward => log.claim(opened, config.plan.hash()).await,
@@ -80,7 +80,7 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let mut executor = config.executor();
-    restore::restore(config, &owner, &mut executor).await?;
+    let increments = stored::restore(config, &owner, &mut executor).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
     let budget = Budget::new(config.in_flight_bytes - ahead_of(config.in_flight_bytes));
@@ -130,7 +130,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let mut reading = Reading::new(config, observed, generation);
     reading.open(&positions).await?;
     let watermarks = config.keeps_time().then(|| watermarks_of(config, &owner));
-    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, dead };
+    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
     let mut run = Run::new(config, observed, reading, executor, outputs, input_dead_letters, dead, positions);
     if let Some(watermarks) = watermarks {

@@ -141,6 +141,7 @@ impl Run {
         let bytes = self.executor.state_bytes();
         let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
         self.state_changed |= before != bytes as u64;
+        let bytes = bytes + self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize;
         let limit = self.config.state_bytes;
         if bytes <= limit {
             return Ok(());

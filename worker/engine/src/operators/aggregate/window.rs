@@ -19,6 +19,11 @@ use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState
 use crate::plan::Late;
 use crate::state::{hash_rows, key_group};
 
+/// Name of the table of the state.
+const TABLE: &str = "slices";
+/// Its first column of keys.
+const KEYS_FROM: usize = 3;
+
 /// Rows of one result batch at most.
 const RESULT_ROWS: usize = 16 * 1024;
 
@@ -100,6 +105,21 @@ impl Blueprint for WindowAggregateBlueprint {
         Some(format!("window_aggregate 1: {}; keys {:?}; {}", self.windows(), self.key_types, calls.join("; ")))
     }
 
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.keys.clone()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        (table == TABLE).then(|| (KEYS_FROM..KEYS_FROM + self.keys.len()).collect())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match self.output.get(column)? {
+            OutputColumn::Key(key) => Some(vec![self.keys[*key]]),
+            _ => None,
+        }
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         let mut read: Vec<usize> = self.calls.iter().flat_map(Call::columns).collect();
         read.sort_unstable();
@@ -152,7 +172,7 @@ impl Operator for WindowAggregate {
 
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| ("slices".to_owned(), table)).into_iter().collect() }))
+        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
     }
 
     fn state_bytes(&self) -> usize {
@@ -164,7 +184,7 @@ impl Operator for WindowAggregate {
         if state.signature != signature {
             return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
         }
-        match state.tables.remove("slices") {
+        match state.tables.remove(TABLE) {
             Some(table) => self.restore_slices(&table.records),
             None => Ok(()),
         }
@@ -391,10 +411,10 @@ impl WindowAggregate {
 
     fn restore_slices(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
         let wrong = || ExecuteError::State { message: "its columns are not those of the plan".to_owned() };
-        let (first, rest) = records.columns().split_at_checked(3 + self.key_types.len()).ok_or_else(wrong)?;
+        let (first, rest) = records.columns().split_at_checked(KEYS_FROM + self.key_types.len()).ok_or_else(wrong)?;
         let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong);
         let (ends, starts, closed) = (numbers(0)?, numbers(1)?, numbers(2)?);
-        let keys = &first[3..];
+        let keys = &first[KEYS_FROM..];
         let mut widths = Vec::with_capacity(self.blueprint.calls.len());
         for call in &self.blueprint.calls {
             widths.push(call.function.state_fields().map_err(|error| call.failed(error))?.len());

@@ -189,6 +189,22 @@ impl Blueprint for JoinBlueprint {
         Some(format!("join {} {lifetime} ({}) ({})", self.name(), sides[0], sides[1]))
     }
 
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(self.sides.iter().map(|side| side.keys.iter().map(|key| side.take[*key]).collect()).collect())
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        operator::TABLES.iter().position(|name| *name == table).map(|side| self.sides[side].keys.clone())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let (side, column) = *self.output.get(column)?;
+        let key = self.sides[side].keys.iter().position(|key| *key == column)?;
+        // Where the other side comes out alone, this one is padded.
+        let padded = self.sides[1 - side].outer;
+        (!padded).then(|| self.sides.iter().map(|side| side.take[side.keys[key]]).collect())
+    }
+
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
         let origin = Origin::new(&format!("operator/{id}"), id.as_ref());
         Box::new(operator::Join::new(Arc::new(self.clone()), origin, ports))

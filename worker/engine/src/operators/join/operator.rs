@@ -22,7 +22,7 @@ const BLOCK: usize = 8192;
 /// Mixed into the name of a row that is padded: it names no pair.
 const PADDED: u64 = 0x70ad_ded0_70ad_ded0;
 /// Names of the tables of the state, by side.
-const TABLES: [&str; 2] = ["left", "right"];
+pub(super) const TABLES: [&str; 2] = ["left", "right"];
 
 /// A join of one lane.
 pub(super) struct Join {

@@ -130,6 +130,25 @@ impl Blueprint for OverBlueprint {
         Some(format!("over {calls:?} of ({}) by {} of {}", self.names(&self.partition_by), self.time, columns.join(", ")))
     }
 
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.partition_by.iter().map(|key| self.take[*key]).collect()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        match table {
+            operator::ROWS => Some(self.partition_by.clone()),
+            operator::KEYS => Some((0..self.partition_by.len()).collect()),
+            _ => None,
+        }
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match *self.output.get(column)? {
+            OverColumn::Input(column) if self.partition_by.contains(&column) => Some(vec![self.take[column]]),
+            OverColumn::Input(_) | OverColumn::Call(_) => None,
+        }
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         let origin = Origin::new(&format!("operator/{id}"), id.as_ref());
         Box::new(operator::Over::new(Arc::new(self.clone()), origin))

@@ -23,8 +23,8 @@ const COMPACTED: usize = 4096;
 /// The part of its time by which a key may be kept longer than it must.
 const GRANULES: i64 = 64;
 /// Names of the tables of the state.
-const ROWS: &str = "rows";
-const KEYS: &str = "keys";
+pub(super) const ROWS: &str = "rows";
+pub(super) const KEYS: &str = "keys";
 
 /// Aggregates over frames of one lane.
 pub(super) struct Over {

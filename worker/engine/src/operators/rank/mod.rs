@@ -164,6 +164,23 @@ impl Blueprint for RankBlueprint {
         ))
     }
 
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.partition_by.iter().map(|key| self.take[*key]).collect()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        match table {
+            operator::ROWS => Some(self.partition_by.clone()),
+            operator::KEYS => Some((0..self.partition_by.len()).collect()),
+            _ => None,
+        }
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let column = (*self.output.get(column)?)?;
+        self.partition_by.contains(&column).then(|| vec![self.take[column]])
+    }
+
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
         let origin = Origin::new(&format!("operator/{id}"), id.as_ref());
         Box::new(operator::Rank::new(Arc::new(self.clone()), origin, ports))

@@ -22,8 +22,8 @@ const GRANULES: i64 = 64;
 /// Of a key that has not been touched.
 const UNTOUCHED: i64 = i64::MAX;
 /// Names of the tables of the state.
-const ROWS: &str = "rows";
-const KEYS: &str = "keys";
+pub(super) const ROWS: &str = "rows";
+pub(super) const KEYS: &str = "keys";
 
 /// A top-N of one lane.
 pub(super) struct Rank {

@@ -412,17 +412,21 @@ async fn they_do_wherever_either_process_crashes() {
 #[tokio::test(start_paused = true)]
 async fn a_front_task_that_is_away_holds_time_back_and_one_that_is_idle_does_not() {
     let rows: Vec<Vec<Row>> = vec![vec![(Some(1), "a"), (Some(50), "a")], vec![(Some(2), "a")]];
-    let pair = Pair::new(rows.clone(), false);
+    let pair = Pair::new(rows, false);
     let first = |process: &Arc<Process>| vec![pair.front(process, 0), pair.back(process, 0), pair.back(process, 1)];
     let second = |process: &Arc<Process>| vec![pair.front(process, 1)];
     let expected = counted(&[vec![(Some(1), "a"), (Some(2), "a")]]);
     let watching = async {
-        // Much longer than a split may be silent: the other front task does not run at all.
-        tokio::time::sleep(IDLE * 4).await;
+        // Much longer than a split may be silent, and the other front task does not run at all.
+        for seconds in 51..55 {
+            tokio::time::sleep(IDLE).await;
+            pair.scene.splits.add(0, [(Some(seconds), "a")]);
+        }
         assert!(pair.scene.results.rows().is_empty());
         let idle = async {
-            // It runs, has said one row, and nothing more comes: after a while it says that it is idle.
+            // It runs and says its one row; nothing more comes, and after a while it says that it is idle. Only then can the other move time on.
             tokio::time::sleep(IDLE + DELAY).await;
+            pair.scene.splits.add(0, [(Some(56), "a")]);
             crate::world::until("its window ends", || pair.scene.results.rows() == expected).await;
         };
         tokio::select! {

@@ -2,9 +2,10 @@
 //!
 //! * [`scene`]: a Pipeline that counts per window and key, and everything that outlives its processes. [`splits`]: its source. [`results`]: its sink.
 //! * [`exchange`]: the same in two stages.
-//! * [`recovery`]: crashes, state files that are damaged, plans that do not fit. [`time`]: idle and late splits, draining, limits.
+//! * [`increments`]: state stored by what has changed. [`recovery`]: crashes, state files that are damaged, plans that do not fit. [`time`]: idle and late splits, draining, limits.
 
 mod exchange;
+mod increments;
 mod recovery;
 mod results;
 mod scene;

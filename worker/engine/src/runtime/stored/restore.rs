@@ -3,21 +3,22 @@
 
 use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 
-use super::closing::state_failure;
-use super::config::TaskConfig;
-use super::driver::Failure;
-use super::observed::Part;
-use super::stage::Stage;
-use super::state_file;
+use super::file::{self, Content};
+use super::increments::Increments;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks};
 use crate::connector::ConnectorError;
 use crate::operators::{Executor, OperatorState, Snapshot};
+use crate::runtime::closing::state_failure;
+use crate::runtime::config::TaskConfig;
+use crate::runtime::driver::Failure;
+use crate::runtime::observed::Part;
+use crate::runtime::stage::Stage;
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
 const OR_DROP: &str = "take the change back, allow that it is dropped by spec.upgrade.statePolicy, or create a Pipeline with another name";
 
 /// Refuses a plan that cannot restore the state of the last epoch, unless it may be dropped. Nothing is changed, so that the plan before can go on from it.
-pub(super) fn check_state(config: &TaskConfig, last: &EpochRecord) -> Result<(), Failure> {
+pub(in crate::runtime) fn check_state(config: &TaskConfig, last: &EpochRecord) -> Result<(), Failure> {
     // In front of an exchange, the tasks of the splits have the names that they have without; but what they have read is in the exchange.
     if !last.positions.is_empty() && last.stage != config.stage.name() {
         let with = |stage: Option<StageName>| if stage.is_some() { "with an exchange" } else { "without an exchange" };
@@ -46,7 +47,7 @@ fn unfit(config: &TaskConfig, operator: &str, file: &StateRef) -> Option<String>
 }
 
 /// Refuses to run a Pipeline that has run in tasks of the other kind: their positions are not in this task's epochs.
-pub(super) async fn check_kind(config: &TaskConfig) -> Result<(), Failure> {
+pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Failure> {
     let uid = PipelineUid::encoded(&config.pipeline_uid);
     let tasks = list_tasks(std::sync::Arc::clone(&config.store), &config.base, &uid, std::sync::Arc::clone(&config.clock));
     let tasks = tasks.await.map_err(state_failure)?;
@@ -74,30 +75,59 @@ pub(super) async fn check_kind(config: &TaskConfig) -> Result<(), Failure> {
     )))
 }
 
-/// Reads the state of the last epoch and gives it to the operators. After the claim only: until then its files may be deleted.
-pub(super) async fn restore(config: &TaskConfig, owner: &Owner, executor: &mut Executor) -> Result<(), Failure> {
-    let mut snapshot = Snapshot::new();
+/// Reads the state of the last epoch and gives it to the operators; what the next epochs can add to. After the claim only: until then its files may be deleted.
+pub(in crate::runtime) async fn restore(config: &TaskConfig, owner: &Owner, executor: &mut Executor) -> Result<Increments, Failure> {
+    let (mut increments, mut snapshot) = (Increments::default(), Snapshot::new());
     for (operator, files) in &owner.last().operators {
-        let [file] = &files[..] else {
-            return Err(invalid(format!("the state of operator {operator} has {} files, this version reads one", files.len())));
-        };
-        if config.may_drop_state && unfit(config, operator, file).is_some() {
+        if config.may_drop_state && files.iter().any(|file| unfit(config, operator, file).is_some()) {
             continue;
         }
-        snapshot.insert(operator.as_str().into(), read(owner, operator, file).await?);
+        let mut state = None;
+        for file in files {
+            state = Some(follow(owner, operator, file, state).await?);
+        }
+        if let Some(state) = state {
+            let (name, files) = (operator.clone(), files.clone());
+            let known = beside(move || {
+                increments.restored(&name, &state, &files);
+                (increments, state)
+            });
+            let (increments_after, state) = known.await.map_err(|panic| invalid(format!("reading state panicked: {panic}")))?;
+            increments = increments_after;
+            snapshot.insert(operator.as_str().into(), state);
+        }
     }
-    if snapshot.is_empty() {
-        return Ok(());
+    if !snapshot.is_empty() {
+        executor.restore(snapshot).map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?;
     }
-    executor.restore(snapshot).map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))
+    Ok(increments)
 }
 
-async fn read(owner: &Owner, operator: &str, file: &StateRef) -> Result<OperatorState, Failure> {
+/// The state after a file: all of it if the file is whole, `before` with its changes if not.
+async fn follow(owner: &Owner, operator: &str, file: &StateRef, before: Option<OperatorState>) -> Result<OperatorState, Failure> {
     let bytes = owner.read_state(operator, file).await.map_err(state_failure)?;
     let name = operator.to_owned();
-    let decoded = tokio::task::spawn_blocking(move || state_file::decode(&name, &bytes)).await;
-    let decoded = decoded.unwrap_or_else(|panic| Err(format!("reading it panicked: {panic}")));
-    decoded.map_err(|detail| state_failure(owner.state_damaged(operator, file, detail)))
+    let followed = beside(move || match (file::decode(&name, &bytes)?, before) {
+        (Content::Whole(state), _) => Ok(state),
+        (Content::Changes(_), None) => Err("it holds changes of a file that the epoch does not name".to_owned()),
+        (Content::Changes(changes), Some(mut state)) => {
+            let empty = |name: &str| format!("it changes table {name}, which was not there");
+            let each = changes.into_iter().map(|(name, changes)| {
+                let table = changes.apply(&state.tables.remove(&name).ok_or_else(|| empty(&name))?)?;
+                Ok((name, table))
+            });
+            state.tables = each.collect::<Result<_, String>>()?;
+            Ok(state)
+        }
+    })
+    .await;
+    let followed = followed.unwrap_or_else(|panic| Err(format!("reading it panicked: {panic}")));
+    followed.map_err(|detail| state_failure(owner.state_damaged(operator, file, detail)))
+}
+
+/// Runs what takes long where the state is large.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
 fn invalid(message: String) -> Failure {
