@@ -122,3 +122,93 @@ impl Exchanged {
 fn refused(message: String, hint: String) -> Problem {
     Problem { reason: "NotSupported".to_owned(), location: "exchange".to_owned(), message, hint: Some(hint) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use millrace_crds::report::InputPlan;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use serde_json::json;
+
+    use super::*;
+    use crate::assemble::{Assembled, Store, assemble};
+    use crate::clock::SystemClock;
+
+    const COUNTS: &str = "SELECT window_start, at, count(*) AS n FROM TABLE(TUMBLE(TABLE logs, DESCRIPTOR(at), INTERVAL '1' MINUTE)) \
+                          GROUP BY window_start, window_end, at";
+
+    /// A Job with an exchange of eight partitions and this one step.
+    fn job(sql: &str) -> Job {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-exchange-v1.json")).unwrap();
+        job.steps = vec![millrace_crds::pipeline::Step { name: "counts".into(), sql: sql.into() }];
+        job.outputs[0].from = "counts".into();
+        job.state_ttl_seconds = Some(60);
+        job
+    }
+
+    fn assembled(job: Job) -> Assembled {
+        assemble(job, PathBuf::new()).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    fn refusal(job: Job) -> Problem {
+        let mut problems = assemble(job, PathBuf::new()).err().unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0)
+    }
+
+    #[test]
+    fn a_plan_is_shared_by_split_and_by_partition() {
+        let shared = assembled(job(COUNTS));
+        let inputs = ["logs", EXCHANGE].map(|input| InputPlan { input: input.into(), distribution: Distribution::Partitioned });
+        assert_eq!(shared.outcome().plan.unwrap().inputs, inputs);
+        let store = Store { store: Arc::new(InMemory::new()), base: Path::default(), clock: Arc::new(SystemClock) };
+        let task = |input: &str, split: &str| shared.task(&TaskRef { input: input.into(), split: split.into() }, &store);
+        assert!(matches!(task("logs", "logs/0").unwrap().stage, Stage::Front(_)));
+        assert!(matches!(task(EXCHANGE, "7").unwrap().stage, Stage::Back(_)));
+        assert!(task(EXCHANGE, "8").is_none() && task("*", "all").is_none() && task("other", "0").is_none());
+        assert_eq!(shared.exchange_tasks().count(), 8);
+        assert!(shared.exchanged.as_ref().unwrap().explain().contains(".counts."));
+    }
+
+    #[test]
+    fn a_plan_that_keeps_no_state_needs_none() {
+        let plain = assembled(job("SELECT at FROM logs"));
+        assert!(plain.exchanged.is_none() && plain.exchange_tasks().next().is_none());
+        assert_eq!(plain.outcome().plan.unwrap().inputs.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_shared_is_refused_with_the_reason() {
+        let whole = refusal(job("SELECT count(*) AS n FROM logs"));
+        assert_eq!((whole.reason.as_str(), whole.location.as_str()), ("NotSupported", "exchange"));
+        assert!(whole.message.contains("counts/") && whole.hint.unwrap().contains("remove spec.exchange"), "{}", whole.message);
+
+        let mut queue =
+            job("SELECT window_start, c_ip, count(*) AS n FROM TABLE(TUMBLE(TABLE logs, DESCRIPTOR(time), INTERVAL '1' MINUTE)) \
+             GROUP BY window_start, window_end, c_ip");
+        let source = json!({"s3": {"sqs": {"queueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/q"}}, "format": {"cloudFront": {}},
+                            "eventTime": {"column": "time"}});
+        queue.inputs[0].source = serde_json::from_value(source).unwrap();
+        let queue = refusal(queue);
+        assert!(queue.message.contains("logs is a queue"), "{}", queue.message);
+    }
+
+    #[test]
+    fn what_is_written_beside_the_exchange_has_no_transaction_of_its_own() {
+        let kafka = json!({"kafka": {"bootstrapServers": "a:1", "topic": "t", "transactional": "Auto", "format": {"json": {}}}});
+        let mut beside = job(COUNTS);
+        beside.sinks.insert("tx".into(), serde_json::from_value(kafka).unwrap());
+        // Behind the exchange it is as good as anywhere.
+        let mut behind = beside.clone();
+        behind.outputs[0].sink = "tx".into();
+        behind.sinks.remove("out");
+        drop(assembled(behind));
+        let raw = json!({"name": "raw", "from": "logs", "sink": "tx"});
+        beside.outputs.push(serde_json::from_value(raw).unwrap());
+        let problem = refusal(beside);
+        assert_eq!(problem.location, "output raw, sink tx");
+        assert!(problem.message.contains("the exchange"), "{}", problem.message);
+    }
+}

@@ -15,8 +15,8 @@ pub struct Exchange {
 }
 
 /// An exchange through Kafka topics. They are made if they are missing (retention of 7 days), and written in transactions: each row is read once, when the
-/// epoch of the task that wrote it is committed, so results come by about `checkpoint.intervalSeconds` later than without. Needs brokers from 4.0 on, and what
-/// a Sink with `transactional: Auto` needs.
+/// epoch of the task that wrote it is committed, so results come by about `checkpoint.intervalSeconds` later than without. Needs brokers from 4.0 on, the rights
+/// to make, write and read topics with this prefix, and those that a Sink with `transactional: Auto` needs.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaExchange {
