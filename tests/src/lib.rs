@@ -10,6 +10,7 @@
 //!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
 //!  transcript  pages of what kubectl prints, compared with the committed ones
+//!  fuzz        mutated inputs for everything that reads bytes from outside
 //!  nexmark     Millrace and Flink, the same queries over the same events
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
@@ -22,6 +23,7 @@ pub mod certificates;
 pub mod cluster;
 mod command;
 pub mod conductor;
+pub mod fuzz;
 mod hex;
 pub mod image;
 pub mod install;

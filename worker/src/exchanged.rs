@@ -37,6 +37,16 @@ impl Exchanged {
                 format!("{alone}, or send the queue's records on through a Pipeline that keeps no state, to Kafka"),
             ));
         }
+        if let Some(table) = inputs.iter().find(|input| plan.is_table(&input.name)) {
+            let message = format!("input {} is a table in which rows look things up, and each task would need all of it", table.name);
+            return Err(refused(message, alone.to_owned()));
+        }
+        if plan.reads_clock() {
+            let message =
+                "the plan goes by processing time, and a row that waits in the exchange would be counted where it comes out of it"
+                    .to_owned();
+            return Err(refused(message, format!("{alone}, or go by event time")));
+        }
         let exchange =
             plan.exchange().map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?;
         let channels = exchange.channels().iter().map(|channel| {

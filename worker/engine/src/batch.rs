@@ -166,6 +166,8 @@ pub enum RejectCode {
     TypeMismatch,
     /// A required field is missing.
     MissingField,
+    /// Its event time is further in the future than any clock can be wrong: it would end all windows until then.
+    ImplausibleTime,
     /// Longer than `limits.maxRecordBytes`.
     TooLarge,
     /// Nested deeper than 64.
@@ -186,6 +188,7 @@ impl RejectCode {
             Self::Malformed => "Malformed",
             Self::TypeMismatch => "TypeMismatch",
             Self::MissingField => "MissingField",
+            Self::ImplausibleTime => "ImplausibleTime",
             Self::TooLarge => "TooLarge",
             Self::TooDeep => "TooDeep",
             Self::BadCompression => "BadCompression",

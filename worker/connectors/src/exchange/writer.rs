@@ -64,7 +64,7 @@ impl ExchangeWriter {
     async fn send(&mut self, topic: &str, partition: u16, message: &[u8]) -> Result<(), ConnectorError> {
         self.sent += 1;
         let sent = Sent { origin: self.origin.clone(), branch: 0, ordinal: self.sent, bytes: message.len() + OVERHEAD };
-        let record = Outbound { topic, partition: Some(partition.into()), key: None, value: message, coordinate: None };
+        let record = Outbound { topic, partition: Some(partition.into()), key: None, value: Some(message), coordinate: None };
         match self.flight.send(self.flight.producer()?, record, sent).await? {
             None => Ok(()),
             Some(refused) => Err(too_large(topic, &refused)),
@@ -106,7 +106,7 @@ fn slice(batch: &Batch, offset: usize, length: usize) -> Batch {
 fn too_large(topic: &str, refused: &Refused) -> ConnectorError {
     let message = format!(
         "topic {topic} of the exchange refuses a message of {} bytes ({}): leave such rows out, or let the topic take them (max.message.bytes)",
-        refused.value.len(),
+        refused.value.as_ref().map_or(0, Vec::len),
         refused.code
     );
     ConnectorError::new(ErrorReason::PoisonRecord, message)

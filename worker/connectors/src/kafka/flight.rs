@@ -35,7 +35,8 @@ pub(crate) struct Outbound<'a> {
     /// `None`: the client chooses, by the key.
     pub(crate) partition: Option<i32>,
     pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: &'a [u8],
+    /// `None`: a tombstone.
+    pub(crate) value: Option<&'a [u8]>,
     /// Told to readers in a header.
     pub(crate) coordinate: Option<&'a str>,
 }
@@ -98,7 +99,10 @@ impl Flight {
                 // Down to half: waking for every acknowledgement would cost more than it gives.
                 self.settle(producer, (most / 2).min(most.saturating_sub(bytes))).await?;
             }
-            let mut outgoing = BaseRecord::with_opaque_to(record.topic, waiting).payload(record.value);
+            let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(record.topic, waiting);
+            if let Some(value) = record.value {
+                outgoing = outgoing.payload(value);
+            }
             if let Some(coordinate) = record.coordinate {
                 let header = Header { key: COORDINATE_HEADER, value: Some(coordinate.as_bytes()) };
                 outgoing = outgoing.headers(OwnedHeaders::new_with_capacity(1).insert(header));
@@ -116,7 +120,7 @@ impl Flight {
             match error.rdkafka_error_code() {
                 Some(Code::QueueFull) => self.settle(producer, deliveries.bytes().saturating_sub(1)).await?,
                 Some(code) if failure::is_refusal(code) => {
-                    let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.to_vec());
+                    let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
                     return Ok(Some(Refused { sent: *waiting, key, value, code }));
                 }
                 _ => return Err(self.failed(error)),

@@ -9,6 +9,7 @@ use millrace_engine::sink::{Prepared, SinkWriter};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::Producer as _;
 
+use super::changes::{self, Change};
 use super::client::Held;
 use super::deliveries::{Refused, Sent};
 use super::flight::{Flight, OVERHEAD, Outbound, closed};
@@ -18,10 +19,15 @@ use crate::formats::PAYLOAD_CAP;
 use crate::formats::rows::RowEncoder;
 use crate::keys::KeyColumns;
 
+/// Characters of a key that an error shows at most.
+const KEY_SHOWN: usize = 200;
+
 /// What a writer is told.
 pub(super) struct Writing {
     pub(super) topic: String,
     pub(super) keys: Option<KeyColumns>,
+    /// Whether rows are revised: then there is a key, and what is gone is a tombstone.
+    pub(super) is_updating: bool,
     pub(super) health: Health,
 }
 
@@ -41,7 +47,13 @@ impl TopicWriter {
     }
 
     /// Hands one record to the client, once there is room.
-    async fn send(&self, producer: &Client, key: Option<&[u8]>, value: &[u8], sent: Sent) -> Result<Option<Refused>, ConnectorError> {
+    async fn send(
+        &self,
+        producer: &Client,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        sent: Sent,
+    ) -> Result<Option<Refused>, ConnectorError> {
         let coordinate = coordinate(&sent.origin, sent.branch, sent.ordinal);
         let record = Outbound { topic: &self.writing.topic, partition: None, key, value, coordinate: Some(&coordinate) };
         self.flight.send(producer, record, sent).await
@@ -57,13 +69,13 @@ impl TopicWriter {
                 "topic {} refuses a record of {} bytes ({}), and with it the transaction of its epoch: leave such records out, let the topic \
                  take them, or set transactional: Off so that they become dead letters",
                 self.writing.topic,
-                first.value.len(),
+                first.value.as_ref().map_or(0, Vec::len),
                 first.code
             );
             return Err(ConnectorError::new(ErrorReason::PoisonRecord, message));
         }
         for record in refused {
-            if record.code == Code::MessageSizeTooLarge && record.value.len() >= BATCH_BYTES {
+            if record.code == Code::MessageSizeTooLarge && record.value.as_ref().map_or(0, Vec::len) >= BATCH_BYTES {
                 self.reject(record, 1);
                 continue;
             }
@@ -71,7 +83,7 @@ impl TopicWriter {
                 self.alone = Some(Held::new(self.flight.producing.lone_producer(&self.writing.health)?));
             }
             let alone = self.alone.as_ref().and_then(Held::get).ok_or_else(closed)?;
-            let at_once = self.send(alone, record.key.as_deref(), &record.value, record.sent).await?;
+            let at_once = self.send(alone, record.key.as_deref(), record.value.as_deref(), record.sent).await?;
             self.flight.settle(alone, 0).await?;
             let late = alone.client().context().take_refused();
             for record in at_once.into_iter().chain(late) {
@@ -82,7 +94,12 @@ impl TopicWriter {
     }
 
     fn reject(&mut self, refused: Refused, attempts: u32) {
-        let Refused { sent, mut value, code, .. } = refused;
+        let Refused { sent, key, value, code } = refused;
+        let what = match (&value, key) {
+            (Some(value), _) => format!("a record of {} bytes", value.len()),
+            (None, key) => format!("that the row of key \"{}\" is gone (a tombstone)", shortened(&key.unwrap_or_default())),
+        };
+        let mut value = value.unwrap_or_default();
         let payload_bytes = value.len() as u64;
         value.truncate(PAYLOAD_CAP);
         self.rejected.push(Rejected {
@@ -90,7 +107,7 @@ impl TopicWriter {
             ordinal: sent.ordinal,
             stage: RejectStage::Sink,
             code: if code == Code::MessageSizeTooLarge { RejectCode::TooLarge } else { RejectCode::RefusedBySink },
-            error: format!("topic {} refuses a record of {payload_bytes} bytes: {code}", self.writing.topic),
+            error: format!("topic {} refuses {what}: {code}", self.writing.topic),
             payload: Bytes::from(value),
             payload_bytes,
             attempts,
@@ -114,8 +131,13 @@ impl SinkWriter for TopicWriter {
         for (row, end) in ends.into_iter().enumerate() {
             let value = &values[start..end];
             start = end;
+            let value = match self.writing.is_updating.then(|| changes::of(&batch, &keys, row)) {
+                None | Some(Change::There) => Some(value),
+                Some(Change::Gone) => None,
+                Some(Change::Replaced) => continue,
+            };
             let key = keys.get(row).and_then(|key| key.as_deref()).map(str::as_bytes);
-            let bytes = value.len() + key.map_or(0, <[u8]>::len) + OVERHEAD;
+            let bytes = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + OVERHEAD;
             let sent = Sent { origin: batch.origin.clone(), branch: batch.branch, ordinal: batch.ordinals.value(row), bytes };
             match self.send(self.flight.producer()?, key, value, sent).await? {
                 // The client itself would not take it, so the transaction does not know of it.
@@ -143,4 +165,9 @@ impl SinkWriter for TopicWriter {
             alone.release().await;
         }
     }
+}
+
+/// The beginning of a key, for people.
+fn shortened(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).chars().take(KEY_SHOWN).collect()
 }
