@@ -112,10 +112,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("PlanInvalid", location(), &error));
         }
     }
-    let planned = plan.outputs();
-    problems.extend(
-        job.outputs.iter().zip(&outputs).zip(planned).filter_map(|((output, bound), planned)| too_weak(&job, output, bound, planned)),
-    );
+    let each = job.outputs.iter().zip(&outputs).enumerate();
+    problems.extend(each.filter_map(|(index, (output, bound))| too_weak(&job, output, guarantee(&plan, index, bound))));
     for dead in &dead_letters {
         if let Err(error) = dead.sink.accepts(&millrace_connectors::formats::dead_letter::schema(), None) {
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
@@ -126,9 +124,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
-fn too_weak(job: &Job, output: &JobOutput, bound: &OutputBinding, planned: &plan::OutputPlan) -> Option<Problem> {
+fn too_weak(job: &Job, output: &JobOutput, (guarantee, reason): (Guarantee, String)) -> Option<Problem> {
     let required = job.delivery.as_ref()?.required?;
-    let (guarantee, reason) = guarantee(bound, planned);
     (guarantee < required).then(|| Problem {
         reason: "NotSupported".to_owned(),
         location: format!("output {}, sink {}", output.name, output.sink),
@@ -144,7 +141,8 @@ fn policy(job: &Job) -> Policy {
         state_ttl: job.state_ttl_seconds.map(seconds),
         allowed_lateness: seconds(lateness.allowed_seconds.unwrap_or(0)),
         late: match lateness.policy {
-            pipeline::LatePolicy::Drop => Late::Drop,
+            // Results are updated within the allowed lateness whatever the policy says of what comes later.
+            pipeline::LatePolicy::Drop | pipeline::LatePolicy::Update => Late::Drop,
             pipeline::LatePolicy::DeadLetter => Late::DeadLetter,
         },
     }
@@ -212,7 +210,7 @@ impl Assembled {
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
                     .collect(),
-                outputs: self.outputs.iter().zip(self.plan.outputs()).map(|(output, planned)| guaranteed(output, planned)).collect(),
+                outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
                 state: Some(compatibility::digests(&self.plan.state_signatures())),
             }),
             tests: None,
@@ -289,16 +287,30 @@ impl Assembled {
 }
 
 /// Every source that there is can be replayed from the last epoch, so the sink alone decides.
-fn guarantee(output: &OutputBinding, planned: &plan::OutputPlan) -> (Guarantee, &'static str) {
-    match planned.changelog {
-        Changelog::Append => output.sink.guarantee(),
-        Changelog::Updating { .. } => output.sink.guarantee_of_changelog(),
-    }
+fn guaranteed(plan: &Plan, index: usize, output: &OutputBinding) -> OutputPlan {
+    let (guarantee, reason) = guarantee(plan, index, output);
+    OutputPlan { output: output.name.clone(), guarantee, reason }
 }
 
-fn guaranteed(output: &OutputBinding, planned: &plan::OutputPlan) -> OutputPlan {
-    let (guarantee, reason) = guarantee(output, planned);
-    OutputPlan { output: output.name.clone(), guarantee, reason: reason.to_owned() }
+/// What an output guarantees, and why: its sink's, unless what is written again after a crash is something else than before.
+fn guarantee(plan: &Plan, index: usize, output: &OutputBinding) -> (Guarantee, String) {
+    let (guarantee, reason) = match plan.outputs()[index].changelog {
+        Changelog::Append => output.sink.guarantee(),
+        Changelog::Updating { .. } => output.sink.guarantee_of_changelog(),
+    };
+    if !plan.output_reads_clock(index) {
+        return (guarantee, reason.to_owned());
+    }
+    match guarantee {
+        Guarantee::EffectivelyOnce => {
+            let reason =
+                "rows are written over themselves, but results by processing time are other rows when records are read again after a crash";
+            (Guarantee::AtLeastOnce, reason.to_owned())
+        }
+        Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => {
+            (guarantee, format!("{reason}; results by processing time are not the same in a replay"))
+        }
+    }
 }
 
 /// Whether an input is a queue.
