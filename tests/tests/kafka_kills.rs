@@ -297,7 +297,7 @@ async fn windows_and_totals_are_exact_through_kills_and_zombies() -> Result<()> 
             ensure!(status.code() == Some(FENCED), "it ended by itself: {status}");
             millrace = run.start()?;
         }
-        if dice.below(3) > 0 {
+        if dice.below(5) > 1 {
             millrace.kill().await.context("kill millrace")?;
             millrace = run.start()?;
             killed += 1;
