@@ -362,6 +362,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn by_processing_time_rows_are_not_written_over_themselves() {
+        let job = |sql: &str, sink: serde_json::Value| {
+            let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+            job.steps = vec![pipeline::Step { name: "s".to_owned(), sql: sql.to_owned() }];
+            job.outputs[0].from = "s".to_owned();
+            job.sinks.insert("out".to_owned(), serde_json::from_value(sink).unwrap());
+            let outcome = assemble(job, PathBuf::new()).unwrap().outcome();
+            let output = outcome.plan.unwrap().outputs.remove(0);
+            (output.guarantee, output.reason)
+        };
+        let (plain, clock) = ("SELECT * FROM lines", "SELECT *, PROCTIME() AS proc FROM lines");
+        let opensearch = serde_json::json!({"opensearch": {"endpoint": "http://localhost:9200", "index": "lines"}});
+        let files = serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}});
+        assert_eq!(job(plain, opensearch.clone()).0, Guarantee::EffectivelyOnce);
+        let (guarantee, reason) = job(clock, opensearch);
+        assert_eq!(guarantee, Guarantee::AtLeastOnce);
+        assert!(reason.contains("processing time"), "{reason}");
+        // What commits with the epoch is not written again.
+        let (guarantee, reason) = job(clock, files);
+        assert_eq!(guarantee, Guarantee::ExactlyOnce);
+        assert!(reason.contains("not the same in a replay"), "{reason}");
+    }
+
+    #[test]
     fn an_output_that_guarantees_too_little_is_refused_by_name() {
         let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
         assert!(assemble(job.clone(), PathBuf::new()).is_ok());
