@@ -340,7 +340,7 @@ fn push(plan: &Plan, executor: &mut Executor, input: usize, message: Message, li
             lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
         }
         Message::Watermark(_) | Message::Clock(_) | Message::Idle | Message::End => {}
-        other => panic!("unexpected {other:?}"),
+        Message::Barrier(epoch) => panic!("unexpected barrier {epoch}"),
     };
     executor.push(input, message, &mut emit).unwrap();
 }
