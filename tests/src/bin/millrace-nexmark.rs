@@ -151,38 +151,6 @@ fn bless(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
     Ok(())
 }
 
-<<<<<<< HEAD
-/// Runs every query on both engines; fails if a result differs.
-fn compare(arguments: &Arguments, chosen: &[Query], events: &Events) -> Result<()> {
-    let folder = nexmark::record(events)?;
-    let flink = Flink::installed(&arguments.flink_heap)?;
-    let millrace = Millrace::new(image::build(Image::Worker, Profile::for_tests())?);
-    let compared: Vec<&Query> = chosen.iter().collect();
-    let expected = flink.results(&compared, &folder)?;
-    let (mut equal, mut different, mut refused) = (0, 0, 0);
-    for (query, expected) in compared.into_iter().zip(expected) {
-        match (expected, millrace.results(query, &folder)) {
-            (Err(why), _) => println!("{:4} Flink refuses it: {why}", query.name),
-            (Ok(_), Ok(Err(why))) => {
-                refused += 1;
-                println!("{:4} Millrace refuses it: {why}", query.name);
-            }
-            (Ok(_), Err(error)) => {
-                different += 1;
-                println!("{:4} MILLRACE FAILS: {error:#}", query.name);
-            }
-            (Ok(expected), Ok(Ok(actual))) => match query.compared(actual.clone())?.difference(&expected) {
-                None => {
-                    equal += 1;
-                    let what = if query.totals.is_some() { " in its totals, every run has other" } else { "" };
-                    println!("{:4} equal{what}, {} rows", query.name, actual.count());
-                }
-                Some(difference) => {
-                    different += 1;
-                    println!("{:4} DIFFERENT: {difference}", query.name);
-                }
-            },
-=======
 /// What became of a comparison.
 enum Outcome {
     Equal(u64),
@@ -201,7 +169,6 @@ impl Outcome {
             Self::Different(_) => "**NO**",
             Self::Refused(_) => "refused",
             Self::NotCompared(_) => "-",
->>>>>>> bench
         }
     }
 }
@@ -220,20 +187,18 @@ impl Display for Outcome {
 /// Runs every query on both engines.
 fn outcomes(chosen: &[Query], events: &Events, flink: &Flink, millrace: &Millrace) -> Result<BTreeMap<String, Outcome>> {
     let folder = nexmark::record(events)?;
-    let compared: Vec<&Query> = chosen.iter().filter(|query| query.not_compared.is_none()).collect();
+    let compared: Vec<&Query> = chosen.iter().collect();
     let expected = flink.results(&compared, &folder)?;
     let mut outcomes = BTreeMap::new();
-    for query in chosen {
-        if let Some(why) = &query.not_compared {
-            outcomes.insert(query.name.clone(), Outcome::NotCompared(why.clone()));
-        }
-    }
     for (query, expected) in compared.into_iter().zip(expected) {
         let outcome = match (expected, millrace.results(query, &folder)) {
             (Err(why), _) => Outcome::NotCompared(format!("Flink refuses it: {why}")),
             (Ok(_), Ok(Err(why))) => Outcome::Refused(why),
             (Ok(_), Err(error)) => Outcome::Different(format!("Millrace fails: {error:#}")),
-            (Ok(expected), Ok(Ok(actual))) => actual.difference(&expected).map_or(Outcome::Equal(actual.count()), Outcome::Different),
+            (Ok(expected), Ok(Ok(actual))) => {
+                let rows = actual.count();
+                query.compared(actual)?.difference(&expected).map_or(Outcome::Equal(rows), Outcome::Different)
+            }
         };
         println!("{:4} {outcome}", query.name);
         outcomes.insert(query.name.clone(), outcome);
