@@ -9,6 +9,7 @@
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  access_logs the main job: known lines, and what must have become of them
 //!  transcript  pages of what kubectl prints, compared with the committed ones
+//!  fuzz        mutated inputs for everything that reads bytes from outside
 //!  nexmark     Millrace and Flink, the same queries over the same events
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
@@ -20,6 +21,7 @@ pub mod access_logs;
 pub mod certificates;
 pub mod cluster;
 mod command;
+pub mod fuzz;
 mod hex;
 pub mod image;
 pub mod install;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::registry;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, InputTable, Late, Plan, Policy, compatibility};
+use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
 use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
@@ -111,7 +112,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("PlanInvalid", location(), &error));
         }
     }
-    problems.extend(job.outputs.iter().zip(&outputs).filter_map(|(output, bound)| too_weak(&job, output, bound)));
+    let each = job.outputs.iter().zip(&outputs).enumerate();
+    problems.extend(each.filter_map(|(index, (output, bound))| too_weak(&job, output, guarantee(&plan, index, bound))));
     for dead in &dead_letters {
         if let Err(error) = dead.sink.accepts(&millrace_connectors::formats::dead_letter::schema(), None) {
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
@@ -122,9 +124,8 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
-fn too_weak(job: &Job, output: &JobOutput, bound: &OutputBinding) -> Option<Problem> {
+fn too_weak(job: &Job, output: &JobOutput, (guarantee, reason): (Guarantee, String)) -> Option<Problem> {
     let required = job.delivery.as_ref()?.required?;
-    let (guarantee, reason) = bound.sink.guarantee();
     (guarantee < required).then(|| Problem {
         reason: "NotSupported".to_owned(),
         location: format!("output {}, sink {}", output.name, output.sink),
@@ -140,7 +141,8 @@ fn policy(job: &Job) -> Policy {
         state_ttl: job.state_ttl_seconds.map(seconds),
         allowed_lateness: seconds(lateness.allowed_seconds.unwrap_or(0)),
         late: match lateness.policy {
-            pipeline::LatePolicy::Drop => Late::Drop,
+            // Results are updated within the allowed lateness whatever the policy says of what comes later.
+            pipeline::LatePolicy::Drop | pipeline::LatePolicy::Update => Late::Drop,
             pipeline::LatePolicy::DeadLetter => Late::DeadLetter,
         },
     }
@@ -208,7 +210,7 @@ impl Assembled {
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
                     .collect(),
-                outputs: self.outputs.iter().map(guaranteed).collect(),
+                outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
                 state: Some(compatibility::digests(&self.plan.state_signatures())),
             }),
             tests: None,
@@ -285,9 +287,30 @@ impl Assembled {
 }
 
 /// Every source that there is can be replayed from the last epoch, so the sink alone decides.
-fn guaranteed(output: &OutputBinding) -> OutputPlan {
-    let (guarantee, reason) = output.sink.guarantee();
-    OutputPlan { output: output.name.clone(), guarantee, reason: reason.to_owned() }
+fn guaranteed(plan: &Plan, index: usize, output: &OutputBinding) -> OutputPlan {
+    let (guarantee, reason) = guarantee(plan, index, output);
+    OutputPlan { output: output.name.clone(), guarantee, reason }
+}
+
+/// What an output guarantees, and why: its sink's, unless what is written again after a crash is something else than before.
+fn guarantee(plan: &Plan, index: usize, output: &OutputBinding) -> (Guarantee, String) {
+    let (guarantee, reason) = match plan.outputs()[index].changelog {
+        Changelog::Append => output.sink.guarantee(),
+        Changelog::Updating { .. } => output.sink.guarantee_of_changelog(),
+    };
+    if !plan.output_reads_clock(index) {
+        return (guarantee, reason.to_owned());
+    }
+    match guarantee {
+        Guarantee::EffectivelyOnce => {
+            let reason =
+                "rows are written over themselves, but results by processing time are other rows when records are read again after a crash";
+            (Guarantee::AtLeastOnce, reason.to_owned())
+        }
+        Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => {
+            (guarantee, format!("{reason}; results by processing time are not the same in a replay"))
+        }
+    }
 }
 
 /// Whether an input is a queue.
@@ -325,6 +348,19 @@ mod tests {
         job.outputs[0].from = "counts".into();
         job.state_ttl_seconds = Some(60);
         assert!(assemble(job.clone(), PathBuf::new()).is_ok(), "a terminal shows every change");
+        let kafka = |transactional: &str| {
+            let options = serde_json::json!({
+                "bootstrapServers": "a:9092", "topic": "t", "transactional": transactional, "format": {"json": {}},
+            });
+            serde_json::from_value(serde_json::json!({ "kafka": options })).unwrap()
+        };
+        for (transactional, guarantee) in [("Off", Guarantee::AtLeastOnce), ("Auto", Guarantee::ExactlyOnce)] {
+            job.sinks.insert("out".to_owned(), kafka(transactional));
+            let assembled = assemble(job.clone(), PathBuf::new()).unwrap_or_else(|problems| panic!("{problems:?}"));
+            let output = assembled.outcome().plan.unwrap().outputs.remove(0);
+            assert_eq!(output.guarantee, guarantee);
+            assert!(output.reason.contains("tombstones"), "a topic keeps the last value of each key: {}", output.reason);
+        }
         job.sinks.insert(
             "out".to_owned(),
             serde_json::from_value(serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}})).unwrap(),
@@ -333,5 +369,36 @@ mod tests {
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
         assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("PlanInvalid", "output all, sink out"));
         assert!(problem.message.contains("this sink can only append"), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_second_output_in_transactions_is_refused_dead_letters_included() {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        let topic = |name: &str, transactional: &str| {
+            let options = serde_json::json!({
+                "bootstrapServers": "a:9092", "topic": name, "transactional": transactional, "format": {"json": {}},
+            });
+            serde_json::from_value(serde_json::json!({ "kafka": options })).unwrap()
+        };
+        job.sinks.insert("out".to_owned(), topic("t", "Auto"));
+        job.sinks.insert("more".to_owned(), topic("u", "Auto"));
+        assert!(assemble(job.clone(), PathBuf::new()).is_ok(), "one output in transactions");
+        let refused = |job: &Job, location: &str| {
+            let problems = assemble(job.clone(), PathBuf::new()).err().unwrap();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("PlanInvalid", location));
+            assert!(problem.message.contains("cannot be committed together; the other is output all, sink out"), "{}", problem.message);
+        };
+        let mut two = job.clone();
+        two.outputs.push(JobOutput { name: "again".to_owned(), sink: "more".to_owned(), ..job.outputs[0].clone() });
+        refused(&two, "output again, sink more");
+        // The same Sink twice has two writers, and so two transactions.
+        two.outputs[1].sink = "out".to_owned();
+        refused(&two, "output again, sink out");
+        two.sinks.insert("more".to_owned(), topic("u", "Off"));
+        two.outputs[1].sink = "more".to_owned();
+        assert!(assemble(two, PathBuf::new()).is_ok(), "one with, one without");
+        job.outputs[0].dead_letter = Some("more".to_owned());
+        refused(&job, "dead-letter sink more");
     }
 }

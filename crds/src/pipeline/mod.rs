@@ -202,12 +202,14 @@ pub struct EventTimePolicy {
 /// Rows that come after their window has ended.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.policy) || self.policy != 'Update' || (has(self.allowedSeconds) && self.allowedSeconds > 0)").message("policy Update needs allowedSeconds above 0: for so long results are updated"))]
 pub struct Lateness {
-    /// Seconds for which a window that has ended still takes rows. Only 0 (default): a window gives its result once. Give the Source the delay that is to be waited for.
+    /// Seconds for which a window that has ended still takes rows, after the time of the input has passed its end. Such rows revise its result, which then is a changelog:
+    /// only Sinks that take one can be written. Default 0: a window gives its result once, and is never revised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 0))]
+    #[schemars(range(min = 0, max = 2_592_000))]
     pub allowed_seconds: Option<u32>,
-    /// What happens to rows that come later than that. Windows heed it; joins, top-N and OVER drop and count late rows in any case.
+    /// What happens to rows that come later than that. Late rows of joins, top-N and OVER, which wait for none, are treated the same.
     #[serde(default)]
     pub policy: LatePolicy,
 }
@@ -220,6 +222,8 @@ pub enum LatePolicy {
     Drop,
     /// Handled as bad records are: see `errorPolicy.onPoison`.
     DeadLetter,
+    /// Results are updated for as long as `allowedSeconds` says, which has to be given; what comes later is dropped and counted.
+    Update,
 }
 
 /// How often an epoch is closed.

@@ -160,6 +160,8 @@ pub enum RejectCode {
     TypeMismatch,
     /// A required field is missing.
     MissingField,
+    /// Its event time is further in the future than any clock can be wrong: it would end all windows until then.
+    ImplausibleTime,
     /// Longer than `limits.maxRecordBytes`.
     TooLarge,
     /// Nested deeper than 64.
@@ -180,6 +182,7 @@ impl RejectCode {
             Self::Malformed => "Malformed",
             Self::TypeMismatch => "TypeMismatch",
             Self::MissingField => "MissingField",
+            Self::ImplausibleTime => "ImplausibleTime",
             Self::TooLarge => "TooLarge",
             Self::TooDeep => "TooDeep",
             Self::BadCompression => "BadCompression",

@@ -24,13 +24,18 @@ pub trait Sink: Send + Sync {
             Changelog::Updating { .. } => Err(ConnectorError::new(
                 ErrorReason::Invalid,
                 "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends), and this sink can only append: \
-                 aggregate or join in a window, or write to a sink that keeps one document for each key (opensearch with idFrom)",
+                 aggregate or join in a window, or write to a sink that keeps one row for each key (kafka, or opensearch with idFrom)",
             )),
         }
     }
 
     /// What readers may rely on after any number of crashes, and why; of rows that follow from what the sources deliver, each of them the same in every replay. Pure.
     fn guarantee(&self) -> (Guarantee, &'static str);
+
+    /// The same of rows that are revised, for sinks that [accept](Sink::accepts_changelog) them and say something else of them. Pure.
+    fn guarantee_of_changelog(&self) -> (Guarantee, &'static str) {
+        self.guarantee()
+    }
 
     /// Opens a writer for one output of one task.
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError>;
@@ -71,6 +76,8 @@ pub struct OpenSink {
     pub schema: SchemaRef,
     /// Name of the event-time column, if the schema has it.
     pub event_time: Option<String>,
+    /// Whether rows are revised; the sink has accepted it.
+    pub changelog: Changelog,
     /// The epoch that the first batch belongs to.
     pub epoch: u64,
     /// Where to report trouble while retrying.

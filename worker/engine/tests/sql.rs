@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A column may be the event time: `time Timestamp(µs) EVENT TIME maxDelay 4` (seconds). Then a watermark follows every batch; if there are lines `watermark`
-//! among the rows, only there, so that it is the case that says which rows are late. At the end all inputs end. A section `policy` has lines
-//! `stateTtl 60` (seconds) and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
+//! among the rows, only there, so that it is the case that says which rows are late. A line `clock 5` among the rows says that it is five seconds past the
+//! beginning of 1970 by processing time, where a plan goes by that, and a line `idle` that nothing more comes for now. At the end all inputs end. A section `policy` has lines
+//! `stateTtl 60` (seconds), `allowedLateness 5` and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
 //!
 //! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same, or add up to the
 //! same if they are revised. And it is run with a snapshot after every batch, which a new executor is restored from. A plan that can be shared is also run
@@ -101,6 +102,10 @@ struct Input {
     max_delay: i64,
     /// Numbers of rows before each line `watermark`.
     watermarks: Vec<usize>,
+    /// Numbers of rows before each line `clock`, with the time.
+    clocks: Vec<(usize, i64)>,
+    /// Whether there is a line `idle`, after all rows.
+    idle: bool,
 }
 
 /// The case with its answers as they come out now.
@@ -172,13 +177,17 @@ fn read_policy(body: &str) -> Policy {
 }
 
 fn input(name: &str, body: &str) -> Input {
-    let (mut fields, mut rows, mut watermarks) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut event_time, mut max_delay) = (None, 0);
+    let (mut fields, mut rows, mut watermarks, mut clocks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut event_time, mut max_delay, mut idle) = (None, 0, false);
     for line in body.lines().filter(|line| !line.is_empty()) {
         if line.starts_with('{') {
             rows.push(line);
         } else if line == "watermark" {
             watermarks.push(rows.len());
+        } else if line == "idle" {
+            idle = true;
+        } else if let Some(seconds) = line.strip_prefix("clock ") {
+            clocks.push((rows.len(), seconds.parse::<i64>().unwrap() * 1_000_000));
         } else {
             let (column, delay) = line.split_once(" EVENT TIME maxDelay ").map_or((line, None), |(column, delay)| (column, Some(delay)));
             let (name, data_type) = column.split_once(' ').unwrap_or((column, ""));
@@ -194,7 +203,7 @@ fn input(name: &str, body: &str) -> Input {
     let reader = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build(Cursor::new(rows.join("\n"))).unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let records = arrow::compute::concat_batches(&schema, &batches).unwrap();
-    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks }
+    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks, clocks, idle }
 }
 
 /// Rows of each output, rejected rows and the plan, by section.
@@ -325,6 +334,7 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
     let mut lines = vec![Vec::new(); plan.outputs().len() + 1];
     let mut executor = Running::new(plan, &names, next_parts());
     let mut watermarks: Vec<Option<i64>> = vec![None; inputs.len()];
+    let mut now = None;
     for (number, input) in inputs.iter().enumerate() {
         let schema = &input.table.schema;
         let columns: Vec<usize> = plan.projection(names[number]).iter().map(|column| schema.index_of(column).unwrap()).collect();
@@ -332,8 +342,18 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
         let records = input.records.project(&columns).unwrap();
         let mut start = 0;
         let mut latest = i64::MIN;
+        let mut clocks = input.clocks.iter().copied().filter(|_| plan.reads_clock()).peekable();
+        let mut tick = |executor: &mut Executor, lines: &mut Vec<Vec<String>>, start: usize| {
+            while let Some((_, time)) = clocks.next_if(|(after, _)| *after <= start) {
+                now = Some(time);
+                push(plan, executor, 0, Message::Clock(time), lines);
+            }
+            now
+        };
         while start < records.num_rows() {
-            let next = input.watermarks.iter().copied().find(|after| *after > start).unwrap_or(records.num_rows());
+            tick(&mut executor, &mut lines, start);
+            let breaks = input.watermarks.iter().copied().chain(input.clocks.iter().map(|(after, _)| *after));
+            let next = breaks.filter(|after| *after > start).min().unwrap_or(records.num_rows());
             let rows = batch_rows.min(next - start);
             let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
             let batch = Batch::new(records.slice(start, rows), Origin::new(names[number], names[number]), ordinals);
@@ -351,6 +371,9 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
                 executor = Running::new(plan, &names, next_parts());
                 executor.restore(snapshot.clone());
                 let before = lines.clone();
+                if let Some(now) = tick(&mut executor, &mut lines, 0) {
+                    push(plan, &mut executor, 0, Message::Clock(now), &mut lines);
+                }
                 for (number, watermark) in watermarks.iter().enumerate() {
                     if let Some(watermark) = watermark {
                         push(plan, &mut executor, number, Message::Watermark(*watermark), &mut lines);
@@ -363,6 +386,10 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
                     assert_eq!(executor.snapshot(), snapshot, "a snapshot changes by being restored");
                 }
             }
+        }
+        tick(&mut executor, &mut lines, records.num_rows());
+        if input.idle {
+            push(plan, &mut executor, number, Message::Idle, &mut lines);
         }
         // A window makes several rows of one.
         if let Running::Whole(executor) = &executor
@@ -398,7 +425,7 @@ fn push(plan: &Plan, executor: &mut Running, input: usize, message: Message, lin
             let line = format!("{} {}: {} {}\n", r.origin.name(), r.ordinal, r.error, String::from_utf8_lossy(&r.payload));
             lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
         }
-        Message::Watermark(_) | Message::End => {}
+        Message::Watermark(_) | Message::Clock(_) | Message::Idle | Message::End => {}
         other => panic!("unexpected {other:?}"),
     };
     executor.push(plan, input, message, &mut emit);

@@ -31,7 +31,8 @@ pub(super) struct Sent {
 pub(super) struct Refused {
     pub(super) sent: Sent,
     pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Vec<u8>,
+    /// `None` of a tombstone.
+    pub(super) value: Option<Vec<u8>>,
     pub(super) code: Code,
 }
 
@@ -172,7 +173,7 @@ impl ProducerContext for Deliveries {
             }
             Err((error, message)) => match error.rdkafka_error_code() {
                 Some(code) if failure::is_refusal(code) => {
-                    let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().unwrap_or_default().to_vec());
+                    let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
                     self.refuse(Refused { sent: *sent, key, value, code });
                 }
                 // The client is ending and gives back what it still had.

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// The last record of a transaction: whose it is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub(super) pipeline: String,
     pub(super) output: String,
     pub(super) task: String,

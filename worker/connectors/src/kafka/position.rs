@@ -9,7 +9,7 @@ use serde_json::Value;
 /// What a checkpoint holds of one partition.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Id of the topic that the offset belongs to; `None` before the first record, or if the brokers have no ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) topic_id: Option<String>,
@@ -19,14 +19,14 @@ pub(super) struct Position {
 }
 
 impl Position {
-    pub(super) fn read(value: &Value) -> Result<Self, ConnectorError> {
+    pub(crate) fn read(value: &Value) -> Result<Self, ConnectorError> {
         serde_json::from_value(value.clone()).map_err(|error| {
             let message = format!("the checkpoint holds {value} as the position in a partition, which this version cannot read");
             ConnectorError::new(ErrorReason::Corrupt, message).caused_by(error)
         })
     }
 
-    pub(super) fn write(&self) -> Value {
+    pub(crate) fn write(&self) -> Value {
         let mut fields = serde_json::Map::new();
         if let Some(id) = &self.topic_id {
             fields.insert("topicId".to_owned(), id.clone().into());
@@ -40,13 +40,13 @@ impl Position {
 
 /// One partition, as a split: `topic/partition`. Names of topics hold no slash.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Partition {
+pub(crate) struct Partition {
     pub(super) topic: String,
     pub(super) number: i32,
 }
 
 impl Partition {
-    pub(super) fn parse(split: &str) -> Result<Self, ConnectorError> {
+    pub(crate) fn parse(split: &str) -> Result<Self, ConnectorError> {
         let parsed = split.rsplit_once('/').and_then(|(topic, number)| {
             let number = number.parse().ok().filter(|number: &i32| *number >= 0)?;
             Some(Self { topic: topic.to_owned(), number })

@@ -9,6 +9,7 @@ use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::ThreadedProducer;
@@ -126,16 +127,41 @@ impl KafkaSink {
         }
     }
 
-    fn keys(&self, schema: &SchemaRef) -> Result<Option<KeyColumns>, ConnectorError> {
-        KeyColumns::find(schema, "keyFrom", &self.options.key_from)
+    fn keys(&self, schema: &SchemaRef, changelog: &Changelog) -> Result<Option<KeyColumns>, ConnectorError> {
+        let configured = KeyColumns::find(schema, "keyFrom", &self.options.key_from)?;
+        match changelog {
+            Changelog::Append => Ok(configured),
+            Changelog::Updating { key } => {
+                let keys = configured.map_or_else(|| KeyColumns::find(schema, "the key of the output", key), |keys| Ok(Some(keys)))?;
+                Ok(keys.map(KeyColumns::exact))
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Sink for KafkaSink {
     fn accepts(&self, schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
-        self.keys(schema)?;
+        self.keys(schema, &Changelog::Append)?;
         RowEncoder::new(schema).map(drop)
+    }
+
+    /// A revision finds what it revises by its key. Columns more than the plan's key do no harm: a row that changes in them leaves its key.
+    fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
+        let Changelog::Updating { key } = changelog else { return Ok(()) };
+        let configured = &self.options.key_from;
+        let revised = "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends)";
+        let message = if key.is_empty() && configured.is_empty() {
+            format!(
+                "{revised}, and no column is known to tell which row is revised: group by a key, or set keyFrom of the Sink to columns of which no two rows \
+                 ever have the same values at once"
+            )
+        } else if !configured.is_empty() && key.iter().any(|column| !configured.contains(column)) {
+            format!("{revised}: keyFrom of the Sink must hold the columns that tell its rows apart, [{}], or be left out", key.join(", "))
+        } else {
+            return Ok(());
+        };
+        Err(ConnectorError::new(ErrorReason::Invalid, message))
     }
 
     fn guarantee(&self) -> (Guarantee, &'static str) {
@@ -148,6 +174,20 @@ impl Sink for KafkaSink {
         (
             Guarantee::AtLeastOnce,
             "records are produced before their epoch is durable; the header millrace-coordinate is the same each time a record is written",
+        )
+    }
+
+    fn guarantee_of_changelog(&self) -> (Guarantee, &'static str) {
+        if self.is_transactional() {
+            return (
+                Guarantee::ExactlyOnce,
+                "for read_committed readers: the values and tombstones of an epoch are one transaction, committed once it is durable",
+            );
+        }
+        (
+            Guarantee::AtLeastOnce,
+            "values and tombstones are produced before their epoch is durable: after a crash, revisions are seen again, and a row that came and went within \
+             the repeated epoch may stay",
         )
     }
 
@@ -166,7 +206,8 @@ impl Sink for KafkaSink {
         };
         let writing = Writing {
             topic: self.options.topic.clone(),
-            keys: self.keys(&open.schema)?,
+            keys: self.keys(&open.schema, &open.changelog)?,
+            is_updating: open.changelog != Changelog::Append,
             in_flight_bytes: self.in_flight_bytes(),
             config,
             sink: self.clone(),

@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 
+use super::changes::{self, Change};
 use super::client::Held;
 use super::deliveries::{Refused, Sent, Settled};
 use super::failure;
@@ -30,6 +31,8 @@ const COORDINATE_HEADER: &str = "millrace-coordinate";
 const OVERHEAD: usize = 160;
 /// No acknowledgement for so long, with records on their way, is trouble even if the client has not noticed.
 const STALL: Duration = Duration::from_secs(10);
+/// Characters of a key that an error shows at most.
+const KEY_SHOWN: usize = 200;
 /// Time between two looks while waiting.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,8 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Writing {
     pub(super) topic: String,
     pub(super) keys: Option<KeyColumns>,
+    /// Whether rows are revised: then there is a key, and what is gone is a tombstone.
+    pub(super) is_updating: bool,
     pub(super) in_flight_bytes: usize,
     /// What the client was made with.
     pub(super) config: ClientConfig,
@@ -96,7 +101,13 @@ impl TopicWriter {
     }
 
     /// Hands one record to the client, once there is room.
-    async fn send(&self, producer: &Client, key: Option<&[u8]>, value: &[u8], sent: Sent) -> Result<Option<Refused>, ConnectorError> {
+    async fn send(
+        &self,
+        producer: &Client,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        sent: Sent,
+    ) -> Result<Option<Refused>, ConnectorError> {
         let deliveries = producer.client().context();
         let (bytes, most) = (sent.bytes, self.writing.in_flight_bytes);
         let coordinate = coordinate(&sent.origin, sent.branch, sent.ordinal);
@@ -107,9 +118,11 @@ impl TopicWriter {
                 self.settle(producer, (most / 2).min(most.saturating_sub(bytes))).await?;
             }
             let header = Header { key: COORDINATE_HEADER, value: Some(coordinate.as_bytes()) };
-            let mut record = BaseRecord::with_opaque_to(&self.writing.topic, waiting)
-                .payload(value)
+            let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.writing.topic, waiting)
                 .headers(OwnedHeaders::new_with_capacity(1).insert(header));
+            if let Some(value) = value {
+                record = record.payload(value);
+            }
             if let Some(key) = key {
                 record = record.key(key);
             }
@@ -120,7 +133,7 @@ impl TopicWriter {
             match error.rdkafka_error_code() {
                 Some(Code::QueueFull) => self.settle(producer, deliveries.bytes().saturating_sub(1)).await?,
                 Some(code) if failure::is_refusal(code) => {
-                    return Ok(Some(Refused { sent: *waiting, key: key.map(<[u8]>::to_vec), value: value.to_vec(), code }));
+                    return Ok(Some(Refused { sent: *waiting, key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec), code }));
                 }
                 _ => return Err(self.failed(error)),
             }
@@ -137,13 +150,13 @@ impl TopicWriter {
                 "topic {} refuses a record of {} bytes ({}), and with it the transaction of its epoch: leave such records out, let the topic \
                  take them, or set transactional: Off so that they become dead letters",
                 self.writing.topic,
-                first.value.len(),
+                first.value.as_ref().map_or(0, Vec::len),
                 first.code
             );
             return Err(ConnectorError::new(ErrorReason::PoisonRecord, message));
         }
         for record in refused {
-            if record.code == Code::MessageSizeTooLarge && record.value.len() >= BATCH_BYTES {
+            if record.code == Code::MessageSizeTooLarge && record.value.as_ref().map_or(0, Vec::len) >= BATCH_BYTES {
                 self.reject(record, 1);
                 continue;
             }
@@ -151,7 +164,7 @@ impl TopicWriter {
                 self.alone = Some(Held::new(self.writing.sink.lone_producer(&self.writing.health)?));
             }
             let alone = self.alone.as_ref().and_then(Held::get).ok_or_else(closed)?;
-            let at_once = self.send(alone, record.key.as_deref(), &record.value, record.sent).await?;
+            let at_once = self.send(alone, record.key.as_deref(), record.value.as_deref(), record.sent).await?;
             self.settle(alone, 0).await?;
             let late = alone.client().context().take_refused();
             for record in at_once.into_iter().chain(late) {
@@ -162,7 +175,12 @@ impl TopicWriter {
     }
 
     fn reject(&mut self, refused: Refused, attempts: u32) {
-        let Refused { sent, mut value, code, .. } = refused;
+        let Refused { sent, key, value, code } = refused;
+        let what = match (&value, key) {
+            (Some(value), _) => format!("a record of {} bytes", value.len()),
+            (None, key) => format!("that the row of key \"{}\" is gone (a tombstone)", shortened(&key.unwrap_or_default())),
+        };
+        let mut value = value.unwrap_or_default();
         let payload_bytes = value.len() as u64;
         value.truncate(PAYLOAD_CAP);
         self.rejected.push(Rejected {
@@ -170,7 +188,7 @@ impl TopicWriter {
             ordinal: sent.ordinal,
             stage: RejectStage::Sink,
             code: if code == Code::MessageSizeTooLarge { RejectCode::TooLarge } else { RejectCode::RefusedBySink },
-            error: format!("topic {} refuses a record of {payload_bytes} bytes: {code}", self.writing.topic),
+            error: format!("topic {} refuses {what}: {code}", self.writing.topic),
             payload: Bytes::from(value),
             payload_bytes,
             attempts,
@@ -223,8 +241,13 @@ impl SinkWriter for TopicWriter {
         for (row, end) in ends.into_iter().enumerate() {
             let value = &values[start..end];
             start = end;
+            let value = match self.writing.is_updating.then(|| changes::of(&batch, &keys, row)) {
+                None | Some(Change::There) => Some(value),
+                Some(Change::Gone) => None,
+                Some(Change::Replaced) => continue,
+            };
             let key = keys.get(row).and_then(|key| key.as_deref()).map(str::as_bytes);
-            let bytes = value.len() + key.map_or(0, <[u8]>::len) + OVERHEAD;
+            let bytes = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + OVERHEAD;
             let sent = Sent { origin: batch.origin.clone(), branch: batch.branch, ordinal: batch.ordinals.value(row), bytes };
             match self.send(self.producer()?, key, value, sent).await? {
                 // The client itself would not take it, so the transaction does not know of it.
@@ -264,6 +287,11 @@ impl SinkWriter for TopicWriter {
             alone.release().await;
         }
     }
+}
+
+/// The beginning of a key, for people.
+fn shortened(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).chars().take(KEY_SHOWN).collect()
 }
 
 fn closed() -> ConnectorError {

@@ -82,6 +82,9 @@ pub struct EventTimes {
     /// The watermark over all inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<i64>,
+    /// Processing time as the operators were last told, where they go by it: whoever goes on is not behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing_time: Option<i64>,
 }
 
 /// What the operators were told of the time of one input.

@@ -27,6 +27,7 @@ fn record() -> EpochRecord {
             splits: [("logs\u{1f}0".to_owned(), 9)].into(),
             inputs: [("logs".to_owned(), InputTime { watermark: 4, idle: true })].into(),
             watermark: Some(4),
+            processing_time: Some(5),
         }),
         sinks: [("archive".to_owned(), vec![json!({"manifest": "é\u{0}\n"})])].into(),
         counters: [("in".to_owned(), 5), ("out".to_owned(), 4)].into(),

@@ -42,6 +42,8 @@ pub(crate) struct Wired {
     pub(crate) operator: Box<dyn Operator>,
     /// Where to.
     pub(crate) targets: Vec<Target>,
+    /// Whether it goes by processing time.
+    pub(crate) reads_clock: bool,
 }
 
 /// The part of a plan that some inputs reach, for one lane. What several outputs share is evaluated once.
@@ -106,6 +108,9 @@ impl Executor {
     /// # Panics
     /// If there is no such input.
     pub fn push(&mut self, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
+        if let Message::Clock(now) = message {
+            return self.clock(now, emit);
+        }
         let source = if let Message::Batch(batch) = &message { Some(batch.clone()) } else { None };
         self.carry(input, message, source.as_ref(), emit)
     }
@@ -135,6 +140,27 @@ impl Executor {
             self.rows_in[input] += batch.num_rows() as u64;
         }
         send(&mut self.queue, &self.wiring.entries[input], message);
+        self.flow(source, emit)
+    }
+
+    /// The time for each operator, with what follows from it before the next one is told.
+    fn clock(&mut self, now: i64, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
+        for index in 0..self.wiring.operators.len() {
+            self.operate(index, None, emit, |operator, collector| operator.clock(now, collector))?;
+            self.flow(None, emit)?;
+        }
+        self.rows_out.keys().for_each(|output| emit(*output, Message::Clock(now)));
+        Ok(())
+    }
+
+    /// From which time on something comes out without another row, if operators go by processing time. The time of others is not that.
+    #[must_use]
+    pub fn due(&self) -> Option<i64> {
+        self.wiring.operators.iter().filter(|wired| wired.reads_clock).filter_map(|wired| wired.operator.due()).min()
+    }
+
+    /// Carries everything that is queued through.
+    fn flow(&mut self, source: Option<&Batch>, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
         while let Some((target, message)) = self.queue.pop_front() {
             match target {
                 Target::Output(output) => {
@@ -144,19 +170,31 @@ impl Executor {
                     emit(output, message);
                 }
                 Target::Operator { index, port } => {
-                    let Wired { id, operator, targets } = &mut self.wiring.operators[index];
-                    let (queue, count) = (&mut self.queue, &mut self.counts[index]);
                     let arrived = if let Message::Batch(batch) = &message { Some(batch.clone()) } else { None };
-                    let arrived = arrived.as_ref();
-                    let mut collector = Collector { id, targets, queue, count, source, arrived, rejected: Vec::new() };
-                    operator
-                        .push(port, message, &mut collector)
-                        .map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
-                    for rejected in collector.rejected {
-                        self.ways[index].keys().for_each(|output| emit(*output, Message::Rejected(rejected.clone())));
-                    }
+                    let given = (source, arrived.as_ref());
+                    self.operate(index, Some(given), emit, |operator, collector| operator.push(port, message, collector))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets one operator do something; `given`: what was pushed into the executor, and what has arrived at the operator.
+    fn operate(
+        &mut self,
+        index: usize,
+        given: Option<(Option<&Batch>, Option<&Batch>)>,
+        emit: &mut dyn FnMut(usize, Message),
+        act: impl FnOnce(&mut dyn Operator, &mut Collector<'_>) -> Result<(), ExecuteError>,
+    ) -> Result<(), ExecuteError> {
+        let Wired { id, operator, targets, .. } = &mut self.wiring.operators[index];
+        let (queue, count) = (&mut self.queue, &mut self.counts[index]);
+        let (source, arrived) = given.unwrap_or_default();
+        let mut collector = Collector { id, targets, queue, count, source, arrived, rejected: Vec::new() };
+        act(operator.as_mut(), &mut collector)
+            .map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
+        for rejected in collector.rejected {
+            self.ways[index].keys().for_each(|output| emit(*output, Message::Rejected(rejected.clone())));
         }
         Ok(())
     }

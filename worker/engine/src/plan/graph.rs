@@ -77,6 +77,23 @@ impl Graph {
             .collect()
     }
 
+    /// Whether an input is what others look things up in.
+    pub(super) fn is_table(&self, input: usize) -> bool {
+        let reached = self.reached(&[Some(input)]);
+        let reads = |node: &Node| node.blueprint.table_port().is_some_and(|port| reached(node.upstreams[port]));
+        self.nodes.iter().any(reads)
+    }
+
+    /// Whether what comes from there depends on processing time.
+    pub(super) fn reads_clock(&self, upstream: Upstream) -> bool {
+        let mut reads: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let below = node.upstreams.iter().any(|upstream| matches!(upstream, Upstream::Node(fed) if reads[*fed]));
+            reads.push(below || node.blueprint.reads_clock());
+        }
+        matches!(upstream, Upstream::Node(node) if reads[node])
+    }
+
     /// The operators that any of `inputs` reaches, built for one lane. An input that is `None` reaches nothing.
     pub(super) fn wiring(&self, inputs: &[Option<usize>]) -> Wiring {
         let reached = self.reached(inputs);
@@ -98,7 +115,8 @@ impl Graph {
             if !ports.is_empty() {
                 part.positions[index] = Some(part.wiring.operators.len());
                 let operator = node.blueprint.operator(&node.id, &ports);
-                part.wiring.operators.push(Wired { id: Arc::clone(&node.id), operator, targets: Vec::new() });
+                let reads_clock = node.blueprint.reads_clock();
+                part.wiring.operators.push(Wired { id: Arc::clone(&node.id), operator, targets: Vec::new(), reads_clock });
             }
         }
         part

@@ -1,6 +1,6 @@
 //! One run of a task, from claim to release: pushes what is read through the plan to the writers, and starts the closing of epochs. It never retries; that is `supervise`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::output::{Output, Room};
 use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
 use crate::batch::Batch;
-use crate::checkpoint::EpochContent;
+use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
 use crate::operators::{Executor, Snapshot};
 
@@ -77,6 +77,10 @@ pub(super) struct Run {
     last_positions: BTreeMap<String, Value>,
     /// Time, if the plan keeps state.
     pub(super) watermarks: Option<Watermarks>,
+    /// Splits that have been read to their end once.
+    pub(super) read_once: BTreeSet<usize>,
+    /// Processing time as the operators were last told.
+    pub(super) processing_time: Option<i64>,
     /// Whether the state may be another than that of the last epoch, though no position is.
     pub(super) state_changed: bool,
     pub(super) started: Instant,
@@ -138,6 +142,8 @@ impl Run {
             last_positions: positions.clone(),
             positions,
             watermarks: None,
+            read_once: BTreeSet::new(),
+            processing_time: None,
             state_changed: false,
             started: Instant::now(),
             finished: false,
@@ -209,9 +215,11 @@ impl Run {
                 _ = look.tick() => {
                     self.observed.set_lag(self.reading.lag());
                     if processing {
+                        self.tell_clock()?;
                         self.advance()?;
                     }
                 }
+                () = after(self.until_due()), if processing => self.tell_clock()?,
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }
@@ -252,10 +260,14 @@ impl Run {
                 self.moved(split, position);
                 Ok(())
             }
+            Said::CaughtUp => self.caught_up(split),
             Said::Idle => self.timed(|watermarks| watermarks.idle(split)),
             // A split that was told to drain may go on another time, from its watermark.
             Said::Ended if self.reading.goes_on_later(split) => Ok(()),
-            Said::Ended => self.timed(|watermarks| watermarks.ended(split)),
+            Said::Ended => {
+                self.timed(|watermarks| watermarks.ended(split))?;
+                self.caught_up(split)
+            }
             Said::Stopped => Ok(()),
             Said::Failed(error) => Err(self.reading.failure(self.reading.input_of(split), error)),
         }
@@ -284,7 +296,8 @@ impl Run {
             preparing.push(Preparing { index: *index, answer, writer: Writer::of(output) });
         }
         let positions = self.positions.clone();
-        let event_times = self.watermarks.as_ref().map(Watermarks::times);
+        let processing_time = self.processing_time;
+        let event_times = self.watermarks.as_ref().map(|watermarks| EventTimes { processing_time, ..watermarks.times() });
         let content = EpochContent { positions: positions.clone(), event_times, ..EpochContent::default() };
         let counters = self.take_counters();
         self.state_changed = false;
@@ -339,6 +352,14 @@ async fn any_ended(outputs: &BTreeMap<usize, Output>) {
         return std::future::pending().await;
     }
     futures::future::select_all(outputs.values().map(|output| Box::pin(output.ended()))).await;
+}
+
+/// Waits for so long, or for ever.
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for room for the first batch that waits. `None` if there is no such output, or its writer has ended.

@@ -16,6 +16,7 @@ use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
+use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
 
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
@@ -90,6 +91,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.name.clone(), generation),
             schema: Arc::clone(&plan.schema),
             event_time: config.event_time_of(index),
+            changelog: plan.changelog.clone(),
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
@@ -105,6 +107,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.writer_name(), generation),
             schema: config.envelopes.schema(),
             event_time: None,
+            changelog: Changelog::Append,
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
@@ -116,9 +119,11 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let mut reading = Reading::new(config, observed, generation);
     reading.open(&positions).await?;
     let watermarks = config.plan.is_stateful().then(|| watermarks_of(config, &owner));
+    let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
     let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
     let mut run = Run::new(config, observed, reading, executor, outputs, input_dead_letters, dead, positions);
+    run.processing_time = processing_time;
     if let Some(watermarks) = watermarks {
         run.keep_time(watermarks)?;
     }
@@ -128,7 +133,9 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
 fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
     let inputs = config.inputs.iter().map(|input| {
         let delay = i64::try_from(input.max_delay.as_micros()).unwrap_or(i64::MAX);
-        let clock = config.plan.event_time(&input.name).map_or(watermarks::Clock::Processing, |_| watermarks::Clock::Event(delay));
+        // A table that rows look things up in has no time of its own: it only says when it has been read.
+        let timed = config.plan.event_time(&input.name).is_some() || config.plan.is_table(&input.name);
+        let clock = if timed { watermarks::Clock::Event(delay) } else { watermarks::Clock::Processing };
         (input.name.clone(), clock)
     });
     Watermarks::new(inputs, config.idle_timeout, owner.last().event_times.as_ref())

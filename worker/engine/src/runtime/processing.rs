@@ -1,6 +1,7 @@
 //! What a run does with what it is given: records and time through the plan, bad records to their place. It waits for nothing.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use millrace_crds::report::ErrorReason;
 
@@ -11,6 +12,8 @@ use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
 use crate::operators::Message;
+use crate::plan::Changelog;
+use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
 
 impl Run {
@@ -51,6 +54,39 @@ impl Run {
         self.look_at_state()
     }
 
+    /// Tells operators that go by processing time what time it is: before each batch, and now and then without one. A clock that was put back, or that of a
+    /// worker that is behind, stands still until it has caught up.
+    pub(super) fn tell_clock(&mut self) -> Result<(), Failure> {
+        if !self.config.plan.reads_clock() {
+            return Ok(());
+        }
+        let now = self.config.clock.now_millis().saturating_mul(1000).max(self.processing_time.unwrap_or(i64::MIN));
+        if self.processing_time.replace(now) == Some(now) {
+            return Ok(());
+        }
+        self.execute(0, Message::Clock(now))?;
+        self.look_at_state()
+    }
+
+    /// A split has been read to its end, for the first time. Rows that look things up in a table wait for all of its splits.
+    pub(super) fn caught_up(&mut self, split: usize) -> Result<(), Failure> {
+        let input = self.reading.input_of(split);
+        self.read_once.insert(split);
+        let mut splits = self.reading.numbers().filter(|other| self.reading.input_of(*other) == input);
+        if !self.config.plan.is_table(&self.config.inputs[input].name) || !splits.all(|other| self.read_once.contains(&other)) {
+            return Ok(());
+        }
+        self.execute(input, Message::Idle)?;
+        self.look_at_state()
+    }
+
+    /// For how long nothing would come out at operators that go by processing time.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let wait = self.executor.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
+        // A clock that was put back would be asked again and again.
+        Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)).max(Duration::from_millis(1)))
+    }
+
     /// Everything has ended. If it has by itself, nothing that is held could still change: it comes out. What was told to drain goes on from its state
     /// another time.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
@@ -85,9 +121,14 @@ impl Run {
             {
                 let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
                 self.refuse(timeless, &sinks, &part)?;
-                latest = event_time::latest(timed.records.column(column)).map_err(internal)?;
-                batch = timed;
+                let delay = i64::try_from(self.config.inputs[input].max_delay.as_micros()).unwrap_or(i64::MAX);
+                let limit = self.config.clock.now_millis().saturating_mul(1000).saturating_add(event_time::AHEAD).saturating_add(delay);
+                let (plausible, implausible) = event_time::reject_implausible(timed, column, limit).map_err(internal)?;
+                self.refuse(implausible, &sinks, &part)?;
+                latest = event_time::latest(plausible.records.column(column)).map_err(internal)?;
+                batch = plausible;
             }
+            self.tell_clock()?;
             self.execute(input, Message::Batch(batch))?;
             self.look_at_state()?;
         }
@@ -100,14 +141,19 @@ impl Run {
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, waiting, changed) = (&self.config.outputs, &mut self.waiting, &mut self.state_changed);
+        let (outputs, plans) = (&self.config.outputs, self.config.plan.outputs());
+        let (waiting, changed) = (&mut self.waiting, &mut self.state_changed);
         let emitted = &mut |index: usize, message: Message| match message {
-            Message::Batch(batch) => {
+            Message::Batch(mut batch) => {
                 *changed = true;
+                // Where some rows are revised, the others say that they are new.
+                if batch.kinds.is_none() && plans[index].changelog != Changelog::Append {
+                    batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+                }
                 waiting.push_back((index, batch));
             }
             Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-            Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
+            Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
         };
         self.executor.push(input, message, emitted).map_err(internal)?;
         let part = self.reading.part(input);

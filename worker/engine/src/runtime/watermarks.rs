@@ -168,7 +168,7 @@ impl Watermarks {
         let mut splits = self.restored.clone();
         splits.extend(self.splits.values().filter_map(|split| Some((split.key.clone(), split.latest?))));
         let told = |input: &Input| Some((input.name.clone(), InputTime { watermark: input.told?, idle: input.idle }));
-        EventTimes { splits, inputs: self.inputs.iter().filter_map(told).collect(), watermark: self.watermark }
+        EventTimes { splits, inputs: self.inputs.iter().filter_map(told).collect(), watermark: self.watermark, processing_time: None }
     }
 }
 

@@ -361,14 +361,14 @@ fn in_order(numbers: &[u32], total: usize) -> Vec<u32> {
 
 /// Rows that go out: the group of each, which version of its values (0 old, 1 new) at which position, and what it says.
 #[derive(Default)]
-struct Changes {
-    groups: Vec<u32>,
-    values: Vec<(usize, usize)>,
-    kinds: Vec<RowKind>,
+pub(super) struct Changes {
+    pub(super) groups: Vec<u32>,
+    pub(super) values: Vec<(usize, usize)>,
+    pub(super) kinds: Vec<RowKind>,
 }
 
 /// The net change of each group. `before` and `after` are those of `touched` that were and are there, with their `old` and `new` values.
-fn changes(touched: &[u32], before: &[u32], after: &[u32], old: &[ArrayRef], new: &[ArrayRef]) -> Result<Changes, ExecuteError> {
+pub(super) fn changes(touched: &[u32], before: &[u32], after: &[u32], old: &[ArrayRef], new: &[ArrayRef]) -> Result<Changes, ExecuteError> {
     let comparators = old.iter().zip(new).map(|(old, new)| make_comparator(old.as_ref(), new.as_ref(), SortOptions::default()));
     let comparators: Vec<DynComparator> = comparators.collect::<Result<_, _>>()?;
     let mut changes = Changes::default();

@@ -226,6 +226,11 @@ impl Operator for SessionAggregate {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        let Reverse((end, _)) = self.sessions.as_ref()?.due.peek()?;
+        Some(end.saturating_add(1))
+    }
+
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
         let calls = &self.blueprint.calls;

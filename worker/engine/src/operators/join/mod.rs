@@ -27,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Blueprint, Expression, Operator};
 use crate::batch::Origin;
+use crate::plan::Late;
 
 /// A join as it stands in the plan.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct JoinBlueprint {
     pub(crate) residual: Option<Residual>,
     /// How long rows are kept.
     pub(crate) lifetime: Lifetime,
+    /// What happens to rows that come too late to meet any.
+    pub(crate) late: Late,
     /// For each column that comes out, the side and the column there.
     pub(crate) output: Vec<(usize, usize)>,
     /// The columns that come out.
@@ -146,10 +149,11 @@ impl Blueprint for JoinBlueprint {
         let revised = self.sides.each_ref().map(|side| (&side.take, &side.revised_by));
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         format!(
-            "join {} {keys:?} nulls {} {:?} {residual:?} revised {revised:?} take {:?} AS {}",
+            "join {} {keys:?} nulls {} {:?} late {:?} {residual:?} revised {revised:?} take {:?} AS {}",
             self.name(),
             self.nulls_are_equal,
             self.lifetime,
+            self.late,
             self.output,
             columns.join(", ")
         )

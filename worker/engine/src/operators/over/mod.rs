@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Blueprint, Call, Operator};
 use crate::batch::Origin;
+use crate::plan::Late;
 
 /// Aggregates over frames as they stand in the plan.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct OverBlueprint {
     pub(crate) calls: Vec<FramedCall>,
     /// For how long a key is kept after its last row if a frame goes back without end in time, in microseconds.
     pub(crate) ttl: Option<i64>,
+    /// What happens to rows that come when it was their turn already.
+    pub(crate) late: Late,
     /// The columns that come out.
     pub(crate) output: Vec<OverColumn>,
     /// The same with names and types.
@@ -99,12 +102,13 @@ impl Blueprint for OverBlueprint {
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         let calls: Vec<String> = self.calls.iter().map(|framed| format!("{} {:?}", framed.call.identity, framed.frame)).collect();
         format!(
-            "over {calls:?} of {:?} {:?} by {} slack {} ttl {:?} take {:?} AS {}",
+            "over {calls:?} of {:?} {:?} by {} slack {} ttl {:?} late {:?} take {:?} AS {}",
             self.take,
             self.partition_by,
             self.time,
             self.slack,
             self.ttl,
+            self.late,
             self.output,
             columns.join(", ")
         )

@@ -13,7 +13,8 @@ use super::partition::{NEVER, Partition, Running, accumulator};
 use super::{OverBlueprint, OverColumn};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, row_ids};
 
 /// Rows of a batch that comes out.
@@ -93,7 +94,14 @@ impl Over {
         let mut late = 0;
         for (row, (position, key)) in (first..).zip(keys).enumerate() {
             if times.is_null(row) || times.value(row).saturating_add(self.blueprint.slack) < self.watermark {
-                late += 1;
+                match self.blueprint.late {
+                    Late::Drop => late += 1,
+                    Late::DeadLetter => {
+                        let name = self.blueprint.input.field(self.blueprint.time);
+                        let error = format!("the row is late, or has no time: rows of its time by `{}` have left", name.name());
+                        output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error });
+                    }
+                }
             } else {
                 self.wait(key, position);
             }

@@ -79,6 +79,10 @@ impl Plan {
         if keys.stateful.is_empty() {
             return Err("no operator keeps state, so each split of the inputs can be read by a task of its own".to_owned());
         }
+        if self.reads_clock() {
+            // Rows that were given their time in front would be late behind, where the clock has gone on.
+            return Err("it goes by processing time, which is that of one task: window by event time to share the work".to_owned());
+        }
         let (channels, routes) = channels(graph, &keys);
         let mut exchange = Exchange {
             graph: Arc::clone(graph),

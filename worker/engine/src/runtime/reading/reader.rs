@@ -25,6 +25,8 @@ pub(in crate::runtime) enum Said {
     Records(Records, Value, Held),
     /// The position has moved without records.
     Moved(Value),
+    /// Everything that there was has been told; said once, and only by readers that know how much there is.
+    CaughtUp,
     /// Nothing has come for the idle timeout, and the source is not in trouble.
     Idle,
     /// Nothing more will come.
@@ -140,6 +142,7 @@ impl SplitTask {
         let (mut room, mut since, mut expected) = (false, Instant::now(), 0);
         let mut idle = self.idle_after.is_none();
         let silence = self.idle_after.unwrap_or_default();
+        let mut caught_up = false;
         loop {
             tokio::select! {
                 biased;
@@ -187,7 +190,11 @@ impl SplitTask {
             if reading {
                 self.moved(&*reader);
             }
-            *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = reader.lag();
+            let lag = reader.lag();
+            if reading && lag.records == Some(0) && !std::mem::replace(&mut caught_up, true) {
+                self.tell.tell(Said::CaughtUp);
+            }
+            *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
         }
         reader.close().await;
     }
