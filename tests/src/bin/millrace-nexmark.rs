@@ -39,7 +39,7 @@ struct Arguments {
     /// Measure instead of comparing results: release build, blackhole sinks.
     #[arg(long)]
     bench: bool,
-    /// Runs of each query and engine, interleaved.
+    /// Runs of each query and engine, interleaved; of slow ones half of that.
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Events of the run that is subtracted, so that starting and warming up do not count. Default a quarter of the events.
@@ -151,38 +151,6 @@ fn bless(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
     Ok(())
 }
 
-<<<<<<< HEAD
-/// Runs every query on both engines; fails if a result differs.
-fn compare(arguments: &Arguments, chosen: &[Query], events: &Events) -> Result<()> {
-    let folder = nexmark::record(events)?;
-    let flink = Flink::installed(&arguments.flink_heap)?;
-    let millrace = Millrace::new(image::build(Image::Worker, Profile::for_tests())?);
-    let compared: Vec<&Query> = chosen.iter().collect();
-    let expected = flink.results(&compared, &folder)?;
-    let (mut equal, mut different, mut refused) = (0, 0, 0);
-    for (query, expected) in compared.into_iter().zip(expected) {
-        match (expected, millrace.results(query, &folder)) {
-            (Err(why), _) => println!("{:4} Flink refuses it: {why}", query.name),
-            (Ok(_), Ok(Err(why))) => {
-                refused += 1;
-                println!("{:4} Millrace refuses it: {why}", query.name);
-            }
-            (Ok(_), Err(error)) => {
-                different += 1;
-                println!("{:4} MILLRACE FAILS: {error:#}", query.name);
-            }
-            (Ok(expected), Ok(Ok(actual))) => match query.compared(actual.clone())?.difference(&expected) {
-                None => {
-                    equal += 1;
-                    let what = if query.totals.is_some() { " in its totals, every run has other" } else { "" };
-                    println!("{:4} equal{what}, {} rows", query.name, actual.count());
-                }
-                Some(difference) => {
-                    different += 1;
-                    println!("{:4} DIFFERENT: {difference}", query.name);
-                }
-            },
-=======
 /// What became of a comparison.
 enum Outcome {
     Equal(u64),
@@ -201,7 +169,6 @@ impl Outcome {
             Self::Different(_) => "**NO**",
             Self::Refused(_) => "refused",
             Self::NotCompared(_) => "-",
->>>>>>> bench
         }
     }
 }
@@ -220,20 +187,18 @@ impl Display for Outcome {
 /// Runs every query on both engines.
 fn outcomes(chosen: &[Query], events: &Events, flink: &Flink, millrace: &Millrace) -> Result<BTreeMap<String, Outcome>> {
     let folder = nexmark::record(events)?;
-    let compared: Vec<&Query> = chosen.iter().filter(|query| query.not_compared.is_none()).collect();
+    let compared: Vec<&Query> = chosen.iter().collect();
     let expected = flink.results(&compared, &folder)?;
     let mut outcomes = BTreeMap::new();
-    for query in chosen {
-        if let Some(why) = &query.not_compared {
-            outcomes.insert(query.name.clone(), Outcome::NotCompared(why.clone()));
-        }
-    }
     for (query, expected) in compared.into_iter().zip(expected) {
         let outcome = match (expected, millrace.results(query, &folder)) {
             (Err(why), _) => Outcome::NotCompared(format!("Flink refuses it: {why}")),
             (Ok(_), Ok(Err(why))) => Outcome::Refused(why),
             (Ok(_), Err(error)) => Outcome::Different(format!("Millrace fails: {error:#}")),
-            (Ok(expected), Ok(Ok(actual))) => actual.difference(&expected).map_or(Outcome::Equal(actual.count()), Outcome::Different),
+            (Ok(expected), Ok(Ok(actual))) => {
+                let rows = actual.count();
+                query.compared(actual)?.difference(&expected).map_or(Outcome::Equal(rows), Outcome::Different)
+            }
         };
         println!("{:4} {outcome}", query.name);
         outcomes.insert(query.name.clone(), outcome);
@@ -288,7 +253,8 @@ fn bench(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
             .map(|(name, outcome)| format!("* {name}: {outcome}\n"))
             .collect();
         let text = format!(
-            "# Nexmark, measured\n\nBy `make nexmark ARGUMENTS=--bench` on {circumstances}.\n\n{}\n{}\n{rows}\n{means}\n{}\n{notes}",
+            "# Nexmark, measured\n\nBy `make nexmark ARGUMENTS=--bench` on {circumstances}, {} when it ended.\n\n{}\n{}\n{rows}\n{means}\n{}\n{notes}",
+            measure::load()?,
             explained(arguments),
             report::head(),
             format_args!("Equal: {}, sorted changelogs.", described(&compared))
@@ -303,13 +269,14 @@ fn bench(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
 fn explained(arguments: &Arguments) -> String {
     format!(
         "* Figures are events of the tables that a query reads for each CPU-second (user and system, all threads) of the engine: (N2 − N1) ÷ (CPU2 − CPU1), so that starting, \
-         planning and the first compilation count for neither. Median of {} rounds (lowest–highest), both engines in turn.\n\
+         planning and the first compilation count for neither. Median of {} rounds, of slow queries {} (lowest–highest), both engines in turn.\n\
          * Both read the same recorded JSON lines and write nowhere. {}.\n\
          * {}.\n\
          * Flink runs every query once over N2 before the first round, in the JVM that is measured: JIT has done most of its work. Its figure includes JobManager and TaskManager.\n\
          * Delivery: neither sink keeps anything. Runs that are shorter than the interval complete no checkpoint. State of Millrace is in memory, as Flink's is on the heap.\n\
          * Peak is `VmHWM` of the whole process; for Flink that of its JVM over all runs of the query, bounded by the heap it is given.\n",
         arguments.runs,
+        arguments.runs.div_ceil(2),
         described(&arguments.measured(0)).split_once(", ").map_or(String::new(), |(_, shape)| shape.to_owned()),
         configured(arguments)
     )
@@ -334,7 +301,8 @@ fn cost(arguments: &Arguments, query: &Query, millrace: &Millrace, flink: Option
         }
         None => None,
     };
-    for _ in 0..arguments.runs {
+    let runs = if report::is_slow(&query.name) { arguments.runs.div_ceil(2) } else { arguments.runs };
+    for _ in 0..runs {
         if let (Ok(short), Ok(long)) = (millrace.measure(query, &small, few)?, millrace.measure(query, &large, many)?) {
             line.ours.rates.push(more / (long.cpu_seconds - short.cpu_seconds).max(0.001));
             line.ours.peak_memory = line.ours.peak_memory.max(long.peak_memory);
