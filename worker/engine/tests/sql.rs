@@ -426,7 +426,7 @@ fn push(plan: &Plan, executor: &mut Running, input: usize, message: Message, lin
             lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
         }
         Message::Watermark(_) | Message::Clock(_) | Message::Idle | Message::End => {}
-        other => panic!("unexpected {other:?}"),
+        Message::Barrier(epoch) => panic!("unexpected barrier {epoch}"),
     };
     executor.push(plan, input, message, &mut emit);
 }

@@ -46,17 +46,16 @@ impl Builder<'_> {
             let (side, column) = place(column);
             Ok((side, of_side(side, column)?))
         };
-        let moment = match times {
-            Some([one, other]) => Moment::Versions { times: [of_side(0, one)?, of_side(1, other)?], slack: node.slack()? },
-            None => {
-                let unique = revised_by.as_ref().is_some_and(|key| !key.is_empty());
-                // Without a key all of a row tells which is taken back.
-                let revised_by = revised_by
-                    .map(|key| key.iter().map(|column| of_side(1, *column)).collect::<Result<Vec<_>>>())
-                    .transpose()?
-                    .map(|key| if key.is_empty() { (0..sides[1].side.take.len()).collect() } else { key });
-                Moment::Current { revised_by, unique }
-            }
+        let moment = if let Some([one, other]) = times {
+            Moment::Versions { times: [of_side(0, one)?, of_side(1, other)?], slack: node.slack()? }
+        } else {
+            let unique = revised_by.as_ref().is_some_and(|key| !key.is_empty());
+            // Without a key all of a row tells which is taken back.
+            let revised_by = revised_by
+                .map(|key| key.iter().map(|column| of_side(1, *column)).collect::<Result<Vec<_>>>())
+                .transpose()?
+                .map(|key| if key.is_empty() { (0..sides[1].side.take.len()).collect() } else { key });
+            Moment::Current { revised_by, unique }
         };
         let field = |(side, column): (usize, usize), name: &str| {
             let field = sides[side].side.schema.field(column);

@@ -70,6 +70,9 @@ pub(in crate::plan) struct Temporal {
     schema: DFSchemaRef,
 }
 
+/// All that a join is made of.
+type Parts<'a> = ([&'a LogicalPlan; 2], &'a Column, Option<&'a Column>, &'a [(Expr, Expr)], Option<&'a Expr>, bool);
+
 /// The join that an extension node stands for.
 pub(in crate::plan) fn of_extension(extension: &Extension) -> Option<&Temporal> {
     extension.node.as_any().downcast_ref()
@@ -157,8 +160,8 @@ impl Temporal {
         Ok(vec![left, right])
     }
 
-    fn parts(&self) -> (&LogicalPlan, &LogicalPlan, &Column, Option<&Column>, &[(Expr, Expr)], Option<&Expr>, bool) {
-        (&self.left, &self.right, &self.time, self.since.as_ref(), &self.on, self.filter.as_ref(), self.outer)
+    fn parts(&self) -> Parts<'_> {
+        ([&self.left, &self.right], &self.time, self.since.as_ref(), &self.on, self.filter.as_ref(), self.outer)
     }
 }
 

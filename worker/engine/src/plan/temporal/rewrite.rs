@@ -135,14 +135,11 @@ fn time_of(left: &LogicalPlan, as_of: &AsOf) -> Result<Column> {
         [table, name] => left.schema().qualified_field_with_name(Some(&TableReference::bare(table.as_str())), name),
         _ => left.schema().qualified_field_with_unqualified_name(&as_of.time.join(".")),
     };
-    match found {
-        Ok(field) => Ok(Column::from(field)),
-        Err(_) => {
-            let message = format!("there is no column {} on the left of the join", as_of.time.join("."));
-            let hint = "FOR SYSTEM_TIME AS OF takes a time of the table that is joined, not of the table that is looked up";
-            Err(Refusal::at(as_of.place, Reason::UnknownColumn, message, hint).into())
-        }
-    }
+    found.map(Column::from).map_err(|_| {
+        let message = format!("there is no column {} on the left of the join", as_of.time.join("."));
+        let hint = "FOR SYSTEM_TIME AS OF takes a time of the table that is joined, not of the table that is looked up";
+        Refusal::at(as_of.place, Reason::UnknownColumn, message, hint).into()
+    })
 }
 
 /// The versions of a table and, if it keeps the last row of each key, that key. Of a table that is only appended to every row is a version of the key that is joined on.
