@@ -71,8 +71,8 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
     if workload.available >= minimum {
         if wanted > 1 && runs_as_one_task(observed) {
             let message = format!(
-                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.scale.replicas to 1 if \
-                 that is not wanted"
+                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.exchange so that \
+                 they share it (which is refused where the plan cannot be shared), or spec.scale.replicas to 1"
             );
             return of(Status::True, PipelineReason::NeedsExchange, message);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millrace_crds::report::EXCHANGE;
 use sha2::{Digest, Sha256};
 
 /// What the state of each stateful operator is made of, by operator id; see [`Plan::state_signatures`](super::Plan::state_signatures).
@@ -13,8 +14,9 @@ pub type Signatures = BTreeMap<Arc<str>, String>;
 pub struct StateDiff {
     /// In the order of the ids.
     pub operators: BTreeMap<Arc<str>, StateFate>,
-    /// Whether not even the positions of the inputs can be taken over: one of the plans keeps state and the other none. With state there is one task for all
-    /// splits, without there is one for each, and neither can go on from the epochs of the other.
+    /// Whether not even the positions of the inputs can be taken over: one of the plans keeps state and the other none, or is shared through an exchange of
+    /// other partitions, or none. With state there is one task for all splits, without there is one for each, with an exchange also one for each partition; none
+    /// of these can go on from the epochs of another.
     pub positions_lost: bool,
 }
 
@@ -80,8 +82,9 @@ pub fn compare(old: &Signatures, new: &Signatures) -> StateDiff {
         (None, Some(signature)) => Some(StateFate::Started { signature }),
         (None, None) => None,
     };
-    let operators = old.keys().chain(new.keys()).filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
-    StateDiff { operators, positions_lost: old.is_empty() != new.is_empty() }
+    let operators = old.keys().chain(new.keys()).filter(|id| &***id != EXCHANGE);
+    let operators = operators.filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
+    StateDiff { operators, positions_lost: old.is_empty() != new.is_empty() || old.get(EXCHANGE) != new.get(EXCHANGE) }
 }
 
 /// 16 hex digits for each signature: enough to see whether two are equal.
@@ -137,6 +140,21 @@ mod tests {
             assert!(diff.positions_lost && !diff.is_compatible());
         }
         assert!(!compare(&some, &some).positions_lost);
+    }
+
+    #[test]
+    fn the_shape_of_an_exchange_is_a_matter_of_positions_and_what_is_in_it_one_of_state() {
+        let whole = signatures(&[("a/aggregate/0", "k")]);
+        let shared = |partitions: &str, columns: &str| {
+            signatures(&[("a/aggregate/0", "k"), ("*exchange", partitions), ("*exchange/a.aggregate.0.0", columns)])
+        };
+        for (old, new) in [(&whole, &shared("4", "x")), (&shared("4", "x"), &whole), (&shared("4", "x"), &shared("8", "x"))] {
+            assert!(compare(old, new).positions_lost, "{old:?} {new:?}");
+        }
+        assert!(compare(&shared("4", "x"), &shared("4", "x")).is_compatible());
+        let diff = compare(&shared("4", "x"), &shared("4", "y"));
+        assert_eq!(diff.lost().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), ["*exchange/a.aggregate.0.0"]);
+        assert!(!diff.positions_lost);
     }
 
     #[test]

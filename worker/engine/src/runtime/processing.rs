@@ -8,6 +8,7 @@ use millrace_crds::report::ErrorReason;
 use super::driver::{Failure, Run};
 use super::event_time;
 use super::observed::Part;
+use super::output::Outgoing;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
@@ -15,6 +16,7 @@ use crate::operators::Message;
 use crate::plan::Changelog;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
+use crate::time::Time;
 
 impl Run {
     /// Begins to keep time, after state was restored: the operators are told again what they knew.
@@ -117,7 +119,7 @@ impl Run {
         let mut latest = None;
         if let Some(mut batch) = records.batch {
             if self.watermarks.is_some()
-                && let Some(column) = self.config.plan.event_time(&self.config.inputs[input].name)
+                && let Some(column) = self.config.event_time(&self.config.inputs[input].name)
             {
                 let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
                 self.refuse(timeless, &sinks, &part)?;
@@ -141,19 +143,33 @@ impl Run {
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, plans) = (&self.config.outputs, self.config.plan.outputs());
-        let (waiting, changed) = (&mut self.waiting, &mut self.state_changed);
-        let emitted = &mut |index: usize, message: Message| match message {
-            Message::Batch(mut batch) => {
-                *changed = true;
-                // Where some rows are revised, the others say that they are new.
-                if batch.kinds.is_none() && plans[index].changelog != Changelog::Append {
-                    batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+        let (config, waiting, changed) = (&self.config, &mut self.waiting, &mut self.state_changed);
+        let plans = config.plan.outputs();
+        let exchange = config.exchange_output().map(|(index, _)| index);
+        let emitted = &mut |index: usize, message: Message| {
+            let (output, channel) = config.place_of(index);
+            let outgoing = match message {
+                Message::Batch(mut batch) => {
+                    // Where some rows are revised, the others say that they are new.
+                    if batch.kinds.is_none() && plans.get(index).is_some_and(|plan| plan.changelog != Changelog::Append) {
+                        batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+                    }
+                    Outgoing::Batch(channel, batch)
                 }
-                waiting.push_back((index, batch));
+                Message::Rejected(record) => {
+                    let sink = config.outputs.get(index).and_then(|output| output.dead_letter);
+                    return gather(&mut refused, record, sink);
+                }
+                Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
+                Message::Idle => Outgoing::Time(channel, Time::Idle),
+                Message::End => Outgoing::Time(channel, Time::End),
+                Message::Clock(_) | Message::Barrier(_) => return,
+            };
+            // Only whoever takes the rows on needs to know of time.
+            if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {
+                *changed = true;
+                waiting.push_back((output, outgoing));
             }
-            Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-            Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
         };
         self.executor.push(input, message, emitted).map_err(internal)?;
         let part = self.reading.part(input);
@@ -167,7 +183,7 @@ impl Run {
 
     /// The state must not outgrow its bound: whoever waits for the kernel to see it loses the process.
     fn look_at_state(&mut self) -> Result<(), Failure> {
-        if !self.config.plan.is_stateful() {
+        if !self.config.keeps_state() {
             return Ok(());
         }
         let bytes = self.executor.state_bytes();

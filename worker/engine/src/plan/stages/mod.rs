@@ -207,5 +207,5 @@ fn channels(graph: &Graph, keys: &keys::Keys) -> (Vec<Channel>, Vec<Route>) {
 fn names(schema: &SchemaRef, columns: &[usize]) -> String {
     let mut seen = BTreeSet::new();
     let names = columns.iter().filter(|column| seen.insert(**column)).map(|column| schema.field(*column).name().as_str());
-    names.collect::<Vec<_>>().join(", ")
+    names.collect::<Vec<_>>().join(", ").replace("count(Int64(1))", "count(*)")
 }

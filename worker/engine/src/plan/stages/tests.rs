@@ -121,7 +121,7 @@ pub(crate) fn shared() -> Vec<Case> {
                 ),
             ],
             vec!["s"],
-            vec!["x.window_aggregate.0.0 ← a by l, k", "y.window_aggregate.0.0 ← b by l, k"],
+            vec!["x.window_aggregate.0.0 ← a by k, l", "y.window_aggregate.0.0 ← b by k, l"],
         ),
         (
             "deduplication",
@@ -179,10 +179,7 @@ pub(crate) fn shared() -> Vec<Case> {
         (
             "windows in windows, keyed by more",
             vec![
-                (
-                    "x",
-                    "SELECT window_start, window_end, window_time AS t, k, l, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end, window_time, k, l",
-                ),
+                ("x", "SELECT window_time AS t, k, l, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end, window_time, k, l"),
                 (
                     "s",
                     "SELECT k, l, n, count(*) AS m FROM TUMBLE(TABLE x, DESCRIPTOR(t), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, n, l, k",
@@ -237,7 +234,7 @@ fn plans_that_cannot_be_shared_say_why() {
         ),
         (
             &[("x", "SELECT k, count(*) AS n FROM a GROUP BY k"), ("s", "SELECT n, count(*) AS m FROM x GROUP BY n")],
-            "operator s/aggregate/0 brings rows together by n, which says nothing of where they are after operator x/aggregate/0 by k: they would have to be \
+            "operator s/aggregate/0 brings rows together by count(*), which says nothing of where they are after operator x/aggregate/0 by k: they would have to be \
              exchanged a second time",
         ),
         (

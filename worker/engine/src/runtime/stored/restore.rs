@@ -1,23 +1,31 @@
 //! State back into the operators: whether it fits the plan, known before anything is claimed, and its files after. It never goes on without state that
 //! an epoch has.
 
-use millrace_crds::report::{ErrorReason, TaskRef};
+use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 
 use super::file::{self, Content};
 use super::increments::Increments;
-use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StateRef, list_tasks};
+use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks};
 use crate::connector::ConnectorError;
 use crate::operators::{Executor, OperatorState, Snapshot};
 use crate::runtime::closing::state_failure;
 use crate::runtime::config::TaskConfig;
 use crate::runtime::driver::Failure;
 use crate::runtime::observed::Part;
+use crate::runtime::stage::Stage;
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
 const OR_DROP: &str = "take the change back, allow that it is dropped by spec.upgrade.statePolicy, or create a Pipeline with another name";
 
 /// Refuses a plan that cannot restore the state of the last epoch, unless it may be dropped. Nothing is changed, so that the plan before can go on from it.
 pub(in crate::runtime) fn check_state(config: &TaskConfig, last: &EpochRecord) -> Result<(), Failure> {
+    // In front of an exchange, the tasks of the splits have the names that they have without; but what they have read is in the exchange.
+    if !last.positions.is_empty() && last.stage != config.stage.name() {
+        let with = |stage: Option<StageName>| if stage.is_some() { "with an exchange" } else { "without an exchange" };
+        let (task, now, before) = (config.task_id(), with(config.stage.name()), with(last.stage));
+        let message = format!("task {task} is to run {now} and has run {before}: what it has read is not where it would be looked for");
+        return Err(invalid(format!("{message}; {WHAT_TO_DO}")));
+    }
     for (operator, file) in last.operators.iter().flat_map(|(operator, files)| files.iter().map(move |file| (operator, file))) {
         match unfit(config, operator, file) {
             None => {}
@@ -44,9 +52,24 @@ pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Fa
     let tasks = list_tasks(std::sync::Arc::clone(&config.store), &config.base, &uid, std::sync::Arc::clone(&config.clock));
     let tasks = tasks.await.map_err(state_failure)?;
     let whole = TaskConfig::id_of(&TaskRef::whole());
-    let mut others = tasks.iter().filter(|task| (**task == whole) != config.task.is_whole());
-    let Some(other) = others.next() else { return Ok(()) };
-    let (now, before) = if config.task.is_whole() { ("keeps state", "kept none") } else { ("keeps no state", "kept some") };
+    let exchange = TaskId::encoded(&format!("{EXCHANGE}/"));
+    let is_exchange = |task: &TaskId| task.as_str().starts_with(exchange.as_str());
+    let shared = matches!(config.stage, Stage::Front(_) | Stage::Back(_));
+    let other = tasks.iter().find(|task| {
+        let of_this_kind = if config.task.is_whole() { **task == whole } else { **task != whole && (shared || !is_exchange(task)) };
+        !of_this_kind
+    });
+    let Some(other) = other else { return Ok(()) };
+    let now = match (&config.stage, config.task.is_whole()) {
+        (Stage::Front(_) | Stage::Back(_), _) => "is shared through an exchange",
+        (Stage::All, true) => "keeps state in one task",
+        (Stage::All, false) => "keeps no state",
+    };
+    let before = match other {
+        other if *other == whole => "kept it in one task",
+        other if is_exchange(other) => "was shared through an exchange",
+        _ => "kept none",
+    };
     Err(invalid(format!(
         "the plan {now}, and the Pipeline has run with one that {before}: its positions are those of task {other}; {WHAT_TO_DO}"
     )))
