@@ -8,7 +8,7 @@
 //!
 //! Inputs have NULLs, duplicates and rows out of order, as far behind as the watermark allows. What the stream says is materialised change by change: nothing
 //! may be taken back that is not there, and no two rows may have the key that the plan promises. `MILLRACE_ORACLE_CASES` is the number of inputs for each
-//! shape (12 unless set).
+//! shape (8 unless set).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod accumulate;
@@ -25,7 +25,7 @@ use shapes::SHAPES;
 
 #[test]
 fn streaming_equals_batch() {
-    let cases = std::env::var("MILLRACE_ORACLE_CASES").map_or(12, |cases| cases.parse().expect("a number"));
+    let cases = std::env::var("MILLRACE_ORACLE_CASES").map_or(8, |cases| cases.parse().expect("a number"));
     let only = std::env::var("MILLRACE_ORACLE_SHAPE").ok();
     let shapes: Vec<_> = SHAPES.iter().filter(|shape| only.as_ref().is_none_or(|only| shape.name == only)).collect();
     assert!(only.is_some() || shapes.len() >= 36, "{} shapes", shapes.len());

@@ -38,3 +38,7 @@ s/project/0 ← s/join/0
     item, total, item AS other, total AS spent
 output out ← s/project/0
     item Utf8, total Int64, other Utf8, spent Int64
+exchange s.aggregate.0.0 ← sold
+    by item
+exchange s.aggregate.1.0 ← bought
+    by item
