@@ -308,11 +308,16 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_object_bytes: Option<i64>,
-    /// Bytes of state (windows, aggregates, joins) that a worker holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
+    /// Bytes of state (windows, aggregates, joins) that a task holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
     /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. Default 134,217,728 (128 MiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,
+    /// Lanes of a task that keeps state and reads all splits: parts of the plan that run side by side, each with the state of its keys. More than the cores that
+    /// a worker may use are of no use. Default: those cores. A plan whose rows cannot be shared by key (`millrace explain` says why) has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub lanes: Option<i32>,
 }
 
 /// Logs of the workers.

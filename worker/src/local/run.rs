@@ -117,9 +117,9 @@ impl Local {
         }
     }
 
-    /// Adds splits that have appeared. A plan that keeps state has one task that searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
+    /// Adds splits that have appeared. Where one task reads everything, it searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
     async fn search(&mut self) {
-        if self.assembled.plan.is_stateful() {
+        if self.assembled.is_whole() {
             self.wanted.tasks = vec![TaskRef::whole()];
             return;
         }

@@ -7,11 +7,12 @@ use millrace_crds::report::ErrorReason;
 
 use super::driver::{Failure, Run};
 use super::event_time;
+use super::lanes::CameOut;
 use super::observed::Part;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
-use crate::operators::Message;
+use crate::operators::{ExecuteError, Message};
 use crate::plan::Changelog;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
@@ -82,7 +83,7 @@ impl Run {
 
     /// For how long nothing would come out at operators that go by processing time.
     pub(super) fn until_due(&self) -> Option<Duration> {
-        let wait = self.executor.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
+        let wait = self.operators.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
         // A clock that was put back would be asked again and again.
         Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)).max(Duration::from_millis(1)))
     }
@@ -140,22 +141,33 @@ impl Run {
 
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
+        let mut emitted = Vec::new();
+        self.operators.push(input, message, &mut |index, message| emitted.push((index, message))).map_err(internal)?;
+        self.came_out(CameOut { input, emitted })
+    }
+
+    /// What lanes give for a message that they were given before.
+    pub(super) fn came_out_later(&mut self, out: Result<CameOut, ExecuteError>) -> Result<(), Failure> {
+        self.came_out(out.map_err(internal)?)?;
+        self.look_at_state()
+    }
+
+    fn came_out(&mut self, CameOut { input, emitted }: CameOut) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, plans) = (&self.config.outputs, self.config.plan.outputs());
-        let (waiting, changed) = (&mut self.waiting, &mut self.state_changed);
-        let emitted = &mut |index: usize, message: Message| match message {
-            Message::Batch(mut batch) => {
-                *changed = true;
-                // Where some rows are revised, the others say that they are new.
-                if batch.kinds.is_none() && plans[index].changelog != Changelog::Append {
-                    batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+        for (index, message) in emitted {
+            match message {
+                Message::Batch(mut batch) => {
+                    self.state_changed = true;
+                    // Where some rows are revised, the others say that they are new.
+                    if batch.kinds.is_none() && self.config.plan.outputs()[index].changelog != Changelog::Append {
+                        batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+                    }
+                    self.waiting.push_back((index, batch));
                 }
-                waiting.push_back((index, batch));
+                Message::Rejected(record) => gather(&mut refused, record, self.config.outputs[index].dead_letter),
+                Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
             }
-            Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-            Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
-        };
-        self.executor.push(input, message, emitted).map_err(internal)?;
+        }
         let part = self.reading.part(input);
         for (record, mut sinks) in refused {
             sinks.sort_unstable();
@@ -170,7 +182,7 @@ impl Run {
         if !self.config.plan.is_stateful() {
             return Ok(());
         }
-        let bytes = self.executor.state_bytes();
+        let bytes = self.operators.state_bytes();
         let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
         self.state_changed |= before != bytes as u64;
         let bytes = bytes + self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize;

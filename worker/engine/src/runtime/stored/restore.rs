@@ -7,10 +7,11 @@ use super::file::{self, Content};
 use super::increments::Increments;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StateRef, list_tasks};
 use crate::connector::ConnectorError;
-use crate::operators::{Executor, OperatorState, Snapshot};
+use crate::operators::{OperatorState, Snapshot};
 use crate::runtime::closing::state_failure;
 use crate::runtime::config::TaskConfig;
 use crate::runtime::driver::Failure;
+use crate::runtime::lanes::Operators;
 use crate::runtime::observed::Part;
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
@@ -46,14 +47,24 @@ pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Fa
     let whole = TaskConfig::id_of(&TaskRef::whole());
     let mut others = tasks.iter().filter(|task| (**task == whole) != config.task.is_whole());
     let Some(other) = others.next() else { return Ok(()) };
-    let (now, before) = if config.task.is_whole() { ("keeps state", "kept none") } else { ("keeps no state", "kept some") };
+    let kinds = [
+        "one task for all splits, which keeps state",
+        "a task for each split (it keeps no state, or is keyed by what the inputs are partitionedBy)",
+    ];
+    let [now, before] = if config.task.is_whole() { kinds } else { [kinds[1], kinds[0]] };
     Err(invalid(format!(
-        "the plan {now}, and the Pipeline has run with one that {before}: its positions are those of task {other}; {WHAT_TO_DO}"
+        "the plan runs as {now}, and the Pipeline has run as {before}: its positions are those of task {other}; {WHAT_TO_DO}"
     )))
 }
 
-/// Reads the state of the last epoch and gives it to the operators; what the next epochs can add to. After the claim only: until then its files may be deleted.
-pub(in crate::runtime) async fn restore(config: &TaskConfig, owner: &Owner, executor: &mut Executor) -> Result<Increments, Failure> {
+/// Reads the state of the last epoch and opens the operators with it, for the inputs of these names; beside them what the next epochs can add to. `room`: bytes that
+/// lanes may hold. After the claim only: until then the files may be deleted.
+pub(in crate::runtime) async fn open(
+    config: &TaskConfig,
+    owner: &Owner,
+    names: &[&str],
+    room: usize,
+) -> Result<(Operators, Increments), Failure> {
     let (mut increments, mut snapshot) = (Increments::default(), Snapshot::new());
     for (operator, files) in &owner.last().operators {
         if config.may_drop_state && files.iter().any(|file| unfit(config, operator, file).is_some()) {
@@ -74,10 +85,8 @@ pub(in crate::runtime) async fn restore(config: &TaskConfig, owner: &Owner, exec
             snapshot.insert(operator.as_str().into(), state);
         }
     }
-    if !snapshot.is_empty() {
-        executor.restore(snapshot).map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?;
-    }
-    Ok(increments)
+    let operators = Operators::open(&config.plan, names, config.lanes, room, snapshot);
+    Ok((operators.map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?, increments))
 }
 
 /// The state after a file: all of it if the file is whole, `before` with its changes if not.

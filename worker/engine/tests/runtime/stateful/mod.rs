@@ -2,10 +2,12 @@
 //!
 //! * [`scene`]: a Pipeline that counts per window and key, and everything that outlives its processes. [`splits`]: its source. [`results`]: its sink.
 //! * [`increments`]: state stored by what has changed. [`recovery`]: crashes, state files that are damaged, plans that do not fit. [`time`]: idle and late splits, draining, limits.
+//! * [`shared`]: a task for each split, and a task in lanes.
 
 mod increments;
 mod recovery;
 mod results;
 mod scene;
+mod shared;
 mod splits;
 mod time;

@@ -101,7 +101,7 @@ impl SinkWriter for Writer {
         let rows = std::mem::take(&mut self.buffer);
         let mut committables = Vec::new();
         if !rows.is_empty() {
-            let name = format!("{}/{}/{epoch}", self.identity.output, self.identity.generation);
+            let name = format!("{}/{}/{}/{epoch}", self.identity.output, self.identity.task, self.identity.generation);
             self.results.staged.lock().unwrap().insert(name.clone(), rows);
             committables.push(json!(name));
         }
