@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Goal and measured side by side, of release builds: CPU of the decoders, then images, memory and start times. Measures in the cluster only where one can be run.
+# Goal and measured side by side, of release builds: CPU of the decoders, bytes of state for each key, images, memory and start times, from Kafka to Kafka and
+# to Parquet beside Kafka Streams and Flink, and all of Nexmark beside Flink. Measures in the cluster only where one can be run. About an hour on two cores.
 #
-#   tests/bench.sh             prints; the first run compiles everything with full optimisation
-#   tests/bench.sh FILE        and writes the same to FILE, as Markdown
+#   tests/bench.sh             prints; the first run compiles everything with full optimisation, and installs the rivals
+#   tests/bench.sh FILE        and writes the same to FILE, as Markdown; Nexmark's table to nexmark.md beside it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/millrace
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target} MILLRACE_TEST_PROFILE=release
+
+tests/setup/install.sh kafka moto flink streams
 
 # Everything by one selection of packages: another one has other features, and would compile the dependencies once more.
 cargo build --quiet --release --workspace --bins
@@ -21,7 +24,9 @@ measure() {
   echo '```text'
   cargo bench --quiet --workspace --bench cloudfront
   "$CARGO_TARGET_DIR/release/millrace-bench"
+  "$CARGO_TARGET_DIR/release/millrace-drain"
   echo '```'
 }
 
 measure | tee ${1:+"$1"}
+"$CARGO_TARGET_DIR/release/millrace-nexmark" --bench ${1:+--write "$(dirname "$1")/nexmark.md"}

@@ -2,7 +2,7 @@
 # Installs the servers that the tests start, from package registries alone, into the user's cache.
 #
 #   tests/setup/install.sh [component…]     all that tests need by default; a second when everything is there
-#   tests/setup/install.sh flink            what only comparisons need
+#   tests/setup/install.sh flink streams    what only comparisons need
 #   tests/setup/install.sh --can cluster    exit 0 if this machine can run the cluster tests, else says why not
 #
 # It starts nothing, and writes nothing outside the cache but Debian packages (as root only).
@@ -22,9 +22,10 @@ opensearch_version=2.19.1.0
 moto_version=5.2.5
 checkov_version=3.3.30
 flink_version=2.2.1
+streams_version=4.1.1
 
 components=(debian kubernetes helm coredns kubeconform pause kafka opensearch moto checkov)
-components_on_demand=(flink)
+components_on_demand=(flink streams)
 
 # Command (or file) that tells whether it is there, and the Debian package that brings it.
 debian_packages=(
@@ -124,18 +125,31 @@ checkov() { venv "$cache/checkov-$checkov_version" "checkov==$checkov_version"; 
 # Maven has no Flink of one jar; this wheel carries the whole distribution (312 MB), of which the jars are kept, and of its plugins nothing.
 flink() {
   local to=$cache/flink-$flink_version from
-  from=$(mktemp -d)
-  rm -rf "$to"
-  python3 -m venv "$from/venv"
-  "$from/venv/bin/pip" download -q --disable-pip-version-check --no-deps --dest "$from" "apache-flink-libraries==$flink_version"
-  python3 -c 'import sys, zipfile
+  if [ ! -d "$to/lib" ]; then
+    from=$(mktemp -d)
+    python3 -m venv "$from/venv"
+    "$from/venv/bin/pip" download -q --disable-pip-version-check --no-deps --dest "$from" "apache-flink-libraries==$flink_version"
+    python3 -c 'import sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith("pyflink/lib/")])' "$from"/*.whl "$from"
-  mkdir -p "$to"
-  mv "$from/pyflink/lib" "$to/lib"
-  rm -rf "$from"
+    # Moved into place when whole: what is there needs no second download when only the classes have changed.
+    rm -rf "$to" "$to.unfinished"
+    mkdir -p "$to.unfinished"
+    mv "$from/pyflink/lib" "$to.unfinished/lib"
+    mv "$to.unfinished" "$to"
+    rm -rf "$from"
+  fi
+  mvn -q -B -f "$here/flink/pom.xml" dependency:copy-dependencies -DexcludeTransitive -DoutputDirectory="$to/kafka"
+  rm -rf "$to/classes"
   javac -d "$to/classes" -cp "$to/lib/*" "$here"/flink/*.java
   cp "$here/flink/log4j2.properties" "$to/classes"
+}
+
+# Kafka Streams with the program that is measured.
+streams() {
+  local to=$cache/streams-$streams_version
+  jars streams "$to"
+  javac -d "$to/classes" -cp "$to/lib/*" "$here/streams/Drain.java"
 }
 
 # What a component is made from: if this is unchanged since it was installed, it is installed.

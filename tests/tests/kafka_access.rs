@@ -131,7 +131,7 @@ async fn a_login_is_needed_and_a_rotated_password_is_picked_up() -> Result<()> {
                 match reader.next().await? {
                     SourceEvent::Records(records) if records.batch.is_some() => return anyhow::Ok(reader),
                     SourceEvent::Records(_) => {}
-                    SourceEvent::End => anyhow::bail!("the input has ended"),
+                    SourceEvent::End | SourceEvent::Time(_) => anyhow::bail!("the input has ended"),
                 }
             }
         });

@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_connectors::context::{Context, ResolvedLimits};
+use millrace_connectors::exchange::Upstream;
 use millrace_connectors::registry;
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
-use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
+use millrace_crds::report::{CheckOutcome, Distribution, EXCHANGE, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::operators::KEY_GROUPS;
 use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
-use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
+use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, Stage, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::envelopes::DeadLetterEnvelopes;
+use crate::exchanged::Exchanged;
 
 /// Time for closing after a signal: what Kubernetes grants by default less five seconds.
 const DRAIN_BUDGET: Duration = Duration::from_secs(25);
@@ -37,6 +39,7 @@ pub(crate) struct Assembled {
     pub(crate) plan: Arc<Plan>,
     pub(crate) inputs: Vec<AssembledInput>,
     pub(crate) sinks: BTreeMap<String, Arc<dyn Sink>>,
+    pub(crate) exchanged: Option<Exchanged>,
     outputs: Vec<OutputBinding>,
     dead_letters: Vec<DeadLetterBinding>,
     /// Why one task has to read all splits of all inputs; `None` if each split has a task of its own.
@@ -130,11 +133,18 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
         }
     }
     problems.extend(second_anchor(&outputs, &dead_letters));
+    let exchanged = Exchanged::of(&job, &plan, &inputs, &context).unwrap_or_else(|found| {
+        problems.push(found);
+        None
+    });
+    if let Some(exchanged) = &exchanged {
+        problems.extend(exchanged.second_anchor(&outputs, &dead_letters));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let whole = why_whole(&plan, &inputs);
-    Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters, whole })
+    let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
+    Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters, whole })
 }
 
 /// What is wrong with `partitionedBy` of a Source.
@@ -259,9 +269,10 @@ impl Assembled {
                     .inputs
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
+                    .chain(self.exchanged.iter().map(|_| InputPlan { input: EXCHANGE.to_owned(), distribution: Distribution::Partitioned }))
                     .collect(),
                 outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
-                state: Some(compatibility::digests(&self.state_signatures())),
+                state: Some(compatibility::digests(&self.signatures())),
                 whole: self.whole.clone(),
             }),
             tests: None,
@@ -269,12 +280,14 @@ impl Assembled {
         }
     }
 
-    /// How an input is shared.
-    pub(crate) fn distribution(&self, input: &AssembledInput) -> Distribution {
-        if self.is_whole() { Distribution::Whole } else { input.source.distribution() }
+    /// What is kept between revisions, by operator id: the state of operators, in which tasks it is, and what is on its way through the exchange.
+    pub(crate) fn signatures(&self) -> compatibility::Signatures {
+        let exchanged = self.exchanged.iter().flat_map(Exchanged::signatures);
+        let signatures = self.plan.state_signatures().into_iter().chain(exchanged).collect();
+        if self.is_per_split() { compatibility::per_split(signatures) } else { signatures }
     }
 
-    /// Whether one task reads all splits of all inputs, because the plan keeps state that splits cannot have of their own.
+    /// Whether one task reads everything, because the plan keeps state that splits cannot have of their own, and is not shared.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole.is_some()
     }
@@ -284,10 +297,20 @@ impl Assembled {
         self.whole.as_deref()
     }
 
-    /// What state is made of, and in which tasks it is.
-    pub(crate) fn state_signatures(&self) -> compatibility::Signatures {
-        let signatures = self.plan.state_signatures();
-        if self.is_whole() { signatures } else { compatibility::per_split(signatures) }
+    /// Whether the plan keeps state, and each split has that of its own keys.
+    pub(crate) fn is_per_split(&self) -> bool {
+        self.plan.is_stateful() && self.exchanged.is_none() && self.whole.is_none()
+    }
+
+    /// How an input is shared: one task has all of them if it has to, see [`Assembled::is_whole`].
+    pub(crate) fn distribution(&self, input: &AssembledInput) -> Distribution {
+        if self.is_whole() { Distribution::Whole } else { input.source.distribution() }
+    }
+
+    /// The tasks behind the exchange, if there is one.
+    pub(crate) fn exchange_tasks(&self) -> impl Iterator<Item = TaskRef> {
+        let partitions = self.exchanged.as_ref().map_or(0, |exchanged| exchanged.kafka.partitions());
+        (0..partitions).map(|partition| TaskRef::exchange(partition.into()))
     }
 
     /// Splits of an input that somebody has to hold now. A queue always has split `0`, also when nobody has left anything unfinished.
@@ -309,14 +332,24 @@ impl Assembled {
             max_delay: input.max_delay,
             splits,
         };
-        let inputs: Vec<_> = match (task.is_whole(), self.is_whole()) {
-            (true, true) => self.inputs.iter().map(|input| bind(input, Splits::All)).collect(),
-            (false, false) => {
-                let input = self.inputs.iter().find(|input| input.name == task.input)?;
-                vec![bind(input, Splits::One(task.split.clone()))]
+        let one = || {
+            let input = self.inputs.iter().find(|input| input.name == task.input)?;
+            Some(vec![bind(input, Splits::One(task.split.clone()))])
+        };
+        let (inputs, stage) = match (&self.exchanged, task.is_whole()) {
+            (Some(exchanged), false) if task.is_exchange() => {
+                let upstreams = |input: &str| {
+                    let input = self.inputs.iter().find(|known| known.name == input)?;
+                    Some(Upstream { input: input.name.clone(), source: Arc::clone(&input.source), shared: self.shared(input, store) })
+                };
+                let event_times = self.plan.outputs().iter().map(|output| event_time_of(&self.inputs, &output.inputs)).collect();
+                (exchanged.inputs(task, upstreams)?, exchanged.back(event_times))
             }
+            (Some(exchanged), false) => (one()?, exchanged.front()),
+            (None, true) if self.is_whole() => (self.inputs.iter().map(|input| bind(input, Splits::All)).collect(), Stage::All),
+            (None, false) if !self.is_whole() => (one()?, Stage::All),
             // During a rollout the operator may know another plan of this Pipeline.
-            (true, false) | (false, true) => return None,
+            (Some(_) | None, true) | (None, false) => return None,
         };
         let checkpoint = &self.job.checkpoint;
         let idle_timeout = self.job.time.as_ref().and_then(|time| time.idle_timeout_seconds);
@@ -326,6 +359,7 @@ impl Assembled {
             task: task.clone(),
             inputs,
             plan: Arc::clone(&self.plan),
+            stage,
             outputs: self.outputs.clone(),
             dead_letters: self.dead_letters.clone(),
             on_poison: self.on_poison(),
@@ -395,6 +429,30 @@ pub(crate) fn is_queue(input: &AssembledInput) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn by_processing_time_rows_are_not_written_over_themselves() {
+        let job = |sql: &str, sink: serde_json::Value| {
+            let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+            job.steps = vec![pipeline::Step { name: "s".to_owned(), sql: sql.to_owned() }];
+            job.outputs[0].from = "s".to_owned();
+            job.sinks.insert("out".to_owned(), serde_json::from_value(sink).unwrap());
+            let outcome = assemble(job, PathBuf::new()).unwrap().outcome();
+            let output = outcome.plan.unwrap().outputs.remove(0);
+            (output.guarantee, output.reason)
+        };
+        let (plain, clock) = ("SELECT * FROM lines", "SELECT *, PROCTIME() AS proc FROM lines");
+        let opensearch = serde_json::json!({"opensearch": {"endpoint": "http://localhost:9200", "index": "lines"}});
+        let files = serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}});
+        assert_eq!(job(plain, opensearch.clone()).0, Guarantee::EffectivelyOnce);
+        let (guarantee, reason) = job(clock, opensearch);
+        assert_eq!(guarantee, Guarantee::AtLeastOnce);
+        assert!(reason.contains("processing time"), "{reason}");
+        // What commits with the epoch is not written again.
+        let (guarantee, reason) = job(clock, files);
+        assert_eq!(guarantee, Guarantee::ExactlyOnce);
+        assert!(reason.contains("not the same in a replay"), "{reason}");
+    }
 
     #[test]
     fn an_output_that_guarantees_too_little_is_refused_by_name() {
@@ -516,7 +574,7 @@ mod tests {
         assert_eq!(one.task(&TaskRef::whole(), &store()).unwrap().lanes, 3);
         let why = one.outcome().plan.unwrap().whole.unwrap();
         assert!(why.contains("does not hold the column k that input lines is partitionedBy"), "{why}");
-        let diff = compatibility::compare(&one.state_signatures(), &each.state_signatures());
+        let diff = compatibility::compare(&one.signatures(), &each.signatures());
         assert!(diff.positions_lost, "neither goes on from the other");
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::struct_field_names, reason = "field names are the API's words")]
 
+mod exchange;
 mod status;
 mod test;
 mod upgrade;
@@ -11,6 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use exchange::{Exchange, KafkaExchange};
 pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus, TestsStatus};
 pub use test::{Expect, ExpectForm, ExpectOrder, Given, Row, Test};
 pub use upgrade::{APPROVE_PLAN, StatePolicy, Upgrade};
@@ -57,6 +59,8 @@ use crate::reference::ObjectRef;
     validation = Rule::new("self.inputs.all(i, oldSelf.inputs.all(o, o.name != i.name || o.sourceRef.name == i.sourceRef.name))").message("inputs[].sourceRef is immutable, how far an input was read holds for its Source only: to read another Source from its start, name the input anew"),
     validation = Rule::new("(has(self.state) && has(self.state.location)) == (has(oldSelf.state) && has(oldSelf.state.location)) && (!has(self.state) || !has(self.state.location) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
     validation = Rule::new("!has(self.state) || !has(self.state.location) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
+    validation = Rule::new("!has(self.exchange) || !has(oldSelf.exchange) || (self.exchange.kafka.partitions == oldSelf.exchange.kafka.partitions && has(self.exchange.kafka.topicPrefix) == has(oldSelf.exchange.kafka.topicPrefix) && (!has(self.exchange.kafka.topicPrefix) || self.exchange.kafka.topicPrefix == oldSelf.exchange.kafka.topicPrefix))").message("exchange.kafka.partitions and topicPrefix are immutable, state and positions are kept for each partition: create a Pipeline with another name"),
+    validation = Rule::new("!has(self.exchange) || !has(self.checkpoint) || !has(self.checkpoint.intervalSeconds) || self.checkpoint.intervalSeconds <= 300").message("checkpoint.intervalSeconds may be 300 at most with an exchange: rows go on only with an epoch, and brokers abort a transaction that is open for long"),
     validation = Rule::new("!has(self.tests) || self.tests.all(t, t.given.all(g, !has(g.input) || self.inputs.exists(i, i.name == g.input)) && t.expect.all(e, self.outputs.exists(o, o.name == e.output)))").message("tests[].given[].input must name an input, and tests[].expect[].output an output"),
 )]
 pub struct PipelineSpec {
@@ -94,6 +98,9 @@ pub struct PipelineSpec {
     /// What is demanded of the outputs. What they do guarantee stands in `status.delivery`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Where rows of one key are brought together when several workers share a plan that keeps state. Without it, one worker does all its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
     /// Bounds of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -308,8 +315,9 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_object_bytes: Option<i64>,
-    /// Bytes of state (windows, aggregates, joins) that a task holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
-    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. Default 134,217,728 (128 MiB).
+    /// Bytes of state (windows, aggregates, joins) that a worker holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
+    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. With an exchange it bounds the state of each of its
+    /// partitions, of which a worker may hold all. Default 134,217,728 (128 MiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,

@@ -1,7 +1,10 @@
+import java.io.BufferedReader;
 import java.io.BufferedWriter;
+import java.io.InputStreamReader;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
@@ -23,6 +26,9 @@ import org.apache.flink.util.CloseableIterator;
  * <p>Arguments: a script, the file that its result goes to ("-": none), the next script and so on. Statements end with a semicolon at the end of a
  * line. SET 'key' = 'value' configures. The last statement is waited for: rows of a SELECT are written to the file, one a line: the row kind, a
  * space, the row as a JSON object without its NULLs. If a script fails, the reason is written to its file with the suffix ".error", and the others go on.
+ *
+ * <p>Without arguments it reads scripts' names from standard input, one a line, runs each without a result and answers "done" or "failed": so the
+ * same query can be measured again in a JVM that is warm.
  */
 public final class RunSql {
     private static final Pattern SET = Pattern.compile("(?is)SET\\s+'([^']*)'\\s*=\\s*'([^']*)'");
@@ -32,6 +38,19 @@ public final class RunSql {
 
     public static void main(String[] arguments) throws Exception {
         boolean failed = false;
+        if (arguments.length == 0) {
+            BufferedReader scripts = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+            for (String script = scripts.readLine(); script != null; script = scripts.readLine()) {
+                try {
+                    run(Files.readString(Path.of(script)), "-");
+                    System.out.println("done");
+                } catch (Exception error) {
+                    failed = true;
+                    error.printStackTrace();
+                    System.out.println("failed");
+                }
+            }
+        }
         for (int at = 0; at + 1 < arguments.length; at += 2) {
             try {
                 run(Files.readString(Path.of(arguments[at])), arguments[at + 1]);

@@ -5,10 +5,17 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
 use k8s_openapi::jiff::Timestamp;
+use millrace_crds::pipeline::Step;
+use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::operators::Message;
+use millrace_engine::plan::{self, InputTable, Policy};
 use millrace_tests::access_logs::{Endpoints, Workload, manifests};
 use millrace_tests::cluster::Cluster;
 use millrace_tests::image::{self, Image, Profile};
@@ -19,6 +26,9 @@ use serde_json::Value;
 
 /// Starts of which the median counts.
 const STARTS: usize = 21;
+/// Keys whose state is measured, and rows that come together.
+const KEYS: i64 = BATCH * 400;
+const BATCH: i64 = 8192;
 /// Pipelines that are applied, one after the other.
 const APPLIES: usize = 5;
 /// For an idle process to have opened everything.
@@ -27,6 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> Result<()> {
     println!("release builds; goal beside measured");
+    let (bytes, counted) = state_per_key()?;
+    println!(
+        "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
+    );
     let worker = image::build(Image::Worker, Profile::Release)?;
     image::build(Image::Operator, Profile::Release)?;
     for (image, goal) in [(Image::Worker, 20), (Image::Operator, 8)] {
@@ -94,6 +108,40 @@ async fn in_the_cluster() -> Result<()> {
     let (median, min, max) = spread(records)?;
     println!("C3  apply to first record in OpenSearch   goal <= 5.15 s   measured {median:6.1} s ({min:.1}-{max:.1}, {APPLIES} Pipelines)");
     Ok(())
+}
+
+/// Bytes of memory that a key takes in a GROUP BY: what the process has grown by, and what the operator says.
+fn state_per_key() -> Result<(f64, f64)> {
+    let numbers = |name: &str| Field::new(name, DataType::Int64, true);
+    let schema = Arc::new(Schema::new(vec![numbers("k"), numbers("v")]));
+    let sql = "SELECT k, count(*) AS n, min(v) AS low, max(v) AS high, sum(v) AS total FROM t GROUP BY k";
+    let steps = [Step { name: "result".to_owned(), sql: sql.to_owned() }];
+    let inputs = [InputTable { name: "t".to_owned(), schema: Arc::clone(&schema), event_time: None }];
+    let policy = Policy { state_ttl: Some(Duration::from_secs(86_400)), ..Policy::default() };
+    let plan = plan::compile(&steps, &inputs, &[("result".to_owned(), "result".to_owned())], &policy);
+    let plan = plan.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let mut executor = plan.executor(&["t"]);
+    let origin = Origin::new("bench", "bench");
+    let mut push = |first: i64| -> Result<()> {
+        let keys = first..first + BATCH;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(keys.clone().map(|key| key.wrapping_mul(7_919)))),
+            Arc::new(Int64Array::from_iter_values(keys.clone())),
+        ];
+        let records = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        let ordinals = UInt64Array::from_iter_values(keys.map(i64::unsigned_abs));
+        executor.push(0, Message::Batch(Batch::new(records, origin.clone(), ordinals)), &mut |_, _| {})?;
+        Ok(())
+    };
+    // What the first batch allocates and gives back is not state.
+    push(0)?;
+    let (_, before) = memory(std::process::id())?;
+    for first in (BATCH..KEYS).step_by(usize::try_from(BATCH)?) {
+        push(first)?;
+    }
+    let (_, after) = memory(std::process::id())?;
+    let keys = (KEYS - BATCH) as f64;
+    Ok(((after - before) * 1000.0 / keys, executor.state_bytes() as f64 / KEYS as f64))
 }
 
 /// The process of the operator, which this machine's cluster runs in view of everybody.

@@ -1,16 +1,19 @@
 //! Nexmark on Millrace and on Flink: are the results equal, and with `--bench`, what does each query cost. `make nexmark` runs it; it asserts nothing of speed.
 #![expect(clippy::print_stdout, reason = "a comparison prints its result")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use millrace_tests::image::{self, Image, Profile};
+use millrace_tests::measure;
 use millrace_tests::nexmark::flink::Flink;
 use millrace_tests::nexmark::generator::{Events, SIZES};
-use millrace_tests::nexmark::measure::Used;
 use millrace_tests::nexmark::millrace::Millrace;
 use millrace_tests::nexmark::queries::{self, Query};
+use millrace_tests::nexmark::report::{self, Line};
 use millrace_tests::nexmark::{self, GOLDEN_DISORDER, golden, golden_path};
 
 /// Compares Millrace with Flink on Nexmark.
@@ -19,7 +22,7 @@ struct Arguments {
     /// Only these, as in `q0,q5`.
     #[arg(long, value_delimiter = ',')]
     queries: Vec<String>,
-    /// Events. Default 100,000; with --bench 3,000,000.
+    /// Events. Default 100,000; with --bench 2,000,000, and half of that for slow queries.
     #[arg(long)]
     events: Option<u64>,
     /// Events for each second of event time.
@@ -36,18 +39,52 @@ struct Arguments {
     /// Measure instead of comparing results: release build, blackhole sinks.
     #[arg(long)]
     bench: bool,
-    /// Runs of each query and engine, interleaved.
-    #[arg(long, default_value_t = 5)]
+    /// Runs of each query and engine, interleaved; of slow ones half of that.
+    #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Events of the run that is subtracted, so that starting and warming up do not count. Default a third of the events.
+    /// Events of the run that is subtracted, so that starting and warming up do not count. Default a quarter of the events.
     #[arg(long)]
     warm_events: Option<u64>,
     /// Measure Millrace alone.
     #[arg(long)]
     without_flink: bool,
+    /// Take this `millrace` instead of building one.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Write the table of costs to this file too.
+    #[arg(long, requires = "bench")]
+    write: Option<PathBuf>,
     /// Write the golden results anew, by Flink.
     #[arg(long, conflicts_with_all = ["bench", "events", "rate", "disorder", "seed"])]
     bless: bool,
+}
+
+impl Arguments {
+    fn recorded(&self, count: u64, rate: u64) -> Events {
+        Events {
+            count,
+            rate: self.rate.unwrap_or(rate),
+            start: 1_772_323_150_000,
+            disorder: self.disorder,
+            seed: self.seed,
+            sizes: Some(SIZES),
+        }
+    }
+
+    /// Events whose results are compared.
+    fn compared(&self) -> Events {
+        self.recorded(if self.bench { 100_000 } else { self.events.unwrap_or(100_000) }, 1000)
+    }
+
+    /// Events that are measured.
+    fn measured(&self, count: u64) -> Events {
+        self.recorded(count, 10_000)
+    }
+
+    fn millrace(&self, profile: Profile) -> Result<Millrace> {
+        let built = || image::build(Image::Worker, profile);
+        Ok(Millrace::new(self.program.clone().map_or_else(built, Ok)?))
+    }
 }
 
 fn main() -> Result<()> {
@@ -58,24 +95,28 @@ fn main() -> Result<()> {
     }
     chosen.retain(|query| arguments.queries.is_empty() || arguments.queries.contains(&query.name));
     if arguments.bless {
-        return bless(&arguments, &chosen);
+        bless(&arguments, &chosen)
+    } else if arguments.bench {
+        bench(&arguments, &chosen)
+    } else {
+        compare(&arguments, &chosen)
     }
-    let count = arguments.events.unwrap_or(if arguments.bench { 3_000_000 } else { 100_000 });
-    let rate = arguments.rate.unwrap_or(if arguments.bench { 10_000 } else { 1000 });
-    let events = Events { count, rate, start: 1_772_323_150_000, disorder: arguments.disorder, seed: arguments.seed, sizes: Some(SIZES) };
-    println!(
-        "{count} events, {rate} for each second of event time ({} s), person : auction : bid 1 : 3 : 46, disorder {}, seed {}",
-        count / rate,
-        events.disorder,
-        events.seed
-    );
-    println!(
+}
+
+fn described(events: &Events) -> String {
+    format!(
+        "{} events, {} for each second of event time, person : auction : bid 1 : 3 : 46, disorder {}, seed {}",
+        events.count, events.rate, events.disorder, events.seed
+    )
+}
+
+fn configured(arguments: &Arguments) -> String {
+    format!(
         "Flink 2.2.1: one JVM with a heap of {}, one slot, state on the heap, mini-batch 2 s; both: files of JSON lines, a checkpoint every {} s, state kept {} s",
         arguments.flink_heap,
         nexmark::CHECKPOINT_SECONDS,
         nexmark::STATE_TTL_SECONDS
-    );
-    if arguments.bench { bench(&arguments, &chosen, &events) } else { compare(&arguments, &chosen, &events) }
+    )
 }
 
 /// Writes what Flink answers, in order and out of order.
@@ -110,131 +151,167 @@ fn bless(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
     Ok(())
 }
 
-/// Runs every query on both engines; fails if a result differs.
-fn compare(arguments: &Arguments, chosen: &[Query], events: &Events) -> Result<()> {
-    let folder = nexmark::record(events)?;
-    let flink = Flink::installed(&arguments.flink_heap)?;
-    let millrace = Millrace::new(image::build(Image::Worker, Profile::for_tests())?);
-    let compared: Vec<&Query> = chosen.iter().collect();
-    let expected = flink.results(&compared, &folder)?;
-    let (mut equal, mut different, mut refused) = (0, 0, 0);
-    for (query, expected) in compared.into_iter().zip(expected) {
-        match (expected, millrace.results(query, &folder)) {
-            (Err(why), _) => println!("{:4} Flink refuses it: {why}", query.name),
-            (Ok(_), Ok(Err(why))) => {
-                refused += 1;
-                println!("{:4} Millrace refuses it: {why}", query.name);
-            }
-            (Ok(_), Err(error)) => {
-                different += 1;
-                println!("{:4} MILLRACE FAILS: {error:#}", query.name);
-            }
-            (Ok(expected), Ok(Ok(actual))) => match query.compared(actual.clone())?.difference(&expected) {
-                None => {
-                    equal += 1;
-                    let what = if query.totals.is_some() { " in its totals, every run has other" } else { "" };
-                    println!("{:4} equal{what}, {} rows", query.name, actual.count());
-                }
-                Some(difference) => {
-                    different += 1;
-                    println!("{:4} DIFFERENT: {difference}", query.name);
-                }
-            },
+/// What became of a comparison.
+enum Outcome {
+    Equal(u64),
+    Different(String),
+    /// By Millrace.
+    Refused(String),
+    /// There is nothing to compare with, and why.
+    NotCompared(String),
+}
+
+impl Outcome {
+    /// In a word, for the table.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Equal(_) => "yes",
+            Self::Different(_) => "**NO**",
+            Self::Refused(_) => "refused",
+            Self::NotCompared(_) => "-",
         }
     }
-    println!("{equal} equal, {different} different, {refused} refused by Millrace");
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(rows) => write!(f, "equal, {rows} rows"),
+            Self::Different(how) => write!(f, "DIFFERENT: {how}"),
+            Self::Refused(why) => write!(f, "Millrace refuses it: {why}"),
+            Self::NotCompared(why) => write!(f, "not compared: {why}"),
+        }
+    }
+}
+
+/// Runs every query on both engines.
+fn outcomes(chosen: &[Query], events: &Events, flink: &Flink, millrace: &Millrace) -> Result<BTreeMap<String, Outcome>> {
+    let folder = nexmark::record(events)?;
+    let compared: Vec<&Query> = chosen.iter().collect();
+    let expected = flink.results(&compared, &folder)?;
+    let mut outcomes = BTreeMap::new();
+    for (query, expected) in compared.into_iter().zip(expected) {
+        let outcome = match (expected, millrace.results(query, &folder)) {
+            (Err(why), _) => Outcome::NotCompared(format!("Flink refuses it: {why}")),
+            (Ok(_), Ok(Err(why))) => Outcome::Refused(why),
+            (Ok(_), Err(error)) => Outcome::Different(format!("Millrace fails: {error:#}")),
+            (Ok(expected), Ok(Ok(actual))) => {
+                let rows = actual.count();
+                query.compared(actual)?.difference(&expected).map_or(Outcome::Equal(rows), Outcome::Different)
+            }
+        };
+        println!("{:4} {outcome}", query.name);
+        outcomes.insert(query.name.clone(), outcome);
+    }
+    Ok(outcomes)
+}
+
+/// Compares the results; fails if one differs.
+fn compare(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
+    let events = arguments.compared();
+    println!("{}; {}", described(&events), configured(arguments));
+    let outcomes = outcomes(chosen, &events, &Flink::installed(&arguments.flink_heap)?, &arguments.millrace(Profile::for_tests())?)?;
+    let count = |of: fn(&Outcome) -> bool| outcomes.values().filter(|outcome| of(outcome)).count();
+    let different = count(|outcome| matches!(outcome, Outcome::Different(_)));
+    println!(
+        "{} equal, {different} different, {} refused by Millrace, {} not compared",
+        count(|outcome| matches!(outcome, Outcome::Equal(_))),
+        count(|outcome| matches!(outcome, Outcome::Refused(_))),
+        count(|outcome| matches!(outcome, Outcome::NotCompared(_)))
+    );
     ensure!(different == 0, "results differ");
     Ok(())
 }
 
-/// What one query cost on one engine in one round.
-struct Round {
-    /// Events for each second of CPU.
-    rate: f64,
-    /// Bytes.
-    memory: u64,
-}
-
-/// Goals of Nexmark as ratios to Flink: at least this for each query.
-fn goal(query: &str) -> &'static str {
-    match query {
-        "q0" | "q1" | "q2" => ">= 4x, >= 4 M",
-        "q5" | "q7" | "q8" | "q11" | "q12" | "q14" | "q21" | "q22" => ">= 4x (T1: geomean 10x)",
-        _ => "T2: geomean 6x",
-    }
-}
-
-fn bench(arguments: &Arguments, chosen: &[Query], events: &Events) -> Result<()> {
-    let warm = Events { count: arguments.warm_events.unwrap_or(events.count / 3), ..events.clone() };
-    ensure!(warm.count < events.count, "the run that is subtracted must be the shorter one");
-    let (large, small) = (nexmark::record(events)?, nexmark::record(&warm)?);
-    let millrace = Millrace::new(image::build(Image::Worker, Profile::Release)?);
+/// Compares, then measures, and prints a table; writes it to a file too if it is whole.
+fn bench(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
+    let circumstances = measure::circumstances()?;
+    let millrace = arguments.millrace(Profile::Release)?;
     let flink = if arguments.without_flink { None } else { Some(Flink::installed(&arguments.flink_heap)?) };
-    println!(
-        "events per CPU-second as (N2 - N1) / (CPU2 - CPU1) with N1 = {}; median of {} interleaved runs (lowest - highest); events of the tables that a query reads; peak memory of the larger run",
-        warm.count, arguments.runs
-    );
-    println!(
-        "{:4} {:>32} {:>32} {:>7}  {:>9} {:>9}  goal",
-        "", "Millrace, K ev/s/core", "Flink, K ev/s/core", "ratio", "Millrace", "Flink"
-    );
+    let compared = arguments.compared();
+    let equal = match &flink {
+        Some(flink) => outcomes(chosen, &compared, flink, &millrace)?,
+        None => BTreeMap::new(),
+    };
+    let mut lines = Vec::new();
+    println!("{}", report::head());
     for query in chosen {
-        let lines = |folder: &Path| query.inputs.iter().map(|table| nexmark::lines(folder, *table)).sum::<Result<u64>>();
-        let more = (lines(&large)? - lines(&small)?) as f64;
-        let (mut ours, mut theirs, mut refused) = (Vec::new(), Vec::new(), None);
-        for _ in 0..arguments.runs {
-            match (millrace.measure(query, &small)?, millrace.measure(query, &large)?) {
-                (Ok(short), Ok(long)) => ours.push(round(more, &short, &long)),
-                (Err(why), _) | (_, Err(why)) => {
-                    refused = Some(why);
-                    break;
-                }
-            }
-            if let Some(flink) = &flink {
-                theirs.push(round(more, &flink.measure(query, &small)?, &flink.measure(query, &large)?));
-            }
-        }
-        if let Some(why) = refused {
-            println!("{:4} Millrace refuses it: {why}", query.name);
-            continue;
-        }
-        let ratio = if theirs.is_empty() { "-".to_owned() } else { format!("{:.1}x", median(&ours) / median(&theirs)) };
-        let memory = |rounds: &[Round]| {
-            rounds.iter().map(|round| round.memory).max().map_or("-".to_owned(), |peak| format!("{} MB", peak / 1_000_000))
+        let line = Line {
+            equal: equal.get(&query.name).map_or("-", Outcome::word).to_owned(),
+            ..cost(arguments, query, &millrace, flink.as_ref())?
         };
-        println!(
-            "{:4} {:>32} {:>32} {ratio:>7}  {:>9} {:>9}  {}",
-            query.name,
-            spread(&ours),
-            spread(&theirs),
-            memory(&ours),
-            memory(&theirs),
-            goal(&query.name)
+        println!("{}", line.row());
+        lines.push(line);
+    }
+    let means = report::means(&lines);
+    println!("\n{means}");
+    if let Some(path) = &arguments.write {
+        let rows: String = lines.iter().map(|line| line.row() + "\n").collect();
+        let notes: String = equal
+            .iter()
+            .filter(|(_, outcome)| !matches!(outcome, Outcome::Equal(_)))
+            .map(|(name, outcome)| format!("* {name}: {outcome}\n"))
+            .collect();
+        let text = format!(
+            "# Nexmark, measured\n\nBy `make nexmark ARGUMENTS=--bench` on {circumstances}, {} when it ended.\n\n{}\n{}\n{rows}\n{means}\n{}\n{notes}",
+            measure::load()?,
+            explained(arguments),
+            report::head(),
+            format_args!("Equal: {}, sorted changelogs.", described(&compared))
         );
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        println!("written to {}", path.display());
     }
     Ok(())
 }
 
-fn round(events: f64, short: &Used, long: &Used) -> Round {
-    // Ticks of the kernel are 10 ms: a difference below that is none.
-    Round { rate: events / (long.cpu_seconds - short.cpu_seconds).max(0.01), memory: long.peak_memory }
+/// What a figure is, and under which conditions it was taken.
+fn explained(arguments: &Arguments) -> String {
+    format!(
+        "* Figures are events of the tables that a query reads for each CPU-second (user and system, all threads) of the engine: (N2 − N1) ÷ (CPU2 − CPU1), so that starting, \
+         planning and the first compilation count for neither. Median of {} rounds, of slow queries {} (lowest–highest), both engines in turn.\n\
+         * Both read the same recorded JSON lines and write nowhere. {}.\n\
+         * {}.\n\
+         * Flink runs every query once over N2 before the first round, in the JVM that is measured: JIT has done most of its work. Its figure includes JobManager and TaskManager.\n\
+         * Delivery: neither sink keeps anything. Runs that are shorter than the interval complete no checkpoint. State of Millrace is in memory, as Flink's is on the heap.\n\
+         * Peak is `VmHWM` of the whole process; for Flink that of its JVM over all runs of the query, bounded by the heap it is given.\n",
+        arguments.runs,
+        arguments.runs.div_ceil(2),
+        described(&arguments.measured(0)).split_once(", ").map_or(String::new(), |(_, shape)| shape.to_owned()),
+        configured(arguments)
+    )
 }
 
-fn sorted(rounds: &[Round]) -> Vec<f64> {
-    let mut rates: Vec<f64> = rounds.iter().map(|round| round.rate).collect();
-    rates.sort_by(f64::total_cmp);
-    rates
-}
-
-fn median(rounds: &[Round]) -> f64 {
-    let rates = sorted(rounds);
-    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn spread(rounds: &[Round]) -> String {
-    let rates = sorted(rounds);
-    match (rates.first(), rates.last()) {
-        (Some(lowest), Some(highest)) => format!("{:.0} ({:.0} - {:.0})", median(rounds) / 1e3, lowest / 1e3, highest / 1e3),
-        _ => "-".to_owned(),
+/// What one query costs.
+fn cost(arguments: &Arguments, query: &Query, millrace: &Millrace, flink: Option<&Flink>) -> Result<Line> {
+    let large = arguments.events.unwrap_or(if report::is_slow(&query.name) { 1_000_000 } else { 2_000_000 });
+    let small = arguments.warm_events.unwrap_or(large / 4);
+    ensure!(small < large, "the run that is subtracted must be the shorter one");
+    let mut line = Line { query: query.name.clone(), events: (small, large), ..Line::default() };
+    let (small, large) = (arguments.measured(small), arguments.measured(large));
+    let lines = |events: &Events| query.inputs.iter().map(|table| events.of(*table)).sum::<u64>();
+    let (few, many) = (lines(&small), lines(&large));
+    let more = (many - few) as f64;
+    let (small, large) = (nexmark::record(&small)?, nexmark::record(&large)?);
+    let mut session = match flink {
+        Some(flink) => {
+            let mut session = flink.session()?;
+            // A query that Flink refuses is measured without it.
+            session.run(query, &large).map(|_| session).map_err(|error| println!("{error:#}")).ok()
+        }
+        None => None,
+    };
+    let runs = if report::is_slow(&query.name) { arguments.runs.div_ceil(2) } else { arguments.runs };
+    for _ in 0..runs {
+        if let (Ok(short), Ok(long)) = (millrace.measure(query, &small, few)?, millrace.measure(query, &large, many)?) {
+            line.ours.rates.push(more / (long.cpu_seconds - short.cpu_seconds).max(0.001));
+            line.ours.peak_memory = line.ours.peak_memory.max(long.peak_memory);
+        }
+        if let Some(session) = &mut session {
+            let short = session.run(query, &small)?;
+            line.theirs.rates.push(more / (session.run(query, &large)? - short).max(0.01));
+            line.theirs.peak_memory = session.peak_memory()?;
+        }
     }
+    Ok(line)
 }

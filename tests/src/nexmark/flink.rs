@@ -1,8 +1,9 @@
 //! Flink 2.2.1: a script around a query, run in one JVM with a mini cluster. It keeps nothing running.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,8 +11,8 @@ use super::generator::{MAX_DELAY_MS, Table};
 use super::queries::Query;
 use super::results::Rows;
 use super::tables::{SIDE_INPUT, TIME, columns, declaration};
-use super::{CHECKPOINT_SECONDS, STATE_TTL_SECONDS, measure};
-use crate::installed;
+use super::{CHECKPOINT_SECONDS, STATE_TTL_SECONDS};
+use crate::{installed, measure};
 
 /// The folder that `tests/setup/install.sh flink` makes.
 const FOLDER: &str = "flink-2.2.1";
@@ -128,17 +129,17 @@ impl Flink {
         queries.iter().map(result).collect()
     }
 
-    /// Runs one query into nowhere, in a JVM of its own.
+    /// A JVM that a query is run in again and again, into nowhere.
     ///
     /// # Errors
-    /// It fails.
-    pub fn measure(&self, query: &Query, events: &Path) -> Result<measure::Used> {
+    /// It cannot be started.
+    pub fn session(&self) -> Result<Session> {
         let work = tempfile::tempdir().context("make a folder")?;
-        let script = work.path().join("query.sql");
-        std::fs::write(&script, Self::script(query, events, work.path(), Sink::Blackhole)).context("write a script")?;
-        let used = measure::run(self.java(work.path())?.arg(&script).arg("-"))?;
-        ensure!(used.status.success(), "Flink failed on {}: {}", query.name, root_cause(&log(work.path())));
-        Ok(used)
+        let mut command = self.java(work.path())?;
+        let mut jvm = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("run java")?;
+        let scripts = jvm.stdin.take().context("standard input is a pipe")?;
+        let answers = BufReader::new(jvm.stdout.take().context("standard output is a pipe")?);
+        Ok(Session { jvm, scripts, answers, work })
     }
 
     fn java(&self, work: &Path) -> Result<Command> {
@@ -146,9 +147,60 @@ impl Flink {
         let mut command = Command::new("java");
         command.arg(format!("-Xmx{}", self.heap)).args(OPENED.map(|module| format!("--add-opens={module}=ALL-UNNAMED")));
         command.arg(format!("-Djava.io.tmpdir={}", work.display()));
-        command.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", self.folder.display())).arg("RunSql");
+        command.arg("-cp").arg(format!("{0}/classes:{0}/lib/*:{0}/kafka/*", self.folder.display())).arg("RunSql");
         command.current_dir(work).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         Ok(command)
+    }
+}
+
+/// A JVM that stays, so that what it has compiled for one run serves the next one. Ends with its value.
+#[derive(Debug)]
+pub struct Session {
+    jvm: Child,
+    scripts: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    work: tempfile::TempDir,
+}
+
+impl Session {
+    /// Runs a query into nowhere. Returns the seconds of CPU that the JVM took meanwhile, all its threads included: planning, JobManager, TaskManager, collector.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run(&mut self, query: &Query, events: &Path) -> Result<f64> {
+        let script = Flink::script(query, events, self.work.path(), Sink::Blackhole);
+        self.run_script(&script).with_context(|| format!("run {}", query.name))
+    }
+
+    /// The same for any script, whose last statement ends.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run_script(&mut self, text: &str) -> Result<f64> {
+        let script = self.work.path().join("script.sql");
+        std::fs::write(&script, text).context("write a script")?;
+        let before = measure::cpu_seconds(self.jvm.id())?;
+        writeln!(self.scripts, "{}", script.display()).context("ask Flink")?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).context("wait for Flink")?;
+        ensure!(answer.trim_end() == "done", "Flink failed: {}", root_cause(&log(self.work.path())));
+        Ok(measure::cpu_seconds(self.jvm.id())? - before)
+    }
+
+    /// The most memory that it has had, bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn peak_memory(&self) -> Result<u64> {
+        measure::peak_memory(self.jvm.id())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.jvm.kill();
+        let _ = self.jvm.wait();
     }
 }
 

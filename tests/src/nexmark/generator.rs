@@ -100,6 +100,19 @@ impl Events {
         Ok(())
     }
 
+    /// How many of them are of a table.
+    #[must_use]
+    pub fn of(&self, table: Table) -> u64 {
+        let (periods, rest) = (self.count / PERIOD, self.count % PERIOD);
+        let people = periods + rest.min(1);
+        let auctions = periods * AUCTIONS + rest.saturating_sub(1).min(AUCTIONS);
+        match table {
+            Table::Person => people,
+            Table::Auction => auctions,
+            Table::Bid => self.count - people - auctions,
+        }
+    }
+
     /// Numbers of the events in the order in which they are written.
     pub fn order(&self) -> impl Iterator<Item = u64> + '_ {
         (0..self.count).step_by(usize::try_from(self.disorder).unwrap_or(usize::MAX)).flat_map(move |first| {
@@ -371,6 +384,17 @@ mod tests {
     fn share(events: &[(Table, Value)], table: Table, of: impl Fn(&Value) -> bool) -> f64 {
         let all: Vec<&Value> = events.iter().filter(|(t, _)| *t == table).map(|(_, event)| event).collect();
         all.iter().filter(|event| of(event)).count() as f64 / all.len() as f64
+    }
+
+    #[test]
+    fn events_of_each_table_are_known_before() {
+        for count in [1, 2, 3, 4, 5, 49, 50, 51, 54, 1003] {
+            let events = Events { count, ..EVENTS };
+            let written = all(&events);
+            for table in Table::ALL {
+                assert_eq!(events.of(table), written.iter().filter(|(of, _)| *of == table).count() as u64, "{count} {table:?}");
+            }
+        }
     }
 
     #[test]

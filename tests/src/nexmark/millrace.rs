@@ -11,10 +11,14 @@ use super::generator::MAX_DELAY_MS;
 use super::queries::Query;
 use super::results::Rows;
 use super::tables::{SIDE_INPUT, TIME, columns, schema};
-use super::{CHECKPOINT_SECONDS, STATE_TTL_SECONDS, measure};
+use super::{CHECKPOINT_SECONDS, SIDE_INPUT_ROWS, STATE_TTL_SECONDS};
+use crate::measure;
 
 /// What `millrace` ends with if a manifest cannot run.
 const BAD_CONFIG: i32 = 64;
+
+/// Enough for all: a task over its limit begins again, and would be measured twice.
+const MAX_STATE_BYTES: u64 = 8 << 30;
 
 /// A built `millrace`.
 #[derive(Clone, Debug)]
@@ -83,7 +87,8 @@ impl Millrace {
         let _ = writeln!(
             text,
             "  outputs: [{{name: result, from: result, sinkRef: {{name: out}}}}]\n  \
-             state: {{ttlSeconds: {STATE_TTL_SECONDS}}}\n  checkpoint: {{intervalSeconds: {CHECKPOINT_SECONDS}}}\n  errorPolicy: {{onPoison: Fail}}"
+             state: {{ttlSeconds: {STATE_TTL_SECONDS}}}\n  checkpoint: {{intervalSeconds: {CHECKPOINT_SECONDS}}}\n  \
+             limits: {{maxStateBytes: {MAX_STATE_BYTES}}}\n  errorPolicy: {{onPoison: Fail}}"
         );
         Ok(text)
     }
@@ -104,21 +109,19 @@ impl Millrace {
         Rows::of_changelog(&text).with_context(|| format!("read what Millrace answered to {}", query.name)).map(Ok)
     }
 
-    /// Runs a query into nowhere, or says why Millrace refuses it.
+    /// Runs a query into nowhere, or says why Millrace refuses it. Its tables have so many `lines`.
     ///
     /// # Errors
-    /// The program fails otherwise.
-    pub fn measure(&self, query: &Query, events: &Path) -> Result<Result<measure::Used, String>> {
+    /// The program fails otherwise, or has not read each line once.
+    pub fn measure(&self, query: &Query, events: &Path, lines: u64) -> Result<Result<measure::Used, String>> {
         let work = tempfile::tempdir().context("make a folder")?;
-        let log = work.path().join("errors");
-        let mut command = self.command(query, events, work.path(), Sink::Blackhole)?;
-        command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).context("create a log")?);
-        let used = measure::run(&mut command)?;
-        let errors = std::fs::read_to_string(&log).unwrap_or_default();
+        let (used, errors) = measure::run(&self.command(query, events, work.path(), Sink::Blackhole)?)?;
         if used.status.code() == Some(BAD_CONFIG) {
             return Ok(Err(refusal(&errors)));
         }
         ensure!(used.status.success(), "millrace ended with {} on {}: {errors}", used.status, query.name);
+        let lines = lines + if query.side_input { SIDE_INPUT_ROWS } else { 0 };
+        ensure!(records_in(&errors) == Some(lines), "{} should have read {lines} records once: {errors}", query.name);
         Ok(Ok(used))
     }
 
@@ -136,8 +139,25 @@ fn indented(sql: &str) -> String {
     sql.lines().map(|line| format!("      {line}")).collect::<Vec<_>>().join("\n")
 }
 
+/// How many records were read, from the last line that says so.
+fn records_in(errors: &str) -> Option<u64> {
+    let (before, _) = errors.rsplit_once(" records in")?;
+    before.rsplit(' ').next()?.replace(',', "").parse().ok()
+}
+
 /// The first problem that `millrace` names.
 fn refusal(errors: &str) -> String {
     let problem = errors.lines().find(|line| line.starts_with("  ")).or_else(|| errors.lines().last());
     problem.unwrap_or("it said nothing").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_count_is_taken() {
+        assert_eq!(records_in("q0: 12 records in, 1 out\nq0: 552,000 records in, 552,000 out, epoch 2 durable\n"), Some(552_000));
+        assert_eq!(records_in("nothing"), None);
+    }
 }

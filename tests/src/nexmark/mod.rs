@@ -4,7 +4,7 @@
 //! ```text
 //!  tests/nexmark/q*.sql ── queries ─┬─▶ flink: a script, one JVM ──────────────┐
 //!                                   ├─▶ millrace: a manifest, `millrace run` ──┼─▶ results: what is left of the changelog ─▶ equal?
-//!  generator ──▶ three files ───────┴─▶ in_process: the plan alone ────────────┘          measure: CPU and memory, from /proc
+//!  generator ──▶ three files ───────┴─▶ in_process: the plan alone ────────────┘          report: costs beside goals
 //! ```
 //!
 //! `tests/nexmark/golden` holds what Flink answered for [`golden`]; the test of that name compares Millrace with it where there is no Flink.
@@ -12,14 +12,14 @@
 pub mod flink;
 pub mod generator;
 pub mod in_process;
-pub mod measure;
 pub mod millrace;
 pub mod queries;
 mod random;
+pub mod report;
 pub mod results;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -78,21 +78,4 @@ pub fn record(events: &Events) -> Result<PathBuf> {
         std::fs::rename(&unfinished, &folder).with_context(|| format!("move {} into place", unfinished.display()))?;
     }
     Ok(folder)
-}
-
-/// The lines of a table's file.
-///
-/// # Errors
-/// It cannot be read.
-pub fn lines(folder: &Path, table: generator::Table) -> Result<u64> {
-    use std::io::{BufRead as _, BufReader};
-    let path = folder.join(format!("{}.jsonl", table.name()));
-    let mut file = BufReader::with_capacity(1 << 20, std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?);
-    let mut lines = 0;
-    let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line).with_context(|| format!("read {}", path.display()))? > 0 {
-        lines += 1;
-        line.clear();
-    }
-    Ok(lines)
 }

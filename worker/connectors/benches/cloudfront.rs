@@ -111,8 +111,8 @@ fn arrow_csv(text: &[u8]) {
     let fields: Vec<Field> = (0..33)
         .map(|place| {
             let kind = match place {
-                7 => DataType::Int32,
-                8 => DataType::Int64,
+                3 => DataType::Int64,
+                8 => DataType::Int32,
                 18 => DataType::Float64,
                 _ => DataType::Utf8,
             };

@@ -30,6 +30,12 @@ impl Origin {
         Self(Arc::new(OriginInner { key, name: name.into() }))
     }
 
+    /// The origin with this [`Origin::key`], as another task knows it.
+    #[must_use]
+    pub fn with_key(key: [u8; 16], name: impl Into<String>) -> Self {
+        Self(Arc::new(OriginInner { key, name: name.into() }))
+    }
+
     /// First 16 bytes of the SHA-256 of the identity.
     #[must_use]
     pub fn key(&self) -> &[u8; 16] {

@@ -74,8 +74,8 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
         {
             let why = plan.whole.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
             let message = format!(
-                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.scale.replicas to 1 if \
-                 that is not wanted{why}"
+                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.exchange so that \
+                  they share it (which is refused where the plan cannot be shared), or spec.scale.replicas to 1{why}"
             );
             return of(Status::True, PipelineReason::NeedsExchange, message);
         }

@@ -62,18 +62,20 @@
 //! * Where a topic takes batches of less than 256 KiB only, records of one key may change places when a batch was refused.
 
 mod changes;
-mod client;
-mod deliveries;
+pub(crate) mod client;
+pub(crate) mod deliveries;
 mod drain;
-mod events;
-mod failure;
+pub(crate) mod events;
+pub(crate) mod failure;
+pub(crate) mod flight;
 pub(crate) mod ledger;
 pub(crate) mod position;
-mod reader;
+pub(crate) mod producing;
+pub(crate) mod reader;
 mod sink;
 mod source;
 mod start;
-mod transaction;
+pub(crate) mod transaction;
 mod writer;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millrace_crds::report::EXCHANGE;
 use sha2::{Digest, Sha256};
 
 /// What the state of each stateful operator is made of, by operator id; see [`Plan::state_signatures`](super::Plan::state_signatures).
@@ -25,8 +26,9 @@ pub fn per_split(mut signatures: Signatures) -> Signatures {
 pub struct StateDiff {
     /// In the order of the ids.
     pub operators: BTreeMap<Arc<str>, StateFate>,
-    /// Whether not even the positions of the inputs can be taken over: one of the plans runs as one task for all splits, and the other as one for each (it keeps
-    /// no state, or is keyed by what the inputs are partitioned by). Neither can go on from the epochs of the other.
+    /// Whether not even the positions of the inputs can be taken over: one of the plans runs as one task for all splits and the other as one for each (it keeps no
+    /// state, or is keyed by what the inputs are partitioned by), or they are shared through an exchange of other partitions, or none, which has a task for each
+    /// partition as well. None of these can go on from the epochs of another.
     pub positions_lost: bool,
 }
 
@@ -92,14 +94,14 @@ pub fn compare(old: &Signatures, new: &Signatures) -> StateDiff {
         (None, Some(signature)) => Some(StateFate::Started { signature }),
         (None, None) => None,
     };
-    let ids = old.keys().chain(new.keys()).filter(|id| &***id != PER_SPLIT);
+    let ids = old.keys().chain(new.keys()).filter(|id| ![PER_SPLIT, EXCHANGE].contains(&&***id));
     let operators = ids.filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
-    StateDiff { operators, positions_lost: is_whole(old) != is_whole(new) }
+    StateDiff { operators, positions_lost: is_whole(old) != is_whole(new) || old.get(EXCHANGE) != new.get(EXCHANGE) }
 }
 
 /// Whether one task has all the state.
 fn is_whole(signatures: &Signatures) -> bool {
-    !signatures.is_empty() && !signatures.contains_key(PER_SPLIT)
+    !signatures.is_empty() && ![PER_SPLIT, EXCHANGE].iter().any(|id| signatures.contains_key(*id))
 }
 
 /// 16 hex digits for each signature: enough to see whether two are equal.
@@ -168,6 +170,21 @@ mod tests {
         assert_eq!(started.operators.len(), 1);
         assert_eq!(compare(&split, &none).lost().count(), 1);
         assert_eq!(per_split(Signatures::new()), none);
+    }
+
+    #[test]
+    fn the_shape_of_an_exchange_is_a_matter_of_positions_and_what_is_in_it_one_of_state() {
+        let whole = signatures(&[("a/aggregate/0", "k")]);
+        let shared = |partitions: &str, columns: &str| {
+            signatures(&[("a/aggregate/0", "k"), ("*exchange", partitions), ("*exchange/a.aggregate.0.0", columns)])
+        };
+        for (old, new) in [(&whole, &shared("4", "x")), (&shared("4", "x"), &whole), (&shared("4", "x"), &shared("8", "x"))] {
+            assert!(compare(old, new).positions_lost, "{old:?} {new:?}");
+        }
+        assert!(compare(&shared("4", "x"), &shared("4", "x")).is_compatible());
+        let diff = compare(&shared("4", "x"), &shared("4", "y"));
+        assert_eq!(diff.lost().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), ["*exchange/a.aggregate.0.0"]);
+        assert!(!diff.positions_lost);
     }
 
     #[test]

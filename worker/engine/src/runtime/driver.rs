@@ -18,10 +18,9 @@ use super::dead_letters::DeadLetters;
 use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::opening;
-use super::output::{Output, Room};
+use super::output::{Outgoing, Output, Room};
 use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
-use crate::batch::Batch;
 use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
 use crate::operators::{ExecuteError, Snapshot};
@@ -64,8 +63,8 @@ pub(super) struct Run {
     pub(super) operators: Operators,
     /// Outputs that the inputs reach, by index into [`TaskConfig::outputs`].
     pub(super) outputs: BTreeMap<usize, Output>,
-    /// Batches that their output has no room for yet, in order. Nothing is processed and no epoch begins before they are gone.
-    pub(super) waiting: VecDeque<(usize, Batch)>,
+    /// Batches that their output has no room for yet, and times between them, in order. Nothing is processed and no epoch begins before they are gone.
+    pub(super) waiting: VecDeque<(usize, Outgoing)>,
     /// By input.
     pub(super) input_dead_letters: Vec<Vec<usize>>,
     pub(super) dead: DeadLetters,
@@ -209,10 +208,11 @@ impl Run {
                 }
                 () = tokio::time::sleep_until(due), if closing.is_none() && settled => {}
                 Some(room) = room_for(self.waiting.front(), &self.outputs), if !flowing => {
-                    if let Some((index, batch)) = self.waiting.pop_front() {
-                        let rows = batch.num_rows() as u64;
-                        room.fill(batch);
-                        self.sent(index, rows);
+                    if let Some((index, outgoing)) = self.waiting.pop_front() {
+                        if let Outgoing::Batch(_, batch) = &outgoing {
+                            self.sent(index, batch.num_rows() as u64);
+                        }
+                        room.fill(outgoing);
                     }
                 }
                 out = self.operators.next(), if flowing => self.came_out_later(out)?,
@@ -260,6 +260,10 @@ impl Run {
                 self.moved(split, position);
                 self.advance()
             }
+            Said::Time(time, position) => {
+                self.moved(split, position);
+                self.timed(|watermarks| watermarks.told(split, time))
+            }
             Said::Moved(position) => {
                 self.moved(split, position);
                 Ok(())
@@ -302,7 +306,8 @@ impl Run {
         let positions = self.positions.clone();
         let processing_time = self.processing_time;
         let event_times = self.watermarks.as_ref().map(|watermarks| EventTimes { processing_time, ..watermarks.times() });
-        let content = EpochContent { positions: positions.clone(), event_times, ..EpochContent::default() };
+        let stage = self.config.stage.name();
+        let content = EpochContent { positions: positions.clone(), event_times, stage, ..EpochContent::default() };
         let counters = self.take_counters();
         self.state_changed = false;
         let handle = tokio::spawn(closer.close(preparing, self.dead.take(), content, state, counters));
@@ -319,7 +324,7 @@ impl Run {
     fn take_counters(&mut self) -> Counters {
         for (output, filtered) in self.operators.filtered() {
             let before = self.filtered.insert(output, filtered).unwrap_or(0);
-            self.counters.filtered_before(&self.config.outputs[output].name, filtered.saturating_sub(before));
+            self.counters.filtered_before(self.config.name_of(output), filtered.saturating_sub(before));
         }
         std::mem::take(&mut self.counters)
     }
@@ -343,8 +348,11 @@ impl Run {
     }
 
     fn sent(&mut self, index: usize, rows: u64) {
-        self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
-        self.counters.sent_to(&self.config.outputs[index].name, rows);
+        // What goes on to other tasks has not gone out.
+        if index < self.config.outputs.len() {
+            self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
+        }
+        self.counters.sent_to(self.config.name_of(index), rows);
     }
 }
 
@@ -364,10 +372,10 @@ async fn after(wait: Option<Duration>) {
     }
 }
 
-/// Waits for room for the first batch that waits. `None` if there is no such output, or its writer has ended.
-async fn room_for(first: Option<&(usize, Batch)>, outputs: &BTreeMap<usize, Output>) -> Option<Room> {
-    let (index, batch) = first?;
-    outputs.get(index)?.room(batch.memory_bytes()).await
+/// Waits for room for the first of what waits. `None` if there is no such output, or its writer has ended.
+async fn room_for(first: Option<&(usize, Outgoing)>, outputs: &BTreeMap<usize, Output>) -> Option<Room> {
+    let (index, outgoing) = first?;
+    outputs.get(index)?.room(outgoing.bytes()).await
 }
 
 fn joined(closed: Result<Result<Closer, Failure>, tokio::task::JoinError>) -> Result<Closer, Failure> {

@@ -14,7 +14,7 @@
 //! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers
 //! are bounded, a quarter before the driver, another in its lanes if there are any, and the rest behind it. A plan that keeps state runs as one task over all splits
 //! of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), in [lanes] if it can be shared by key; or as a task for each split, if the inputs are
-//! partitioned by its keys.
+//! partitioned by its keys; or in two [stages](Stage) with an exchange between them: what is in front by split, what is behind by partition.
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
 mod closing;
@@ -29,6 +29,7 @@ mod opening;
 mod output;
 mod processing;
 mod reading;
+mod stage;
 mod stored;
 mod supervise;
 mod watermarks;
@@ -37,4 +38,5 @@ pub use closing::store_error;
 pub use config::{Control, DeadLetterBinding, Envelopes, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
 pub use driver::TaskEnd;
 pub use observed::{Observed, Part, Snapshot};
+pub use stage::{BackStage, EXCHANGE_WRITER, FrontStage, Stage};
 pub use supervise::supervise;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::datatypes::Schema;
+
 use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
 use super::dead_letters::DeadLetters;
@@ -58,7 +60,8 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
 
 /// Everybody who may have prepared something, as `generation`.
 fn writers(config: &TaskConfig, observed: &Observed, generation: u64) -> Vec<Writer> {
-    let outputs = config.reached_outputs().map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
+    let outputs = config.reached_outputs().chain(config.exchange_output());
+    let outputs = outputs.map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
     let dead = config.dead_letters.iter().map(|dead| (dead.writer_name(), &dead.sink, &dead.sink_name));
     outputs
         .chain(dead)
@@ -79,7 +82,7 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let quarter = ahead_of(config.in_flight_bytes);
-    let (operators, increments) = stored::open(config, &owner, &names, quarter).await?;
+    let (operators, increments) = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
     let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
@@ -99,6 +102,18 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
         };
         outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
         used.extend(binding.dead_letter);
+    }
+    if let Some((index, binding)) = config.exchange_output() {
+        // Each channel has columns of its own, which the sink knows.
+        let open = OpenSink {
+            writer: identity(config, binding.name.clone(), generation),
+            schema: Arc::new(Schema::empty()),
+            event_time: None,
+            changelog: Changelog::Append,
+            epoch,
+            health: observed.health(Part::Sink(binding.sink_name.clone())),
+        };
+        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
     }
     used.sort_unstable();
     used.dedup();
@@ -120,7 +135,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let positions = owner.last().positions.clone();
     let mut reading = Reading::new(config, observed, generation);
     reading.open(&positions).await?;
-    let watermarks = config.plan.is_stateful().then(|| watermarks_of(config, &owner));
+    let watermarks = config.keeps_time().then(|| watermarks_of(config, &owner));
     let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
     let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
@@ -135,9 +150,14 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
 fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
     let inputs = config.inputs.iter().map(|input| {
         let delay = i64::try_from(input.max_delay.as_micros()).unwrap_or(i64::MAX);
-        // A table that rows look things up in has no time of its own: it only says when it has been read.
-        let timed = config.plan.event_time(&input.name).is_some() || config.plan.is_table(&input.name);
-        let clock = if timed { watermarks::Clock::Event(delay) } else { watermarks::Clock::Processing };
+        let clock = match config.event_time(&input.name) {
+            _ if input.source.carries_time() => watermarks::Clock::Told,
+            Some(_) => watermarks::Clock::Event(delay),
+            // A table that rows look things up in has no time of its own: it only says when it has been read.
+            None if config.plan.is_table(&input.name) => watermarks::Clock::Event(delay),
+            None if config.keeps_state() => watermarks::Clock::Processing,
+            None => watermarks::Clock::Elsewhere,
+        };
         (input.name.clone(), clock)
     });
     Watermarks::new(inputs, config.idle_timeout, owner.last().event_times.as_ref())

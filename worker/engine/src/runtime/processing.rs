@@ -9,6 +9,7 @@ use super::driver::{Failure, Run};
 use super::event_time;
 use super::lanes::CameOut;
 use super::observed::Part;
+use super::output::Outgoing;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
@@ -16,6 +17,7 @@ use crate::operators::{ExecuteError, Message};
 use crate::plan::Changelog;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
+use crate::time::Time;
 
 impl Run {
     /// Begins to keep time, after state was restored: the operators are told again what they knew.
@@ -118,7 +120,7 @@ impl Run {
         let mut latest = None;
         if let Some(mut batch) = records.batch {
             if self.watermarks.is_some()
-                && let Some(column) = self.config.plan.event_time(&self.config.inputs[input].name)
+                && let Some(column) = self.config.event_time(&self.config.inputs[input].name)
             {
                 let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
                 self.refuse(timeless, &sinks, &part)?;
@@ -155,17 +157,30 @@ impl Run {
     fn came_out(&mut self, CameOut { input, emitted }: CameOut) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
         for (index, message) in emitted {
-            match message {
+            let (output, channel) = self.config.place_of(index);
+            let outgoing = match message {
                 Message::Batch(mut batch) => {
-                    self.state_changed = true;
                     // Where some rows are revised, the others say that they are new.
-                    if batch.kinds.is_none() && self.config.plan.outputs()[index].changelog != Changelog::Append {
+                    let plan = self.config.plan.outputs().get(index);
+                    if batch.kinds.is_none() && plan.is_some_and(|plan| plan.changelog != Changelog::Append) {
                         batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
                     }
-                    self.waiting.push_back((index, batch));
+                    Outgoing::Batch(channel, batch)
                 }
-                Message::Rejected(record) => gather(&mut refused, record, self.config.outputs[index].dead_letter),
-                Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
+                Message::Rejected(record) => {
+                    gather(&mut refused, record, self.config.outputs.get(index).and_then(|output| output.dead_letter));
+                    continue;
+                }
+                Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
+                Message::Idle => Outgoing::Time(channel, Time::Idle),
+                Message::End => Outgoing::Time(channel, Time::End),
+                Message::Clock(_) | Message::Barrier(_) => continue,
+            };
+            // Only whoever takes the rows on needs to know of time.
+            let exchange = self.config.exchange_output().map(|(index, _)| index);
+            if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {
+                self.state_changed = true;
+                self.waiting.push_back((output, outgoing));
             }
         }
         let part = self.reading.part(input);
@@ -179,7 +194,7 @@ impl Run {
 
     /// The state must not outgrow its bound: whoever waits for the kernel to see it loses the process.
     fn look_at_state(&mut self) -> Result<(), Failure> {
-        if !self.config.plan.is_stateful() {
+        if !self.config.keeps_state() {
             return Ok(());
         }
         let bytes = self.operators.state_bytes();

@@ -55,7 +55,11 @@ impl Operators {
         {
             return Ok(Self::Lanes(Box::new(Lanes::open(exchange, plan.outputs().len(), inputs, lanes, room, &state)?)));
         }
-        let mut executor = plan.executor(inputs);
+        Self::whole(plan.executor(inputs), state)
+    }
+
+    /// These, in one piece, going on from `state`.
+    pub(super) fn whole(mut executor: Executor, state: Snapshot) -> Result<Self, ExecuteError> {
         if !state.is_empty() {
             executor.restore(state)?;
         }

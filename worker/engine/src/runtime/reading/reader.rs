@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ahead::{Ahead, Held};
 use crate::connector::{ConnectorError, Health};
 use crate::source::{Lag, OpenSplit, Records, Source, SourceEvent, SplitReader};
+use crate::time::Time;
 
 /// How often lag and position are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ const OVERHEAD: usize = 256;
 pub(in crate::runtime) enum Said {
     /// Records, and where to go on after them.
     Records(Records, Value, Held),
+    /// How far time has come after everything that was read, and where to go on.
+    Time(Time, Value),
     /// The position has moved without records.
     Moved(Value),
     /// Everything that there was has been told; said once, and only by readers that know how much there is.
@@ -176,7 +179,15 @@ impl SplitTask {
                         self.told = Some(position.clone());
                         self.tell.tell(Said::Records(records, position, self.ahead.hold(expected)));
                     }
-                    Ok(SourceEvent::End) => {
+                    // It takes no room worth counting, and keeps its place among the records.
+                    Ok(SourceEvent::Time(time)) if time != Time::End => {
+                        room = false;
+                        expected = 0;
+                        let position = reader.position();
+                        self.told = Some(position.clone());
+                        self.tell.tell(Said::Time(time, position));
+                    }
+                    Ok(SourceEvent::End | SourceEvent::Time(_)) => {
                         reading = false;
                         self.moved(&*reader);
                         self.tell.tell(Said::Ended);

@@ -1,11 +1,11 @@
 //! State back into the operators: whether it fits the plan, known before anything is claimed, and its files after. It never goes on without state that
 //! an epoch has.
 
-use millrace_crds::report::{ErrorReason, TaskRef};
+use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 
 use super::file::{self, Content};
 use super::increments::Increments;
-use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StateRef, list_tasks};
+use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks};
 use crate::connector::ConnectorError;
 use crate::operators::{OperatorState, Snapshot};
 use crate::runtime::closing::state_failure;
@@ -13,12 +13,20 @@ use crate::runtime::config::TaskConfig;
 use crate::runtime::driver::Failure;
 use crate::runtime::lanes::Operators;
 use crate::runtime::observed::Part;
+use crate::runtime::stage::Stage;
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
 const OR_DROP: &str = "take the change back, allow that it is dropped by spec.upgrade.statePolicy, or create a Pipeline with another name";
 
 /// Refuses a plan that cannot restore the state of the last epoch, unless it may be dropped. Nothing is changed, so that the plan before can go on from it.
 pub(in crate::runtime) fn check_state(config: &TaskConfig, last: &EpochRecord) -> Result<(), Failure> {
+    // In front of an exchange, the tasks of the splits have the names that they have without; but what they have read is in the exchange.
+    if !last.positions.is_empty() && last.stage != config.stage.name() {
+        let with = |stage: Option<StageName>| if stage.is_some() { "with an exchange" } else { "without an exchange" };
+        let (task, now, before) = (config.task_id(), with(config.stage.name()), with(last.stage));
+        let message = format!("task {task} is to run {now} and has run {before}: what it has read is not where it would be looked for");
+        return Err(invalid(format!("{message}; {WHAT_TO_DO}")));
+    }
     for (operator, file) in last.operators.iter().flat_map(|(operator, files)| files.iter().map(move |file| (operator, file))) {
         match unfit(config, operator, file) {
             None => {}
@@ -45,26 +53,32 @@ pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Fa
     let tasks = list_tasks(std::sync::Arc::clone(&config.store), &config.base, &uid, std::sync::Arc::clone(&config.clock));
     let tasks = tasks.await.map_err(state_failure)?;
     let whole = TaskConfig::id_of(&TaskRef::whole());
-    let mut others = tasks.iter().filter(|task| (**task == whole) != config.task.is_whole());
-    let Some(other) = others.next() else { return Ok(()) };
-    let kinds = [
-        "one task for all splits, which keeps state",
-        "a task for each split (it keeps no state, or is keyed by what the inputs are partitionedBy)",
-    ];
-    let [now, before] = if config.task.is_whole() { kinds } else { [kinds[1], kinds[0]] };
+    let exchange = TaskId::encoded(&format!("{EXCHANGE}/"));
+    let is_exchange = |task: &TaskId| task.as_str().starts_with(exchange.as_str());
+    let shared = matches!(config.stage, Stage::Front(_) | Stage::Back(_));
+    let other = tasks.iter().find(|task| {
+        let of_this_kind = if config.task.is_whole() { **task == whole } else { **task != whole && (shared || !is_exchange(task)) };
+        !of_this_kind
+    });
+    let Some(other) = other else { return Ok(()) };
+    let now = match (&config.stage, config.task.is_whole()) {
+        (Stage::Front(_) | Stage::Back(_), _) => "is shared through an exchange",
+        (Stage::All, true) => "keeps state in one task",
+        (Stage::All, false) => "has a task for each split",
+    };
+    let before = match other {
+        other if *other == whole => "kept it in one task",
+        other if is_exchange(other) => "was shared through an exchange",
+        _ => "had one for each split",
+    };
     Err(invalid(format!(
-        "the plan runs as {now}, and the Pipeline has run as {before}: its positions are those of task {other}; {WHAT_TO_DO}"
+        "the plan {now}, and the Pipeline has run with one that {before}: its positions are those of task {other}; {WHAT_TO_DO}"
     )))
 }
 
-/// Reads the state of the last epoch and opens the operators with it, for the inputs of these names; beside them what the next epochs can add to. `room`: bytes that
-/// lanes may hold. After the claim only: until then the files may be deleted.
-pub(in crate::runtime) async fn open(
-    config: &TaskConfig,
-    owner: &Owner,
-    names: &[&str],
-    room: usize,
-) -> Result<(Operators, Increments), Failure> {
+/// Reads the state of the last epoch and opens the operators with it, beside them what the next epochs can add to. `room`: bytes that lanes may hold. After the claim only:
+/// until then the files may be deleted.
+pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize) -> Result<(Operators, Increments), Failure> {
     let (mut increments, mut snapshot) = (Increments::default(), Snapshot::new());
     for (operator, files) in &owner.last().operators {
         if config.may_drop_state && files.iter().any(|file| unfit(config, operator, file).is_some()) {
@@ -85,7 +99,13 @@ pub(in crate::runtime) async fn open(
             snapshot.insert(operator.as_str().into(), state);
         }
     }
-    let operators = Operators::open(&config.plan, names, config.lanes, room, snapshot);
+    let operators = match &config.stage {
+        Stage::All => {
+            let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
+            Operators::open(&config.plan, &names, config.lanes, room, snapshot)
+        }
+        Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(), snapshot),
+    };
     Ok((operators.map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?, increments))
 }
 

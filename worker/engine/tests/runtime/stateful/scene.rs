@@ -12,8 +12,8 @@ use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord};
 use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
-    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits as Which, TaskConfig, TaskEnd,
-    supervise,
+    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits as Which, Stage, TaskConfig,
+    TaskEnd, supervise,
 };
 use object_store::path::Path;
 use tokio::sync::watch;
@@ -150,7 +150,7 @@ impl Scene {
         Running { process, observed, control, handle, clock: Arc::clone(&self.clock), task }
     }
 
-    fn config(&self, process: &Arc<Process>) -> TaskConfig {
+    pub(super) fn config(&self, process: &Arc<Process>) -> TaskConfig {
         let task = self.task.lock().unwrap().clone();
         let sink = |results: &Arc<Results>| Arc::new(ResultSink { results: Arc::clone(results), process: Arc::clone(process) });
         let which = if task.is_whole() { Which::All } else { Which::One(task.split.clone()) };
@@ -173,6 +173,7 @@ impl Scene {
             task,
             inputs,
             plan: self.plan(),
+            stage: Stage::All,
             outputs: vec![OutputBinding {
                 name: "out".to_owned(),
                 sink: sink(&self.results),

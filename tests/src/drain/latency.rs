@@ -1,0 +1,191 @@
+//! How long a record takes, open loop: each is due at a time that does not depend on the answers, and carries that time. One clock, one process.
+//! It never waits for an answer before it sends the next record.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use k8s_openapi::jiff::Timestamp;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::PARTITIONS;
+use crate::servers::Kafka;
+
+/// Keys of the windows.
+const KEYS: u64 = 10_000;
+/// For the broker to take what was sent, and for the last records to arrive.
+const FLUSH: Duration = Duration::from_mins(1);
+const AFTER: Duration = Duration::from_secs(3);
+
+/// A load.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Records a second.
+    pub rate: u64,
+    /// Whose latencies do not count.
+    pub warm: Duration,
+    /// Whose do.
+    pub kept: Duration,
+}
+
+/// What is read of a record that comes out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carries {
+    /// `auction`: nanoseconds since 1970 when it was due.
+    Due,
+    /// `window_end`: when the window was over.
+    WindowEnd,
+}
+
+/// Latencies in milliseconds, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<f64>);
+
+impl Latencies {
+    /// The latency that this share of the records does not exceed.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+
+    /// How many records.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sends records to `topic`, and meanwhile reads the given topics from their ends. Returns the latencies of each, in the same order.
+///
+/// # Errors
+/// The broker fails, or nothing comes out.
+pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)]) -> Result<Vec<Latencies>> {
+    let stop = AtomicBool::new(false);
+    let begun = now() + 100_000_000;
+    let counted = begun + u64::try_from(load.warm.as_nanos()).unwrap_or(0);
+    thread::scope(|scope| {
+        let readers: Vec<_> = read
+            .iter()
+            .map(|(topic, carries)| {
+                let reader = reader(kafka, topic)?;
+                Ok((topic, scope.spawn(|| follow(reader, *carries, counted, &stop))))
+            })
+            .collect::<Result<_>>()?;
+        let sent = send(kafka, topic, load, begun);
+        thread::sleep(AFTER);
+        stop.store(true, Ordering::Release);
+        let latencies = readers.into_iter().map(|(topic, reader)| {
+            let latencies = reader.join().map_err(|_| anyhow!("a reader has failed"))??;
+            ensure!(latencies.count() > 0, "nothing has come out of {topic}");
+            Ok(latencies)
+        });
+        let latencies = latencies.collect();
+        sent?;
+        latencies
+    })
+}
+
+fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
+    let mut config = kafka.config();
+    config.set("linger.ms", "0");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
+    let gap = 1_000_000_000 / load.rate;
+    let count = load.rate * (load.warm + load.kept).as_secs();
+    let filler = "x".repeat(120);
+    for n in 0..count {
+        let due = begun + n * gap;
+        // A short sleep is longer than it says: the rest of the way is waited for awake.
+        while let Some(early) = due.checked_sub(now()) {
+            if early > 200_000 { thread::sleep(Duration::from_nanos(early - 150_000)) } else { std::hint::spin_loop() }
+        }
+        let payload = format!(
+            "{{\"auction\":{due},\"bidder\":{},\"price\":5000,\"channel\":\"Google\",\"url\":\"-\",\"dateTime\":{},\"extra\":\"{filler}\"}}",
+            n % KEYS,
+            due / 1_000_000
+        );
+        let partition = i32::try_from(n % PARTITIONS.unsigned_abs() as u64).unwrap_or(0);
+        let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(payload.as_str());
+        producer.send(record).map_err(|(error, _)| error).context("write a record")?;
+    }
+    producer.flush(FLUSH).context("wait for the broker")
+}
+
+fn reader(kafka: &Kafka, topic: &str) -> Result<BaseConsumer> {
+    let mut config = kafka.config();
+    config.set("group.id", "latency").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "100");
+    let reader: BaseConsumer = config.create().context("make a consumer")?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        // From what is there now: an offset that is known needs no look-up while records come.
+        let (_, end) = reader.fetch_watermarks(topic, partition, AFTER).context("read offsets")?;
+        list.add_partition_offset(topic, partition, Offset::Offset(end)).context("read from the end")?;
+    }
+    reader.assign(&list).context("read from the end")?;
+    Ok(reader)
+}
+
+fn follow(reader: BaseConsumer, carries: Carries, counted: u64, stop: &AtomicBool) -> Result<Latencies> {
+    let mut latencies = Vec::new();
+    let mut ends = BTreeMap::new();
+    while !stop.load(Ordering::Acquire) {
+        let Some(record) = reader.poll(Duration::from_millis(100)) else { continue };
+        let record = record.context("read a record")?;
+        let at = now();
+        let payload = std::str::from_utf8(record.payload().unwrap_or_default()).context("a record is no text")?;
+        let due = match carries {
+            Carries::Due => number(payload)?,
+            Carries::WindowEnd => {
+                let end = payload.rsplit_once("\"window_end\":\"").and_then(|(_, rest)| rest.split_once('"'));
+                let (end, _) = end.with_context(|| format!("no window_end in {payload}"))?;
+                match ends.get(end) {
+                    Some(due) => *due,
+                    None => {
+                        let due: Timestamp = end.parse().with_context(|| format!("{end} is no time"))?;
+                        let due = u64::try_from(due.as_nanosecond()).context("a window in the past")?;
+                        *ends.entry(end.to_owned()).or_insert(due)
+                    }
+                }
+            }
+        };
+        if due >= counted {
+            latencies.push(at.saturating_sub(due) as f64 / 1e6);
+        }
+    }
+    latencies.sort_by(f64::total_cmp);
+    Ok(Latencies(latencies))
+}
+
+fn number(payload: &str) -> Result<u64> {
+    let (_, rest) = payload.split_once("\"auction\":").with_context(|| format!("no auction in {payload}"))?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().context("auction is no number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_all_records() {
+        let latencies = Latencies((0..=100).map(f64::from).collect());
+        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| latencies.quantile(share)), [0.0, 50.0, 99.0, 100.0]);
+        assert!(Latencies::default().quantile(0.5).is_nan());
+    }
+
+    #[test]
+    fn the_time_is_read_from_the_record() {
+        assert_eq!(number("{\"auction\":17,\"bidder\":3}").unwrap(), 17);
+        assert!(number("{}").is_err());
+    }
+}
