@@ -83,12 +83,6 @@ impl Plan {
             // Rows that were given their time in front would be late behind, where the clock has gone on.
             return Err("it goes by processing time, which is that of one task: window by event time to share the work".to_owned());
         }
-        if let Some(node) = graph.nodes.iter().find(|node| node.blueprint.reads_clock()) {
-            return Err(format!(
-                "operator {} goes by processing time, which is the clock of one task, in one order for all rows; only plans that go by event time can be shared",
-                node.id
-            ));
-        }
         let (channels, routes) = channels(graph, &keys);
         let mut exchange = Exchange {
             graph: Arc::clone(graph),
