@@ -115,7 +115,8 @@ pub struct StateReport {
     /// The first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_lost: Vec<LostState>,
-    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state.
+    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state in one task for
+    /// all splits.
     #[serde(default)]
     pub positions_lost: bool,
 }
@@ -161,6 +162,9 @@ pub struct PlanReport {
     /// What the state of each stateful operator is made of, as 16 hex digits, by operator id. Absent if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BTreeMap<String, String>>,
+    /// Why one task reads all splits of all inputs, for people; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<String>,
 }
 
 /// What one output guarantees.
@@ -192,7 +196,7 @@ pub enum Distribution {
     Competing,
     /// Splits with one reader each, found by enumeration.
     Partitioned,
-    /// The plan keeps state and is not shared: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
+    /// The plan keeps state that splits cannot have of their own and is not shared: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
     Whole,
 }
 

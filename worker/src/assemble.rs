@@ -14,6 +14,7 @@ use millrace_crds::pipeline;
 use millrace_crds::report::{CheckOutcome, Distribution, EXCHANGE, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::operators::KEY_GROUPS;
 use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
 use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, Stage, TaskConfig};
 use millrace_engine::sink::Sink;
@@ -41,6 +42,8 @@ pub(crate) struct Assembled {
     pub(crate) exchanged: Option<Exchanged>,
     outputs: Vec<OutputBinding>,
     dead_letters: Vec<DeadLetterBinding>,
+    /// Why one task has to read all splits of all inputs; `None` if each split has a task of its own.
+    whole: Option<String>,
 }
 
 /// One input of it.
@@ -50,6 +53,7 @@ pub(crate) struct AssembledInput {
     pub(crate) source: Arc<dyn Source>,
     event_time: Option<String>,
     pub(crate) max_delay: Duration,
+    partitioned_by: Vec<String>,
 }
 
 /// Where checkpoints are kept, opened.
@@ -82,6 +86,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
                 source,
                 event_time: input.source.event_time.as_ref().map(|time| time.column.clone()),
                 max_delay: seconds(input.source.event_time.as_ref().and_then(|time| time.max_delay_seconds).unwrap_or(MAX_DELAY_SECONDS)),
+                partitioned_by: input.source.partitioned_by.clone(),
             }),
             Err(error) => problems.push(problem("SchemaInvalid", format!("source {}", input.source_name), &error)),
         }
@@ -93,6 +98,11 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             Err(error) => problems.push(problem("TemplateInvalid", format!("sink {name}"), &error)),
         }
     }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+
+    problems.extend(inputs.iter().filter_map(not_partitioned));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -130,7 +140,47 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
     if let Some(exchanged) = &exchanged {
         problems.extend(exchanged.second_anchor(&outputs, &dead_letters));
     }
-    if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters }) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
+    Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters, whole })
+}
+
+/// What is wrong with `partitionedBy` of a Source.
+fn not_partitioned(input: &AssembledInput) -> Option<Problem> {
+    let refused = |message: String, hint: &str| {
+        let location = format!("source {}", input.source_name);
+        Some(Problem { reason: "SchemaInvalid".to_owned(), location, message, hint: Some(hint.to_owned()) })
+    };
+    let columns = &input.partitioned_by;
+    if !columns.is_empty() && input.source.distribution() != Distribution::Partitioned {
+        return refused(
+            "partitionedBy is set, but the source is a queue: any worker may get any record".to_owned(),
+            "remove partitionedBy; a plan that keeps state then runs as one task",
+        );
+    }
+    let schema = input.source.schema();
+    for (position, column) in columns.iter().enumerate() {
+        if schema.column_with_name(column).is_none() {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let message = format!("partitionedBy names the column {column}, which the source does not have");
+            return refused(message, &format!("columns are: {}", names.join(", ")));
+        }
+        if columns[..position].contains(column) {
+            return refused(format!("partitionedBy names the column {column} twice"), "name each column once");
+        }
+    }
+    None
+}
+
+/// Why one task has to read everything, if so.
+fn why_whole(plan: &Plan, inputs: &[AssembledInput]) -> Option<String> {
+    if !plan.is_stateful() {
+        return None;
+    }
+    let partitioned_by = inputs.iter().map(|input| (input.name.clone(), input.partitioned_by.clone())).collect();
+    plan.is_partitioned_by(&partitioned_by).err()
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
@@ -223,24 +273,36 @@ impl Assembled {
                     .collect(),
                 outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
                 state: Some(compatibility::digests(&self.signatures())),
+                whole: self.whole.clone(),
             }),
             tests: None,
             state: None,
         }
     }
 
-    /// What is kept between revisions, by operator id: the state of operators, and what is on its way through the exchange.
+    /// What is kept between revisions, by operator id: the state of operators, in which tasks it is, and what is on its way through the exchange.
     pub(crate) fn signatures(&self) -> compatibility::Signatures {
         let exchanged = self.exchanged.iter().flat_map(Exchanged::signatures);
-        self.plan.state_signatures().into_iter().chain(exchanged).collect()
+        let signatures = self.plan.state_signatures().into_iter().chain(exchanged).collect();
+        if self.is_per_split() { compatibility::per_split(signatures) } else { signatures }
     }
 
-    /// Whether one task reads everything, because the plan keeps state and is not shared.
+    /// Whether one task reads everything, because the plan keeps state that splits cannot have of their own, and is not shared.
     pub(crate) fn is_whole(&self) -> bool {
-        self.plan.is_stateful() && self.exchanged.is_none()
+        self.whole.is_some()
     }
 
-    /// How an input is shared: a plan that keeps state has one task for all of them, unless there is an exchange.
+    /// Why, for people; `None` if it is not so.
+    pub(crate) fn why_whole(&self) -> Option<&str> {
+        self.whole.as_deref()
+    }
+
+    /// Whether the plan keeps state, and each split has that of its own keys.
+    pub(crate) fn is_per_split(&self) -> bool {
+        self.plan.is_stateful() && self.exchanged.is_none() && self.whole.is_none()
+    }
+
+    /// How an input is shared: one task has all of them if it has to, see [`Assembled::is_whole`].
     pub(crate) fn distribution(&self, input: &AssembledInput) -> Distribution {
         if self.is_whole() { Distribution::Whole } else { input.source.distribution() }
     }
@@ -284,8 +346,8 @@ impl Assembled {
                 (exchanged.inputs(task, upstreams)?, exchanged.back(event_times))
             }
             (Some(exchanged), false) => (one()?, exchanged.front()),
-            (None, true) if self.plan.is_stateful() => (self.inputs.iter().map(|input| bind(input, Splits::All)).collect(), Stage::All),
-            (None, false) if !self.plan.is_stateful() => (one()?, Stage::All),
+            (None, true) if self.is_whole() => (self.inputs.iter().map(|input| bind(input, Splits::All)).collect(), Stage::All),
+            (None, false) if !self.is_whole() => (one()?, Stage::All),
             // During a rollout the operator may know another plan of this Pipeline.
             (Some(_) | None, true) | (None, false) => return None,
         };
@@ -308,6 +370,7 @@ impl Assembled {
             interval: Duration::from_secs(checkpoint.interval_seconds.unwrap_or(10).into()),
             retained: checkpoint.retained_count.unwrap_or(5),
             in_flight_bytes: self.context.limits.in_flight_bytes,
+            lanes: if task.is_whole() { lanes(&self.job.limits) } else { 1 },
             state_bytes: self.context.limits.state_bytes,
             may_drop_state: self.job.may_drop_state(&self.plan.hash()),
             idle_timeout: seconds(idle_timeout.unwrap_or(IDLE_TIMEOUT_SECONDS)),
@@ -323,6 +386,12 @@ impl Assembled {
             Some(pipeline::OnPoison::DeadLetter) | None => OnPoison::DeadLetter,
         }
     }
+}
+
+/// In how many lanes a task runs that reads everything: as many as there are cores, unless the Pipeline says otherwise.
+fn lanes(limits: &pipeline::Limits) -> u16 {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(KEY_GROUPS));
+    limits.lanes.and_then(|lanes| u16::try_from(lanes).ok()).unwrap_or_else(cores).clamp(1, KEY_GROUPS)
 }
 
 /// Every source that there is can be replayed from the last epoch, so the sink alone decides.
@@ -463,5 +532,69 @@ mod tests {
         assert!(assemble(two, PathBuf::new()).is_ok(), "one with, one without");
         job.outputs[0].dead_letter = Some("more".to_owned());
         refused(&job, "dead-letter sink more");
+    }
+
+    /// Counts by `key` over a topic that is partitioned by `columns`.
+    fn partitioned(key: &str, columns: &[&str]) -> Job {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        job.inputs[0].source = serde_json::from_value(serde_json::json!({
+            "kafka": {"bootstrapServers": "kafka:9092", "topics": ["t"]},
+            "format": {"json": {}},
+            "schema": {"columns": [{"name": "k", "type": "BigInt"}, {"name": "l", "type": "BigInt"}]},
+            "partitionedBy": columns,
+        }))
+        .unwrap();
+        let sql = format!("SELECT {key}, count(*) AS n FROM lines GROUP BY {key}");
+        job.steps = vec![millrace_crds::pipeline::Step { name: "counts".into(), sql }];
+        job.outputs[0].from = "counts".into();
+        job.state_ttl_seconds = Some(60);
+        job
+    }
+
+    fn store() -> Store {
+        let clock = Arc::new(crate::clock::SystemClock);
+        Store { store: Arc::new(object_store::memory::InMemory::new()), base: Path::from("x"), clock }
+    }
+
+    #[test]
+    fn a_plan_keyed_by_the_partitions_has_a_task_with_state_for_each() {
+        let split = TaskRef { input: "lines".into(), split: "t/0".into() };
+        let each = assemble(partitioned("k, l", &["k"]), PathBuf::new()).unwrap();
+        assert_eq!(each.distribution(&each.inputs[0]), Distribution::Partitioned);
+        assert_eq!(each.task(&split, &store()).unwrap().inputs[0].splits, Splits::One("t/0".into()));
+        assert!(each.task(&TaskRef::whole(), &store()).is_none());
+        let plan = each.outcome().plan.unwrap();
+        assert_eq!((plan.whole, plan.inputs[0].distribution), (None, Distribution::Partitioned));
+
+        let mut one = partitioned("l", &["k"]);
+        one.limits.lanes = Some(3);
+        let one = assemble(one, PathBuf::new()).unwrap();
+        assert_eq!(one.distribution(&one.inputs[0]), Distribution::Whole);
+        assert!(one.task(&split, &store()).is_none());
+        assert_eq!(one.task(&TaskRef::whole(), &store()).unwrap().lanes, 3);
+        let why = one.outcome().plan.unwrap().whole.unwrap();
+        assert!(why.contains("does not hold the column k that input lines is partitionedBy"), "{why}");
+        let diff = compatibility::compare(&one.signatures(), &each.signatures());
+        assert!(diff.positions_lost, "neither goes on from the other");
+    }
+
+    #[test]
+    fn partitions_that_cannot_be_are_refused_with_what_to_do() {
+        let refused = |job: Job, message: &str| {
+            let problems = assemble(job, PathBuf::new()).err().unwrap();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("SchemaInvalid", "source in"));
+            assert!(problem.message.contains(message) && problem.hint.is_some(), "{problem:?}");
+        };
+        refused(partitioned("k", &["m"]), "names the column m, which the source does not have");
+        refused(partitioned("k", &["k", "k"]), "names the column k twice");
+        let mut queue = partitioned("k", &["line"]);
+        queue.inputs[0].source = serde_json::from_value(serde_json::json!({
+            "s3": {"sqs": {"queueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/q"}},
+            "format": {"raw": {}},
+            "partitionedBy": ["line"],
+        }))
+        .unwrap();
+        refused(queue, "the source is a queue");
     }
 }

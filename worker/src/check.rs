@@ -67,11 +67,13 @@ pub(crate) fn explain(source: &JobSource) -> anyhow::Result<u8> {
     for job in jobs(source)? {
         exit::print_line(&format!("Pipeline {}/{}", job.pipeline.namespace, job.pipeline.name));
         let assembled = assembled(job)?;
-        exit::print_line(&format!(
-            "{}{}",
-            assembled.plan.explain(),
-            assembled.exchanged.iter().map(Exchanged::explain).collect::<String>()
-        ));
+        let exchanged: String = assembled.exchanged.iter().map(Exchanged::explain).collect();
+        exit::print_line(&format!("{}{exchanged}", assembled.plan.explain()));
+        match assembled.why_whole() {
+            Some(why) => exit::print_line(&format!("one task for all splits, because it keeps state and cannot have one for each: {why}")),
+            None if assembled.is_per_split() => exit::print_line("a task for each split, with the state of its keys"),
+            None => {}
+        }
     }
     Ok(exit::DRAINED)
 }
@@ -177,7 +179,14 @@ mod tests {
         let lost = (0..8).map(|n| LostState { operator: format!("{}/{n}", "x".repeat(600)), reason: "KeyChanged".into() }).collect();
         let mut outcome = CheckOutcome {
             revision: "r".into(),
-            plan: Some(PlanReport { hash: "h".into(), operators: 200, inputs: Vec::new(), outputs: Vec::new(), state: Some(state) }),
+            plan: Some(PlanReport {
+                hash: "h".into(),
+                operators: 200,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                state: Some(state),
+                whole: None,
+            }),
             tests: Some(TestsReport { passed: 1, failed: 1, first_failure: Some("ü".repeat(1000)) }),
             state: Some(StateReport { kept: 0, started: 0, lost: 8, first_lost: lost, positions_lost: false }),
             ..CheckOutcome::default()

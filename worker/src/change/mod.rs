@@ -133,7 +133,7 @@ impl Comparison {
         }
         if self.state.positions_lost {
             text.push_str(
-                "\n  positions of the inputs: lost, because only one of the plans keeps state, or is shared through such an exchange; create a Pipeline with another name instead",
+                "\n  positions of the inputs: lost, because only one of the plans keeps state in one task for all splits, or is shared through such an exchange; create a Pipeline with another name instead",
             );
         } else if !self.state.is_compatible() {
             let _ = write!(

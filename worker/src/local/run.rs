@@ -117,7 +117,7 @@ impl Local {
         }
     }
 
-    /// Adds splits that have appeared, and all partitions of an exchange. A plan that keeps state and has no exchange has one task that searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
+    /// Adds splits that have appeared, and all partitions of an exchange. Where one task reads everything, it searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
     async fn search(&mut self) {
         if self.assembled.is_whole() {
             self.wanted.tasks = vec![TaskRef::whole()];

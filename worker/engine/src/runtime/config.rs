@@ -51,6 +51,8 @@ pub struct TaskConfig {
     pub retained: u32,
     /// Bytes between readers and writers.
     pub in_flight_bytes: usize,
+    /// In how many lanes the plan runs, if its rows can be shared by key; 1 for none.
+    pub lanes: u16,
     /// Bytes of state beyond which the task fails.
     pub state_bytes: usize,
     /// Whether state that does not fit the plan is dropped, so that its operators start with none. Else the task refuses to start.

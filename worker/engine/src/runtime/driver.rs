@@ -15,6 +15,7 @@ use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
+use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::opening;
 use super::output::{Outgoing, Output, Room};
@@ -22,7 +23,7 @@ use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
 use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
-use crate::operators::{Executor, Snapshot};
+use crate::operators::{ExecuteError, Snapshot};
 
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -59,7 +60,7 @@ pub(super) struct Run {
     pub(super) config: Arc<TaskConfig>,
     pub(super) observed: Arc<Observed>,
     pub(super) reading: Reading,
-    pub(super) executor: Executor,
+    pub(super) operators: Operators,
     /// Outputs that the inputs reach, by index into [`TaskConfig::outputs`].
     pub(super) outputs: BTreeMap<usize, Output>,
     /// Batches that their output has no room for yet, and times between them, in order. Nothing is processed and no epoch begins before they are gone.
@@ -121,7 +122,7 @@ impl Run {
         config: &Arc<TaskConfig>,
         observed: &Arc<Observed>,
         reading: Reading,
-        executor: Executor,
+        operators: Operators,
         outputs: BTreeMap<usize, Output>,
         input_dead_letters: Vec<Vec<usize>>,
         dead: DeadLetters,
@@ -131,7 +132,7 @@ impl Run {
             config: Arc::clone(config),
             observed: Arc::clone(observed),
             reading,
-            executor,
+            operators,
             outputs,
             waiting: VecDeque::new(),
             input_dead_letters,
@@ -164,24 +165,26 @@ impl Run {
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
             let flowing = self.waiting.is_empty();
-            if flowing && let Some(closer) = resting.take() {
-                let epoch_wanted = stopping || self.dead.is_full() || Instant::now() >= due;
-                if epoch_wanted && self.has_progress() {
+            // All that was taken in has come out, and been handed on.
+            let settled = flowing && self.operators.is_idle();
+            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
+            if epoch_wanted
+                && settled
+                && let Some(closer) = resting.take()
+            {
+                if self.has_progress() {
                     closing = Some(self.begin_epoch(closer).await?);
                 } else {
-                    if epoch_wanted {
-                        self.found_complete();
-                    }
+                    self.found_complete();
                     if stopping {
                         return Ok(if ended { TaskEnd::Finished } else { TaskEnd::Released });
                     }
                     resting = Some(closer);
                 }
-                if epoch_wanted {
-                    due = self.next_due();
-                }
+                due = self.next_due();
             }
-            let processing = flowing && !stopping && !self.dead.is_full();
+            let settling = epoch_wanted && !settled;
+            let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
@@ -203,7 +206,7 @@ impl Run {
                         return Err(failure);
                     }
                 }
-                () = tokio::time::sleep_until(due), if closing.is_none() && flowing => {}
+                () = tokio::time::sleep_until(due), if closing.is_none() && settled => {}
                 Some(room) = room_for(self.waiting.front(), &self.outputs), if !flowing => {
                     if let Some((index, outgoing)) = self.waiting.pop_front() {
                         if let Outgoing::Batch(_, batch) = &outgoing {
@@ -212,6 +215,7 @@ impl Run {
                         room.fill(outgoing);
                     }
                 }
+                out = self.operators.next(), if flowing => self.came_out_later(out)?,
                 _ = look.tick() => {
                     self.observed.set_lag(self.reading.lag());
                     if processing {
@@ -293,7 +297,7 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
     async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
-        let state = self.snapshot()?;
+        let state = self.snapshot().await?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {
             let answer = output.prepare(epoch).await?;
@@ -311,18 +315,16 @@ impl Run {
     }
 
     /// The state after everything that has been processed.
-    fn snapshot(&mut self) -> Result<Snapshot, Failure> {
-        self.executor
-            .snapshot()
-            .map_err(|error| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"))))
+    async fn snapshot(&mut self) -> Result<Snapshot, Failure> {
+        let failed = |error: ExecuteError| ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"));
+        self.operators.snapshot().await.map_err(|error| Failure::new(Part::Task, failed(error)))
     }
 
     /// What the epoch that ends has counted.
     fn take_counters(&mut self) -> Counters {
-        for output in self.executor.counters().outputs {
-            let before = self.filtered.insert(output.output, output.rows_filtered).unwrap_or(0);
-            let name = self.config.name_of(output.output);
-            self.counters.filtered_before(name, output.rows_filtered.saturating_sub(before));
+        for (output, filtered) in self.operators.filtered() {
+            let before = self.filtered.insert(output, filtered).unwrap_or(0);
+            self.counters.filtered_before(self.config.name_of(output), filtered.saturating_sub(before));
         }
         std::mem::take(&mut self.counters)
     }

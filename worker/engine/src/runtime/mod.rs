@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌────────────── driver (one per task) ──────────────┐
 //!  readers ───▶│ executor ──▶ output channel ──▶ writer  (a tokio  │
-//!  (a tokio    │           └▶ output channel ──▶ writer   task each)│
+//!  (a tokio    │ (or lanes)└▶ output channel ──▶ writer   task each)│
 //!   task each  │   every interval: positions, state, Prepare(e) ─▶ …│
 //!   split)     │   closing(e): state files, prepared → dead letters │
 //!              │               → record → commit → mark             │
@@ -11,10 +11,10 @@
 //!              └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and
-//! writers are bounded, a quarter before the driver and the rest behind it. A plan that keeps state runs as one task over all splits of all inputs
-//! ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), or in two [stages](Stage) with an exchange between them: what is in front by split, what is
-//! behind by partition.
+//! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers
+//! are bounded, a quarter before the driver, another in its lanes if there are any, and the rest behind it. A plan that keeps state runs as one task over all splits
+//! of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), in [lanes] if it can be shared by key; or as a task for each split, if the inputs are
+//! partitioned by its keys; or in two [stages](Stage) with an exchange between them: what is in front by split, what is behind by partition.
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
 mod closing;
@@ -23,6 +23,7 @@ mod counters;
 mod dead_letters;
 mod driver;
 mod event_time;
+mod lanes;
 mod observed;
 mod opening;
 mod output;

@@ -10,6 +10,7 @@ use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
 use super::dead_letters::DeadLetters;
 use super::driver::{Failure, Run};
+use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
 use super::reading::{Reading, ahead_of};
@@ -80,11 +81,12 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 /// Opens writers, operators and readers, at the last epoch of `owner`.
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
-    let mut executor = config.executor();
-    let increments = stored::restore(config, &owner, &mut executor).await?;
+    let quarter = ahead_of(config.in_flight_bytes);
+    let (operators, increments) = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
-    let budget = Budget::new(config.in_flight_bytes - ahead_of(config.in_flight_bytes));
+    let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
+    let budget = Budget::new(config.in_flight_bytes - before);
     let mut outputs = BTreeMap::new();
     let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
     let mut used = input_dead_letters.concat();
@@ -137,7 +139,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
     let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
-    let mut run = Run::new(config, observed, reading, executor, outputs, input_dead_letters, dead, positions);
+    let mut run = Run::new(config, observed, reading, operators, outputs, input_dead_letters, dead, positions);
     run.processing_time = processing_time;
     if let Some(watermarks) = watermarks {
         run.keep_time(watermarks)?;

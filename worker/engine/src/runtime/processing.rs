@@ -7,12 +7,13 @@ use millrace_crds::report::ErrorReason;
 
 use super::driver::{Failure, Run};
 use super::event_time;
+use super::lanes::CameOut;
 use super::observed::Part;
 use super::output::Outgoing;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
-use crate::operators::Message;
+use crate::operators::{ExecuteError, Message};
 use crate::plan::Changelog;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
@@ -84,7 +85,7 @@ impl Run {
 
     /// For how long nothing would come out at operators that go by processing time.
     pub(super) fn until_due(&self) -> Option<Duration> {
-        let wait = self.executor.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
+        let wait = self.operators.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
         // A clock that was put back would be asked again and again.
         Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)).max(Duration::from_millis(1)))
     }
@@ -142,36 +143,46 @@ impl Run {
 
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
+        let mut emitted = Vec::new();
+        self.operators.push(input, message, &mut |index, message| emitted.push((index, message))).map_err(internal)?;
+        self.came_out(CameOut { input, emitted })
+    }
+
+    /// What lanes give for a message that they were given before.
+    pub(super) fn came_out_later(&mut self, out: Result<CameOut, ExecuteError>) -> Result<(), Failure> {
+        self.came_out(out.map_err(internal)?)?;
+        self.look_at_state()
+    }
+
+    fn came_out(&mut self, CameOut { input, emitted }: CameOut) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (config, waiting, changed) = (&self.config, &mut self.waiting, &mut self.state_changed);
-        let plans = config.plan.outputs();
-        let exchange = config.exchange_output().map(|(index, _)| index);
-        let emitted = &mut |index: usize, message: Message| {
-            let (output, channel) = config.place_of(index);
+        for (index, message) in emitted {
+            let (output, channel) = self.config.place_of(index);
             let outgoing = match message {
                 Message::Batch(mut batch) => {
                     // Where some rows are revised, the others say that they are new.
-                    if batch.kinds.is_none() && plans.get(index).is_some_and(|plan| plan.changelog != Changelog::Append) {
+                    let plan = self.config.plan.outputs().get(index);
+                    if batch.kinds.is_none() && plan.is_some_and(|plan| plan.changelog != Changelog::Append) {
                         batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
                     }
                     Outgoing::Batch(channel, batch)
                 }
                 Message::Rejected(record) => {
-                    let sink = config.outputs.get(index).and_then(|output| output.dead_letter);
-                    return gather(&mut refused, record, sink);
+                    gather(&mut refused, record, self.config.outputs.get(index).and_then(|output| output.dead_letter));
+                    continue;
                 }
                 Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
                 Message::Idle => Outgoing::Time(channel, Time::Idle),
                 Message::End => Outgoing::Time(channel, Time::End),
-                Message::Clock(_) | Message::Barrier(_) => return,
+                Message::Clock(_) | Message::Barrier(_) => continue,
             };
             // Only whoever takes the rows on needs to know of time.
+            let exchange = self.config.exchange_output().map(|(index, _)| index);
             if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {
-                *changed = true;
-                waiting.push_back((output, outgoing));
+                self.state_changed = true;
+                self.waiting.push_back((output, outgoing));
             }
-        };
-        self.executor.push(input, message, emitted).map_err(internal)?;
+        }
         let part = self.reading.part(input);
         for (record, mut sinks) in refused {
             sinks.sort_unstable();
@@ -186,7 +197,7 @@ impl Run {
         if !self.config.keeps_state() {
             return Ok(());
         }
-        let bytes = self.executor.state_bytes();
+        let bytes = self.operators.state_bytes();
         let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
         self.state_changed |= before != bytes as u64;
         let bytes = bytes + self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize;

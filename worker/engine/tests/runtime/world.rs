@@ -216,6 +216,7 @@ impl World {
             interval: INTERVAL,
             retained: 2,
             in_flight_bytes: self.setup.in_flight_bytes,
+            lanes: 1,
             state_bytes: 1 << 20,
             may_drop_state: false,
             idle_timeout: Duration::from_secs(30),

@@ -49,4 +49,4 @@ s/project/1 ← s/aggregate/1
 output out ← s/project/1
     n Int64, items Int64, total Int64, lo Int64, last Utf8, totals Int64, items_of List(Utf8), d Float64, big Int64
 no exchange
-    operator s/aggregate/1 brings rows together by count(Int64(1)), which says nothing of where they are after operator s/aggregate/0 by item: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/aggregate/1
+    operator s/aggregate/1 brings rows together by count(*), which says nothing of where they are after operator s/aggregate/0 by item: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/aggregate/1

@@ -55,7 +55,7 @@ fn outcome() -> CheckOutcome {
     let inputs = vec![InputPlan { input: "logs".into(), distribution: Distribution::Competing }];
     let output = |output: &str, guarantee| OutputPlan { output: output.into(), guarantee, reason: "so it is".into() };
     let outputs = vec![output("search", Guarantee::EffectivelyOnce), output("archive", Guarantee::ExactlyOnce)];
-    let plan = PlanReport { hash: "abc".into(), operators: 4, inputs, outputs, state: None };
+    let plan = PlanReport { hash: "abc".into(), operators: 4, inputs, outputs, state: None, whole: None };
     CheckOutcome { revision: revision(), plan: Some(plan), ..CheckOutcome::default() }
 }
 

@@ -224,7 +224,7 @@ fn plans_are_cut_before_what_keeps_state() {
 
 #[test]
 fn plans_that_cannot_be_shared_say_why() {
-    let refused: [(&[(&str, &str)], &str); 8] = [
+    let refused: [(&[(&str, &str)], &str); 9] = [
         (&[("s", "SELECT k FROM a")], "no operator keeps state"),
         (&[("s", "SELECT count(*) AS n FROM a")], "operator s/aggregate/0 has to see all rows"),
         (&[("s", "SELECT window_end, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end")], "(a window alone is none)"),
@@ -249,6 +249,16 @@ fn plans_that_cannot_be_shared_say_why() {
                 ("s", "SELECT k FROM y UNION ALL SELECT n FROM z"),
             ],
             "and these have no column in common",
+        ),
+        (
+            &[
+                ("t", "SELECT k, PROCTIME() AS now FROM a"),
+                (
+                    "s",
+                    "SELECT k, count(*) AS n FROM TUMBLE(TABLE t, DESCRIPTOR(now), INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
+                ),
+            ],
+            "it goes by processing time",
         ),
         // Padded rows are where their left row was.
         (

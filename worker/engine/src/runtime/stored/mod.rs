@@ -14,4 +14,4 @@ mod increments;
 mod restore;
 
 pub(super) use increments::{Increments, Written};
-pub(super) use restore::{check_kind, check_state, restore};
+pub(super) use restore::{check_kind, check_state, open};

@@ -7,10 +7,11 @@ use super::file::{self, Content};
 use super::increments::Increments;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks};
 use crate::connector::ConnectorError;
-use crate::operators::{Executor, OperatorState, Snapshot};
+use crate::operators::{OperatorState, Snapshot};
 use crate::runtime::closing::state_failure;
 use crate::runtime::config::TaskConfig;
 use crate::runtime::driver::Failure;
+use crate::runtime::lanes::Operators;
 use crate::runtime::observed::Part;
 use crate::runtime::stage::Stage;
 
@@ -63,20 +64,21 @@ pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Fa
     let now = match (&config.stage, config.task.is_whole()) {
         (Stage::Front(_) | Stage::Back(_), _) => "is shared through an exchange",
         (Stage::All, true) => "keeps state in one task",
-        (Stage::All, false) => "keeps no state",
+        (Stage::All, false) => "has a task for each split",
     };
     let before = match other {
         other if *other == whole => "kept it in one task",
         other if is_exchange(other) => "was shared through an exchange",
-        _ => "kept none",
+        _ => "had one for each split",
     };
     Err(invalid(format!(
         "the plan {now}, and the Pipeline has run with one that {before}: its positions are those of task {other}; {WHAT_TO_DO}"
     )))
 }
 
-/// Reads the state of the last epoch and gives it to the operators; what the next epochs can add to. After the claim only: until then its files may be deleted.
-pub(in crate::runtime) async fn restore(config: &TaskConfig, owner: &Owner, executor: &mut Executor) -> Result<Increments, Failure> {
+/// Reads the state of the last epoch and opens the operators with it, beside them what the next epochs can add to. `room`: bytes that lanes may hold. After the claim only:
+/// until then the files may be deleted.
+pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize) -> Result<(Operators, Increments), Failure> {
     let (mut increments, mut snapshot) = (Increments::default(), Snapshot::new());
     for (operator, files) in &owner.last().operators {
         if config.may_drop_state && files.iter().any(|file| unfit(config, operator, file).is_some()) {
@@ -97,10 +99,14 @@ pub(in crate::runtime) async fn restore(config: &TaskConfig, owner: &Owner, exec
             snapshot.insert(operator.as_str().into(), state);
         }
     }
-    if !snapshot.is_empty() {
-        executor.restore(snapshot).map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?;
-    }
-    Ok(increments)
+    let operators = match &config.stage {
+        Stage::All => {
+            let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
+            Operators::open(&config.plan, &names, config.lanes, room, snapshot)
+        }
+        Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(), snapshot),
+    };
+    Ok((operators.map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?, increments))
 }
 
 /// The state after a file: all of it if the file is whole, `before` with its changes if not.

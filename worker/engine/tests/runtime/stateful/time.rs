@@ -215,3 +215,16 @@ async fn a_row_of_the_far_future_ends_no_window() {
     let dead = scene.dead.lock().unwrap().clone();
     assert!(matches!(&dead[..], [(3, error)] if error.contains("ahead of the clock") && error.contains("\"ts\"")), "{dead:?}");
 }
+
+/// What one input has counted last must not be late because the other has ended: both wake before the first of them comes to its end.
+#[tokio::test(start_paused = true)]
+async fn joined_windows_are_complete_when_inputs_end_while_they_are_idle() {
+    for lanes in [1, 2] {
+        for (first, second) in [(0..40, 0..40), (0..40, 0..37), (0..37, 0..40)] {
+            let mut scene = Scene::new(vec![seconds(first.clone()), seconds(second.clone())], true);
+            scene.joined = true;
+            assert_eq!(scene.start_in_lanes(lanes, Fate::Live).end().await, TaskEnd::Finished);
+            assert_eq!(scene.results.rows(), counted(&[seconds(first), seconds(second)]), "{lanes} lanes");
+        }
+    }
+}
