@@ -107,7 +107,6 @@ pub fn circumstances() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
     let models: Vec<&str> =
         processors.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name)).collect();
-    let load = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
     let changed = if said("git", &["status", "--porcelain", "--untracked-files=no", "--", "worker", "crds"])?.is_empty() {
         ""
     } else {
@@ -120,8 +119,17 @@ pub fn circumstances() -> Result<String> {
         models.len(),
         models.first().unwrap_or(&"an unknown processor"),
         said("uname", &["-r"])?,
-        load.split(' ').next().unwrap_or_default()
+        load()?
     ))
+}
+
+/// Programs that ran or wanted to, on average over a minute.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn load() -> Result<String> {
+    let load = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
+    Ok(load.split(' ').next().unwrap_or_default().to_owned())
 }
 
 /// Median, lowest and highest of some figures.

@@ -37,6 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> Result<()> {
     println!("release builds; goal beside measured");
+    let (bytes, counted) = state_per_key()?;
+    println!(
+        "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
+    );
     let worker = image::build(Image::Worker, Profile::Release)?;
     image::build(Image::Operator, Profile::Release)?;
     for (image, goal) in [(Image::Worker, 20), (Image::Operator, 8)] {
@@ -52,10 +56,6 @@ async fn main() -> Result<()> {
     let (rss, anonymous) = idle(&worker).await?;
     println!("M1  idle worker, resident                 goal <=  25 MB   measured {:6.1} MB", rss / 1000.0);
     println!("M1  idle worker, anonymous                goal <=   8 MB   measured {:6.1} MB", anonymous / 1000.0);
-    let (bytes, counted) = state_per_key()?;
-    println!(
-        "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
-    );
     if let Err(error) = in_the_cluster().await {
         println!("C2, C3 and the operator's memory are NOT MEASURED: {error:#}");
     }

@@ -39,7 +39,7 @@ struct Arguments {
     /// Measure instead of comparing results: release build, blackhole sinks.
     #[arg(long)]
     bench: bool,
-    /// Runs of each query and engine, interleaved.
+    /// Runs of each query and engine, interleaved; of slow ones half of that.
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Events of the run that is subtracted, so that starting and warming up do not count. Default a quarter of the events.
@@ -255,7 +255,8 @@ fn bench(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
             .map(|(name, outcome)| format!("* {name}: {outcome}\n"))
             .collect();
         let text = format!(
-            "# Nexmark, measured\n\nBy `make nexmark ARGUMENTS=--bench` on {circumstances}.\n\n{}\n{}\n{rows}\n{means}\n{}\n{notes}",
+            "# Nexmark, measured\n\nBy `make nexmark ARGUMENTS=--bench` on {circumstances}, {} when it ended.\n\n{}\n{}\n{rows}\n{means}\n{}\n{notes}",
+            measure::load()?,
             explained(arguments),
             report::head(),
             format_args!("Equal: {}, sorted changelogs.", described(&compared))
@@ -270,13 +271,14 @@ fn bench(arguments: &Arguments, chosen: &[Query]) -> Result<()> {
 fn explained(arguments: &Arguments) -> String {
     format!(
         "* Figures are events of the tables that a query reads for each CPU-second (user and system, all threads) of the engine: (N2 − N1) ÷ (CPU2 − CPU1), so that starting, \
-         planning and the first compilation count for neither. Median of {} rounds (lowest–highest), both engines in turn.\n\
+         planning and the first compilation count for neither. Median of {} rounds, of slow queries {} (lowest–highest), both engines in turn.\n\
          * Both read the same recorded JSON lines and write nowhere. {}.\n\
          * {}.\n\
          * Flink runs every query once over N2 before the first round, in the JVM that is measured: JIT has done most of its work. Its figure includes JobManager and TaskManager.\n\
          * Delivery: neither sink keeps anything. Runs that are shorter than the interval complete no checkpoint. State of Millrace is in memory, as Flink's is on the heap.\n\
          * Peak is `VmHWM` of the whole process; for Flink that of its JVM over all runs of the query, bounded by the heap it is given.\n",
         arguments.runs,
+        arguments.runs.div_ceil(2),
         described(&arguments.measured(0)).split_once(", ").map_or(String::new(), |(_, shape)| shape.to_owned()),
         configured(arguments)
     )
@@ -301,7 +303,8 @@ fn cost(arguments: &Arguments, query: &Query, millrace: &Millrace, flink: Option
         }
         None => None,
     };
-    for _ in 0..arguments.runs {
+    let runs = if report::is_slow(&query.name) { arguments.runs.div_ceil(2) } else { arguments.runs };
+    for _ in 0..runs {
         if let (Ok(short), Ok(long)) = (millrace.measure(query, &small, few)?, millrace.measure(query, &large, many)?) {
             line.ours.rates.push(more / (long.cpu_seconds - short.cpu_seconds).max(0.001));
             line.ours.peak_memory = line.ours.peak_memory.max(long.peak_memory);

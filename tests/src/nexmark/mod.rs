@@ -19,7 +19,7 @@ pub mod report;
 pub mod results;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
