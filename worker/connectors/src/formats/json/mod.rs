@@ -33,6 +33,7 @@ pub(super) struct Json {
     columns: Vec<Target>,
     /// The value of each slot in this record.
     values: Vec<Option<Token>>,
+    /// Each with its quotes and the colon: a record like the last one is not scanned for names at all.
     remembered: Vec<(String, Option<usize>)>,
     scratch: String,
 }
@@ -70,8 +71,16 @@ impl Json {
         scanner.skip_space();
         if !scanner.take(b'}') {
             for place in 0.. {
-                let key = scanner.key()?;
-                let slot = self.slot(place, key, text);
+                let slot = match self.remembered.get(place) {
+                    Some((name, slot)) if scanner.take_all(name.as_bytes()) => {
+                        scanner.skip_space();
+                        *slot
+                    }
+                    _ => {
+                        let key = scanner.key()?;
+                        self.slot(place, key, text)
+                    }
+                };
                 let value = scanner.value()?;
                 if let Some(slot) = slot {
                     self.values[slot] = Some(value);
@@ -89,8 +98,7 @@ impl Json {
         Ok(true)
     }
 
-    /// The slot of the name `key`, which is the `place`th of its record.
-    #[inline]
+    /// The slot of the name `key`, which is the `place`th of its record and was not recognised at once.
     fn slot(&mut self, place: usize, key: Token, text: &str) -> Option<usize> {
         let name = &text[key.start..key.end];
         if key.kind == (Kind::Text { escaped: true }) {
@@ -99,18 +107,18 @@ impl Json {
             return self.slots.get(&self.scratch).copied();
         }
         match self.remembered.get_mut(place) {
-            Some((last, slot)) if last == name => return *slot,
+            Some((last, slot)) if last[1..].strip_suffix("\":") == Some(name) => return *slot,
             Some((last, slot)) if name.len() <= REMEMBERED_LENGTH => {
                 *slot = self.slots.get(name).copied();
                 last.clear();
-                last.push_str(name);
+                last.extend(["\"", name, "\":"]);
                 return *slot;
             }
             _ => {}
         }
         let slot = self.slots.get(name).copied();
         if place == self.remembered.len() && place < REMEMBERED && name.len() <= REMEMBERED_LENGTH {
-            self.remembered.push((name.to_owned(), slot));
+            self.remembered.push((format!("\"{name}\":"), slot));
         }
         slot
     }

@@ -81,6 +81,14 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Takes `bytes`, if they are next.
+    #[inline]
+    pub(super) fn take_all(&mut self, bytes: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(bytes);
+        self.at += if found { bytes.len() } else { 0 };
+        found
+    }
+
     /// Takes `byte`, which must be next.
     #[inline]
     pub(super) fn expect(&mut self, byte: u8, name: &'static str) -> Result<(), Flaw> {
