@@ -1,6 +1,6 @@
 //! `regexp_extract(text, pattern [, group])`: what a group of the first match matched; group 0 is the whole match. It never backtracks: the time it takes is linear.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::StringViewBuilder;
 use arrow::datatypes::{DataType, Field, FieldRef};
@@ -81,7 +81,8 @@ impl ScalarUDFImpl for RegexpExtract {
             };
             let current = match compiled.take() {
                 Some(same) if same.pattern == pattern => same,
-                _ => Compiled::new(pattern)?,
+                _ if matches!(patterns, Texts::Same(_)) => Compiled::of(pattern, remembered(pattern)?),
+                _ => Compiled::of(pattern, Arc::new(read(pattern)?)),
             };
             let current = compiled.insert(current);
             extracted.append_option(current.extract(text, group));
@@ -97,19 +98,39 @@ fn unreadable(pattern: &str, error: &regex::Error) -> String {
     format!("the pattern '{pattern}' of regexp_extract() cannot be read: {}", what.strip_prefix("error: ").unwrap_or(what))
 }
 
+/// Patterns that are remembered from one batch to the next.
+const REMEMBERED: usize = 64;
+/// With what each has learnt while it matched: a pattern that is compiled anew has to learn it again. The one that came last stands last.
+static COMPILED: Mutex<Vec<(String, Arc<Regex>)>> = Mutex::new(Vec::new());
+
+fn read(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).or_else(|error| exec_err!("{}", unreadable(pattern, &error)))
+}
+
+/// A pattern that is the same in every row.
+fn remembered(pattern: &str) -> Result<Arc<Regex>> {
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, regex)) = compiled.iter().find(|(known, _)| known == pattern) {
+        return Ok(Arc::clone(regex));
+    }
+    let regex = Arc::new(read(pattern)?);
+    if compiled.len() == REMEMBERED {
+        compiled.remove(0);
+    }
+    compiled.push((pattern.to_owned(), Arc::clone(&regex)));
+    Ok(regex)
+}
+
 /// A pattern, ready to match.
 struct Compiled {
     pattern: String,
-    regex: Regex,
+    regex: Arc<Regex>,
     places: regex::CaptureLocations,
 }
 
 impl Compiled {
-    fn new(pattern: &str) -> Result<Self> {
-        match Regex::new(pattern) {
-            Ok(regex) => Ok(Self { pattern: pattern.to_owned(), places: regex.capture_locations(), regex }),
-            Err(error) => exec_err!("{}", unreadable(pattern, &error)),
-        }
+    fn of(pattern: &str, regex: Arc<Regex>) -> Self {
+        Self { pattern: pattern.to_owned(), places: regex.capture_locations(), regex }
     }
 
     fn extract<'a>(&mut self, text: &'a str, group: i64) -> Option<&'a str> {
@@ -125,7 +146,7 @@ impl Compiled {
 
 #[cfg(test)]
 mod tests {
-    use super::Compiled;
+    use super::*;
 
     /// What Flink 2.2.1 answers.
     #[test]
@@ -142,8 +163,19 @@ mod tests {
             ("b", "(a)|b", 1, None),
         ];
         for (text, pattern, group, expected) in cases {
-            let mut compiled = Compiled::new(pattern).unwrap();
+            let mut compiled = Compiled::of(pattern, remembered(pattern).unwrap());
             assert_eq!(compiled.extract(text, group), expected, "regexp_extract('{text}', '{pattern}', {group})");
         }
+    }
+
+    #[test]
+    fn patterns_are_remembered_up_to_a_number() {
+        for number in 0..=REMEMBERED {
+            remembered(&format!("remembered {number}")).unwrap();
+        }
+        let (last, other) = (remembered("remembered 64").unwrap(), remembered("remembered 64").unwrap());
+        assert!(Arc::ptr_eq(&last, &other));
+        assert!(COMPILED.lock().unwrap().len() <= REMEMBERED);
+        assert!(remembered("(").is_err());
     }
 }
