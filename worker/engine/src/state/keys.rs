@@ -208,12 +208,13 @@ fn key<'a>(bytes: &'a [u8], ends: &[usize], number: u32) -> &'a [u8] {
     &bytes[start..ends[number]]
 }
 
-fn fits_a_word(data_type: &DataType) -> bool {
+/// Whether [`words`] takes a column of this type.
+pub(crate) fn fits_a_word(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) | DataType::Boolean)
 }
 
 /// A column as words; NULL stays NULL.
-fn words(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
+pub(crate) fn words(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
     match column.data_type() {
         DataType::UInt64 => {
             let array = column.as_any().downcast_ref::<UInt64Array>().expect("the type says so");
@@ -229,7 +230,7 @@ fn words(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
 }
 
 /// The reverse of [`words`].
-fn from_words(words: Int64Array, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn from_words(words: Int64Array, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     match data_type {
         DataType::UInt64 => Ok(Arc::new(words.unary::<_, arrow::datatypes::UInt64Type>(|value| value as u64))),
         DataType::Date32 => cast(&cast(&words, &DataType::Int32)?, &DataType::Date32),

@@ -17,6 +17,6 @@ mod rows;
 
 pub(crate) use ends::Ends;
 pub(crate) use hash::{hash_rows, key_group, mix, row_ids};
-pub(crate) use keys::KeyTable;
+pub(crate) use keys::{KeyTable, fits_a_word, from_words, words};
 pub(crate) use lists::Lists;
 pub(crate) use rows::{NO_ROW, RowStore};

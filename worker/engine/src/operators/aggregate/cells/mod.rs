@@ -1,11 +1,13 @@
 //! Aggregates of groups that are read again and again, and from which values can be taken back: for results that are revised. Knows no keys.
 //!
-//! The commonest functions over numbers are plain vectors. Others are one accumulator of DataFusion for each group, if it can take back what was added in any
+//! The commonest functions over numbers and texts are plain vectors, COUNT(DISTINCT …) of numbers is one hash table for all groups. Others are one accumulator of DataFusion for each group, if it can take back what was added in any
 //! order; if not, the values themselves are kept with their counts, and the result is computed from them when it is asked for.
 
 mod boxed;
+mod distinct;
 mod multiset;
 mod numbers;
+mod texts;
 
 use std::sync::Arc;
 
@@ -14,9 +16,12 @@ use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Ty
 use datafusion_common::Result;
 
 use super::call::Call;
+use crate::state::fits_a_word;
 use boxed::Boxed;
+use distinct::Distinct;
 use multiset::Multiset;
 use numbers::{Average, Count, Extreme, Sum};
+use texts::TextExtreme;
 
 /// Rows for one call.
 pub(super) struct Change<'a> {
@@ -88,11 +93,19 @@ pub(super) fn cells(call: &Call, retracts: bool) -> Result<Box<dyn Cells>> {
                     DataType::Float64 => return Ok(Box::new(Extreme::<Float64Type>::new(result, largest))),
                     DataType::Decimal128(..) => return Ok(Box::new(Extreme::<Decimal128Type>::new(result, largest))),
                     DataType::Timestamp(unit, _) => return Ok(numbers::extreme_timestamp(unit, result, largest)),
+                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => return Ok(Box::new(TextExtreme::new(result, largest))),
                     _ => {}
                 }
             }
             _ => {}
         }
+    }
+    if let ("count", [argument]) = (name, arguments.as_slice())
+        && function.is_distinct()
+        && !retracts
+        && fits_a_word(argument)
+    {
+        return Ok(Box::new(Distinct::new(argument.clone())));
     }
     let retractable = RETRACTABLE.contains(&name) || name.starts_with("stddev") || name.starts_with("var") || name.starts_with("regr_");
     if !retracts {

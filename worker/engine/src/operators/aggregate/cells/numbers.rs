@@ -213,18 +213,23 @@ impl Cells for Average {
 pub(super) struct Extreme<T: ArrowPrimitiveType> {
     result: DataType,
     largest: bool,
-    values: Vec<Option<T::Native>>,
+    values: Vec<T::Native>,
+    /// Whether there is a value: beside it, it would take as much room as the value.
+    known: Vec<bool>,
 }
 
 impl<T: ArrowPrimitiveType> Extreme<T> {
     pub(super) fn new(result: DataType, largest: bool) -> Self {
-        Self { result, largest, values: Vec::new() }
+        Self { result, largest, values: Vec::new(), known: Vec::new() }
+    }
+
+    fn get(&self, group: usize) -> Option<T::Native> {
+        self.known[group].then_some(self.values[group])
     }
 
     fn see(&mut self, group: usize, value: T::Native) {
-        let known = &mut self.values[group];
-        if known.is_none_or(|known| if self.largest { value.is_gt(known) } else { value.is_lt(known) }) {
-            *known = Some(value);
+        if self.get(group).is_none_or(|known| if self.largest { value.is_gt(known) } else { value.is_lt(known) }) {
+            (self.values[group], self.known[group]) = (value, true);
         }
     }
 }
@@ -241,7 +246,8 @@ pub(super) fn extreme_timestamp(unit: TimeUnit, result: DataType, largest: bool)
 
 impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
-        self.values.resize(total, None);
+        self.values.resize(total, T::Native::ZERO);
+        self.known.resize(total, false);
         Ok(())
     }
 
@@ -252,36 +258,41 @@ impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     }
 
     fn merge(&mut self, into: u32, from: u32) -> Result<()> {
-        if let Some(value) = self.values[from as usize] {
+        if let Some(value) = self.get(from as usize) {
             self.see(into as usize, value);
         }
         Ok(())
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let values = groups.iter().map(|group| self.values[*group as usize]);
+        let values = groups.iter().map(|group| self.get(*group as usize));
         Ok(Arc::new(values.collect::<PrimitiveArray<T>>().with_data_type(self.result.clone())))
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
-        groups.iter().for_each(|group| self.values[*group as usize] = None);
+        groups.iter().for_each(|group| self.known[*group as usize] = false);
         Ok(())
     }
 
     fn retain(&mut self, mask: &BooleanArray) {
         keep(&mut self.values, mask);
+        keep(&mut self.known, mask);
     }
 
     fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.values.iter().copied().collect::<PrimitiveArray<T>>().with_data_type(self.result.clone()))])
+        Ok(vec![Arc::new(
+            (0..self.values.len()).map(|group| self.get(group)).collect::<PrimitiveArray<T>>().with_data_type(self.result.clone()),
+        )])
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
-        self.values = state[0].as_primitive::<T>().iter().collect();
+        let stored = state[0].as_primitive::<T>();
+        self.known = (0..stored.len()).map(|group| stored.is_valid(group)).collect();
+        self.values = stored.values().to_vec();
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<Option<T::Native>>()
+        self.values.capacity() * size_of::<T::Native>() + self.known.capacity()
     }
 }
