@@ -137,7 +137,10 @@ pub fn load() -> Result<String> {
 pub fn spread(figures: &[f64]) -> Option<(f64, f64, f64)> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
-    Some((*sorted.get(sorted.len() / 2)?, *sorted.first()?, *sorted.last()?))
+    let (lowest, highest) = (*sorted.first()?, *sorted.last()?);
+    let middle = sorted.len() / 2;
+    let median = if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] };
+    Some((median, lowest, highest))
 }
 
 #[cfg(test)]
@@ -150,6 +153,13 @@ mod tests {
         let (used, errors) = run(work.args(["-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; echo done >&2; exit 3"])).unwrap();
         assert!(used.cpu_seconds > 0.0 && used.peak_memory > 100_000, "{used:?}");
         assert_eq!((used.status.code(), errors.as_str()), (Some(3), "done\n"));
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_ones() {
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some((2.0, 1.0, 3.0)));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some((2.5, 1.0, 4.0)));
+        assert_eq!(spread(&[]), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::Parser;
 use millrace_tests::image::{self, Image, Profile};
 use millrace_tests::measure;
 use millrace_tests::nexmark::flink::Flink;
-use millrace_tests::nexmark::generator::{Events, SIZES};
+use millrace_tests::nexmark::generator::{Events, SIZES, Table};
 use millrace_tests::nexmark::millrace::Millrace;
 use millrace_tests::nexmark::queries::{self, Query};
 use millrace_tests::nexmark::report::{self, Line};
@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these, as in `q0,q5`.
     #[arg(long, value_delimiter = ',')]
     queries: Vec<String>,
-    /// Events. Default 100,000; with --bench 2,000,000, and half of that for slow queries.
+    /// Events. Default 100,000; with --bench 2,000,000; a quarter of that for slow queries, three times that for those that read no bids.
     #[arg(long)]
     events: Option<u64>,
     /// Events for each second of event time.
@@ -284,7 +284,9 @@ fn explained(arguments: &Arguments) -> String {
 
 /// What one query costs.
 fn cost(arguments: &Arguments, query: &Query, millrace: &Millrace, flink: Option<&Flink>) -> Result<Line> {
-    let large = arguments.events.unwrap_or(if report::is_slow(&query.name) { 1_000_000 } else { 2_000_000 });
+    let large = if report::is_slow(&query.name) { 500_000 } else { 2_000_000 };
+    // Of people and auctions there are few: a difference of some milliseconds would say nothing.
+    let large = arguments.events.unwrap_or(if query.inputs.contains(&Table::Bid) { large } else { large * 3 });
     let small = arguments.warm_events.unwrap_or(large / 4);
     ensure!(small < large, "the run that is subtracted must be the shorter one");
     let mut line = Line { query: query.name.clone(), events: (small, large), ..Line::default() };
