@@ -1,6 +1,5 @@
 //! `Pipeline`: inputs, SQL steps, outputs, and the policy they run under. What a query means is not known here.
 
-#![expect(clippy::struct_field_names, reason = "field names are the API's words")]
 
 mod exchange;
 mod status;
