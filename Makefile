@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench nexmark generate images cluster-up cluster-down kind clean
+.PHONY: help demo test lint audit bench fuzz oracle nexmark generate images cluster-up cluster-down kind clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -23,6 +23,17 @@ lint: ## Check format and lints
 audit: ## Check licences and known vulnerabilities of all dependencies
 	@test -x $(CACHE)/bin/cargo-deny || env -u CARGO_TARGET_DIR cargo install --quiet --locked --root $(CACHE) cargo-deny
 	@$(CACHE)/bin/cargo-deny check
+
+ORACLE := $(CACHE)/oracle
+oracle: ## Compare streaming with batch over many random inputs, CASES=… (100) for each shape of query, and with DataFusion itself (from PyPI, 70 MB)
+	@test -e $(ORACLE)/installed || { python3 -m venv $(ORACLE)/venv && touch $(ORACLE)/installed.part && \
+	  $(ORACLE)/venv/bin/pip install -q --disable-pip-version-check datafusion==55.0.0 && mv $(ORACLE)/installed.part $(ORACLE)/installed; }
+	@rm -rf $(ORACLE)/cases
+	@MILLRACE_ORACLE_CASES=$(or $(CASES),100) MILLRACE_ORACLE_DUMP=$(ORACLE)/cases cargo test --quiet --package millrace-engine --test oracle -- --nocapture
+	@$(ORACLE)/venv/bin/python worker/engine/tests/oracle/ask_datafusion.py $(ORACLE)/cases
+
+fuzz: ## Try mutated inputs on every decoder and on the SQL front, each for SECONDS=… (60), or only TARGET=…
+	@MILLRACE_FUZZ_SECONDS=$(or $(SECONDS),60) MILLRACE_FUZZ_TARGET=$(TARGET) cargo test --quiet --package millrace-tests --test fuzz -- --nocapture
 
 bench: ## Measure what there are goals for: goal and measured side by side (release builds, so the first run takes long)
 	@tests/bench.sh

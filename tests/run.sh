@@ -86,7 +86,8 @@ cluster() {
     fi
     # One cluster for all targets: each would start its own otherwise.
     check cluster-build cargo build --quiet --workspace --bins
-    if "$servers" status | grep -q '^cluster *-$'; then
+    # Not `grep -q`, which stops listening: the pipe would break, and a broken pipe counts as a running cluster.
+    if "$servers" status | grep '^cluster *-$' >/dev/null; then
       started=yes
       trap '"$servers" down cluster' EXIT
       "$servers" up cluster >"$logs/cluster-up.log" 2>&1 || { say "the cluster does not start:"; cat "$logs/cluster-up.log"; }

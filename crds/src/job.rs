@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::connectors::aws::AwsAccess;
 use crate::delivery::Delivery;
-use crate::pipeline::{Checkpoint, ErrorPolicy, EventTimePolicy, Limits, StatePolicy, Step, Test};
+use crate::pipeline::{Checkpoint, ErrorPolicy, EventTimePolicy, Exchange, Limits, StatePolicy, Step, Test};
 use crate::{SinkSpec, SourceSpec};
 
 /// Version of the document that this code writes; a worker refuses a newer one.
@@ -38,6 +38,9 @@ pub struct Job {
     /// What is demanded of the outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Where rows of one key are brought together across workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
     /// Bounds of memory.
     pub limits: Limits,
     /// When the time of an input has passed, and what comes after it.

@@ -15,6 +15,9 @@ pub const REPORT_PATH: &str = "/v1/report";
 /// Audience of the service-account token that a worker sends as its bearer token.
 pub const TOKEN_AUDIENCE: &str = "millrace-operator";
 
+/// The input that the partitions of an exchange are splits of.
+pub const EXCHANGE: &str = "*exchange";
+
 /// What one worker has seen. Sent every two seconds, and at once on a change.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,7 +115,8 @@ pub struct StateReport {
     /// The first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_lost: Vec<LostState>,
-    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state.
+    /// Whether not even the positions of the inputs can be taken over, because only one of the plans keeps state in one task for
+    /// all splits.
     #[serde(default)]
     pub positions_lost: bool,
 }
@@ -158,6 +162,9 @@ pub struct PlanReport {
     /// What the state of each stateful operator is made of, as 16 hex digits, by operator id. Absent if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BTreeMap<String, String>>,
+    /// Why one task reads all splits of all inputs, for people; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<String>,
 }
 
 /// What one output guarantees.
@@ -189,7 +196,7 @@ pub enum Distribution {
     Competing,
     /// Splits with one reader each, found by enumeration.
     Partitioned,
-    /// The plan keeps state: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
+    /// The plan keeps state that splits cannot have of their own and is not shared: one worker has one task, [`TaskRef::whole`], that reads all splits of all inputs.
     Whole,
 }
 
@@ -270,6 +277,18 @@ impl TaskRef {
     #[must_use]
     pub fn whole() -> Self {
         Self { input: "*".to_owned(), split: "all".to_owned() }
+    }
+
+    /// The task that keeps the state of one partition of the exchange. No input can have its name.
+    #[must_use]
+    pub fn exchange(partition: u32) -> Self {
+        Self { input: EXCHANGE.to_owned(), split: partition.to_string() }
+    }
+
+    /// Whether this is one of [`TaskRef::exchange`].
+    #[must_use]
+    pub fn is_exchange(&self) -> bool {
+        self.input == EXCHANGE
     }
 
     /// Whether this is [`TaskRef::whole`].

@@ -140,6 +140,7 @@ pub fn resolve(pipeline: &Pipeline, references: &References, default_state: &Sta
         checkpoint: spec.checkpoint.clone().unwrap_or_default(),
         error_policy: spec.error_policy.clone().unwrap_or_default(),
         delivery: spec.delivery.clone(),
+        exchange: spec.exchange.clone(),
         limits: spec.limits.clone().unwrap_or_default(),
         time: spec.time.clone(),
         state_ttl_seconds: spec.state.as_ref().and_then(|state| state.ttl_seconds),

@@ -65,12 +65,13 @@ impl StateLocation {
 }
 
 impl Job {
-    /// Names of all Secrets that its Sources, Sinks and checkpoint store refer to, each with every key that one of them requires.
+    /// Names of all Secrets that its Sources, Sinks, checkpoint store and exchange refer to, each with every key that one of them requires.
     pub fn secrets(&self) -> BTreeMap<&str, BTreeSet<&'static str>> {
         let sources = self.inputs.iter().flat_map(|input| input.source.secrets());
         let sinks = self.sinks.values().flat_map(SinkSpec::secrets);
         let mut names: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
-        for secret in sources.chain(sinks).chain(self.state.secrets()) {
+        let exchange = self.exchange.iter().flat_map(|exchange| kafka_access(&exchange.kafka.access));
+        for secret in sources.chain(sinks).chain(self.state.secrets()).chain(exchange) {
             names.entry(secret.name).or_default().extend(secret.required);
         }
         names

@@ -37,6 +37,8 @@ use crate::format::{Schema, SourceFormat};
     validation = Rule::new("!has(self.kafka) || !has(self.format.csv) || (has(self.format.csv.header) && self.format.csv.header == 'Absent')").message("records of a topic have no header line: set format.csv.header to Absent"),
     validation = Rule::new("!has(self.eventTime) || !has(self.format.raw)").message("the format raw has no time column: remove eventTime"),
     validation = Rule::new("!has(self.eventTime) || !has(self.schema) || self.schema.columns.exists(c, c.name == self.eventTime.column && c.type == 'Timestamp')").message("eventTime.column must name a column of schema.columns whose type is Timestamp"),
+    validation = Rule::new("!has(self.partitionedBy) || has(self.kafka)").message("partitionedBy is for sources with splits that stay, which is kafka: remove it"),
+    validation = Rule::new("!has(self.partitionedBy) || !has(self.schema) || self.partitionedBy.all(p, self.schema.columns.exists(c, c.name == p))").message("partitionedBy must name columns of schema.columns"),
 )]
 pub struct SourceSpec {
     /// Reads the files of a directory, and the ones that appear later.
@@ -56,6 +58,13 @@ pub struct SourceSpec {
     /// Which column is the event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTime>,
+    /// Columns that say which split (partition) a record is in: records that are equal in all of them are always in one. A Pipeline whose steps keep state keyed by at
+    /// least these columns runs as one task per split, on as many workers, each with the state of its splits. It is a promise about who writes there, which nothing
+    /// can check: where it is broken, one key has several results. For Kafka these are the columns that the producers' record keys are made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128)))]
+    #[x_kube(validation = Rule::new("self.all(k, self.exists_one(other, other == k))").message("name each column once"))]
+    pub partitioned_by: Vec<String>,
     /// Whether the connection is tried before it is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,

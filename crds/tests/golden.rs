@@ -74,6 +74,14 @@ fn documents_of_plans_that_keep_state_round_trip() {
 }
 
 #[test]
+fn documents_of_plans_that_are_shared_round_trip() {
+    let job: Job = round_trip("job-exchange-v1.json");
+    let exchange = &job.exchange.as_ref().unwrap().kafka;
+    assert_eq!((exchange.partitions, exchange.prefix()), (8, "team-a."));
+    assert!(job.secrets()["exchange-login"].contains("password") && job.secrets()["exchange-tls"].contains("ca.crt"));
+}
+
+#[test]
 fn the_least_a_document_may_hold_is_enough() {
     let report: Report = serde_json::from_value(golden("report-least-v1.json")).unwrap();
     assert!(report.tasks[0].troubles.is_empty() && report.tasks[0].lag_records.is_none());

@@ -1,5 +1,5 @@
 //! What tests need from outside: real servers, a real Kubernetes cluster, and images made without a container engine.
-//! It never stands in for a server: nothing in here pretends to be one.
+//! It never stands in for a user's system: nothing in here pretends to be one.
 //!
 //! ```text
 //!  install     Millrace in the cluster: both charts, and namespaces for Pipelines
@@ -7,9 +7,11 @@
 //!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, a TCP proxy that fails on demand, fronts that want a password
 //!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
+//!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
 //!  drain       Millrace, Kafka Streams and Flink, from topics full of records
 //!  transcript  pages of what kubectl prints, compared with the committed ones
+//!  fuzz        mutated inputs for everything that reads bytes from outside
 //!  nexmark     Millrace and Flink, the same queries over the same events        measure  CPU and memory of a program, from /proc
 //!  image       the images of worker and operator, from their Dockerfiles, as archives
 //! ```
@@ -21,7 +23,9 @@ pub mod access_logs;
 pub mod certificates;
 pub mod cluster;
 mod command;
+pub mod conductor;
 pub mod drain;
+pub mod fuzz;
 mod hex;
 pub mod image;
 pub mod install;

@@ -1,5 +1,6 @@
 //! The conformance suite of connectors, run by those that need a real server: kafka and opensearch. The checks themselves are in `millrace-connectors`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use millrace_connectors::conformance::{self, SinkFixture, SourceFixture, record};
+use millrace_connectors::conformance::{self, SinkFixture, SourceFixture, TableFixture, record};
 use millrace_connectors::registry;
 use millrace_engine::sink::Sink;
 use millrace_engine::source::Source;
 use millrace_tests::servers::{Kafka, OpenSearch};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -128,6 +130,57 @@ async fn kafka_sink() -> Result<()> {
     Ok(())
 }
 
+/// A topic that keeps a table.
+struct Compacted<'a> {
+    topic: Topic<'a>,
+    transactional: &'static str,
+}
+
+#[async_trait]
+impl TableFixture for Compacted<'_> {
+    fn sink(&self) -> Arc<dyn Sink> {
+        let Topic { kafka, name } = self.topic;
+        let (servers, transactional) = (kafka.bootstrap(), self.transactional);
+        sink(json!({"kafka": {"bootstrapServers": servers, "topic": name, "transactional": transactional, "format": {"json": {}}}}))
+    }
+
+    /// The last value of each key, of what is committed.
+    async fn table(&self) -> BTreeMap<i64, i64> {
+        let mut config = self.topic.kafka.config();
+        config.set("group.id", "looker").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let client: BaseConsumer = config.create().expect("a client");
+        client.assign(&self.topic.list(Offset::Beginning)).expect("the topic exists");
+        let mut table = BTreeMap::new();
+        loop {
+            match client.poll(PATIENCE).expect("an answer") {
+                Ok(record) => {
+                    let key = std::str::from_utf8(record.key().expect("a key")).ok().and_then(|key| key.parse().ok()).expect("a number");
+                    match record.payload() {
+                        None => drop(table.remove(&key)),
+                        Some(value) => {
+                            let value: Value = serde_json::from_slice(value).expect("JSON");
+                            assert_eq!(value["k"], key);
+                            table.insert(key, value["n"].as_i64().expect("a number"));
+                        }
+                    }
+                }
+                Err(KafkaError::PartitionEOF(_)) => return table,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn kafka_table() -> Result<()> {
+    let kafka = Kafka::start().await?;
+    for (name, transactional) in [("table", "Off"), ("table-in-transactions", "Auto")] {
+        let topic = Topic::new(&kafka, name).await?;
+        conformance::sink::keeps_a_table(&Compacted { topic, transactional }).await.with_context(|| name)?;
+    }
+    Ok(())
+}
+
 /// One index of a node that all fixtures share.
 struct Index<'a> {
     search: &'a OpenSearch,
@@ -162,5 +215,32 @@ async fn opensearch_sink() -> Result<()> {
     conformance::sink::takes_empty_epochs(&index("empty")).await?;
     conformance::sink::closing_leaves_what_was_prepared(&index("closing")).await?;
     conformance::sink::survives_replacement(&index("replacement")).await?;
+    Ok(())
+}
+
+/// An index that keeps a table.
+struct Documents<'a>(Index<'a>);
+
+#[async_trait]
+impl TableFixture for Documents<'_> {
+    fn sink(&self) -> Arc<dyn Sink> {
+        sink(json!({"opensearch": {"endpoint": self.0.search.url(), "index": self.0.name, "idFrom": ["k"]}}))
+    }
+
+    async fn table(&self) -> BTreeMap<i64, i64> {
+        if self.0.search.count(self.0.name).await.expect("the node answers") == 0 {
+            return BTreeMap::new();
+        }
+        let found = self.0.search.get(&format!("/{}/_search?size=1000", self.0.name)).await.expect("the node answers");
+        let hits = found["hits"]["hits"].as_array().expect("hits").iter();
+        let number = |hit: &Value, column: &str| hit["_source"][column].as_i64().expect("a number");
+        hits.map(|hit| (number(hit, "k"), number(hit, "n"))).collect()
+    }
+}
+
+#[tokio::test]
+async fn opensearch_table() -> Result<()> {
+    let search = OpenSearch::start().await?;
+    conformance::sink::keeps_a_table(&Documents(Index { search: &search, name: "table" })).await?;
     Ok(())
 }

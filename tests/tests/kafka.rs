@@ -13,6 +13,8 @@ use millrace_crds::pipeline::Limits;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, Origin, RejectCode};
 use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::plan::Changelog;
+use millrace_engine::row_kind::{RowKind, RowKinds};
 use millrace_engine::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_engine::source::{OpenSplit, Shared, Source, SourceEvent, SplitReader};
 use millrace_tests::poll;
@@ -410,7 +412,7 @@ async fn open_sink(kafka: &str, options: Value) -> Result<(Box<dyn SinkWriter>, 
     let sink = sink(kafka, options)?;
     sink.accepts(&schema, None)?;
     let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
-    let open = OpenSink { writer, schema, event_time: None, epoch: 1, health: Health::default() };
+    let open = OpenSink { writer, schema, event_time: None, changelog: Changelog::Append, epoch: 1, health: Health::default() };
     let health = open.health.clone();
     Ok((sink.open(open).await?, health))
 }
@@ -485,6 +487,95 @@ async fn a_record_that_the_topic_refuses_comes_back_and_the_others_are_written()
     writer.write(rows(200..201)).await?;
     assert!(writer.prepare(2).await?.rejected.is_empty());
     Ok(())
+}
+
+/// `ids` and `names` as changes of the given kinds.
+fn changes(rows: &[(RowKind, Option<i64>, Option<&str>)]) -> Batch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|(_, id, _)| *id)));
+    let names: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|(.., name)| *name)));
+    let mut batch = batch(ids, names, UInt64Array::from_iter_values(0..rows.len() as u64));
+    batch.kinds = Some(RowKinds::new(rows.iter().map(|(kind, ..)| *kind)));
+    batch
+}
+
+#[tokio::test]
+async fn revised_rows_are_values_and_tombstones_under_their_key() -> Result<()> {
+    use RowKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+    let kafka = Kafka::start().await?;
+    // A tombstone of a long key is too large for the topic.
+    let topic = NewTopic::new("table", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "2000").set("cleanup.policy", "compact");
+    admin(&kafka)?.create_topics(&[topic], &options()).await?[0].as_ref().map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    let long = "x".repeat(5000);
+    let revisions = changes(&[
+        (Insert, Some(1), Some("a")),
+        (UpdateBefore, Some(1), Some("a")),
+        (UpdateAfter, Some(1), Some("b")),
+        (Insert, None, None),
+        (Insert, None, Some("")),
+        (Delete, None, Some(&long)),
+        (Delete, None, None),
+        (UpdateBefore, Some(1), Some("b")),
+        (UpdateAfter, Some(2), Some("b")),
+    ]);
+    // By the key of the plan; by more columns than it has, so that a row that changes in them leaves its key.
+    for (key_from, key, replaced) in [(json!([]), vec!["name"], false), (json!(["id", "name"]), vec!["id"], true)] {
+        let (_, low) = kafka.offsets("table", 0)?;
+        let changelog = Changelog::Updating { key: key.iter().map(|column| (*column).to_owned()).collect() };
+        let sink = sink(&kafka.bootstrap(), json!({"topic": "table", "keyFrom": key_from}))?;
+        sink.accepts_changelog(&changelog)?;
+        let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
+        let schema = revisions.records.schema();
+        let open = OpenSink { writer, schema, event_time: None, changelog, epoch: 1, health: Health::default() };
+        let mut writer = sink.open(open).await?;
+        writer.write(revisions.clone()).await?;
+        let prepared = writer.prepare(1).await?;
+        writer.close().await;
+        let [refused] = prepared.rejected.as_slice() else { anyhow::bail!("{:?}", prepared.rejected) };
+        assert_eq!((refused.ordinal, refused.code, refused.payload_bytes), (5, RejectCode::TooLarge, 0));
+        assert!(refused.error.contains("topic table refuses that the row of key \"") && refused.error.contains("xxx"), "{}", refused.error);
+        assert!(refused.error.len() < 500, "{}", refused.error);
+        let found: Vec<_> = table_records(&kafka, "table", low)?;
+        let expected: Vec<(&str, Option<&str>)> = if replaced {
+            vec![
+                ("1|a", Some(r#"{"id":1,"name":"a"}"#)),
+                ("1|a", None),
+                ("1|b", Some(r#"{"id":1,"name":"b"}"#)),
+                (r"\N|\N", Some("{}")),
+                (r"\N|", Some(r#"{"name":""}"#)),
+                (r"\N|\N", None),
+                ("1|b", None),
+                ("2|b", Some(r#"{"id":2,"name":"b"}"#)),
+            ]
+        } else {
+            vec![
+                ("a", Some(r#"{"id":1,"name":"a"}"#)),
+                ("a", None),
+                ("b", Some(r#"{"id":1,"name":"b"}"#)),
+                (r"\N", Some("{}")),
+                ("", Some(r#"{"name":""}"#)),
+                (r"\N", None),
+                ("b", Some(r#"{"id":2,"name":"b"}"#)),
+            ]
+        };
+        let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        assert_eq!(found, expected);
+    }
+    Ok(())
+}
+
+/// Key and value of every record of partition 0 from an offset on.
+fn table_records(kafka: &Kafka, topic: &str, from: i64) -> Result<Vec<(String, Option<String>)>> {
+    let consumer: BaseConsumer = kafka.config().set("group.id", "looker").create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(from))?;
+    consumer.assign(&list)?;
+    let mut found = Vec::new();
+    for _ in from..kafka.offsets(topic, 0)?.1 {
+        let record = consumer.poll(DEADLINE).context("a record is missing")??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        found.push((record.key().map(text).context("no key")?, record.payload().map(text)));
+    }
+    Ok(found)
 }
 
 #[tokio::test]

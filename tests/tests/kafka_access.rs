@@ -12,6 +12,7 @@ use millrace_connectors::registry;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::connector::Health;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_engine::source::{OpenSplit, Shared, Source, SourceEvent};
 use millrace_tests::poll;
@@ -61,7 +62,14 @@ fn sink(mut access: Value, secrets: &Path) -> Result<Arc<dyn Sink>> {
 
 async fn open(sink: &Arc<dyn Sink>) -> Result<(Box<dyn SinkWriter>, Health)> {
     let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
-    let open = OpenSink { writer, schema: conformance::schema(), event_time: None, epoch: 1, health: Health::default() };
+    let open = OpenSink {
+        writer,
+        schema: conformance::schema(),
+        event_time: None,
+        changelog: Changelog::Append,
+        epoch: 1,
+        health: Health::default(),
+    };
     let health = open.health.clone();
     Ok((sink.open(open).await?, health))
 }
@@ -123,7 +131,7 @@ async fn a_login_is_needed_and_a_rotated_password_is_picked_up() -> Result<()> {
                 match reader.next().await? {
                     SourceEvent::Records(records) if records.batch.is_some() => return anyhow::Ok(reader),
                     SourceEvent::Records(_) => {}
-                    SourceEvent::End => anyhow::bail!("the input has ended"),
+                    SourceEvent::End | SourceEvent::Time(_) => anyhow::bail!("the input has ended"),
                 }
             }
         });

@@ -13,6 +13,7 @@ use millrace_crds::pipeline::Limits;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_tests::poll;
 use millrace_tests::servers::Kafka;
@@ -45,7 +46,7 @@ fn identity(generation: u64) -> WriterIdentity {
 
 async fn open(sink: &Arc<dyn Sink>, generation: u64, epoch: u64) -> Result<Box<dyn SinkWriter>> {
     let health = Health::default();
-    let open = OpenSink { writer: identity(generation), schema: schema(), event_time: None, epoch, health };
+    let open = OpenSink { writer: identity(generation), schema: schema(), event_time: None, changelog: Changelog::Append, epoch, health };
     Ok(tokio::time::timeout(DEADLINE, sink.open(open)).await.context("open")??)
 }
 

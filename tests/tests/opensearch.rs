@@ -38,7 +38,7 @@ async fn open(endpoint: &str, options: Value, secrets: &Path) -> Result<(Box<dyn
     let sink = sink(endpoint, options, secrets)?;
     sink.accepts(&schema, None)?;
     let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
-    let open = OpenSink { writer, schema, event_time: None, epoch: 1, health: Health::default() };
+    let open = OpenSink { writer, schema, event_time: None, changelog: Changelog::Append, epoch: 1, health: Health::default() };
     let health = open.health.clone();
     Ok((sink.open(open).await?, health))
 }

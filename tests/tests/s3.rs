@@ -17,6 +17,7 @@ use millrace_connectors::registry;
 use millrace_crds::connectors::aws::AwsAccess;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::connector::Health;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, WriterIdentity};
 use millrace_engine::source::{OpenSplit, Records, Shared, Source, SourceEvent, SplitReader};
 use millrace_tests::servers::proxy::Mode;
@@ -471,7 +472,14 @@ async fn a_large_object_is_uploaded_in_parts_and_completed_once() -> Result<()> 
     let sink = lake.sink();
     let identity = WriterIdentity { pipeline_uid: "u".to_owned(), output: "out".to_owned(), task: "in-0".to_owned(), generation: 1 };
     let health = Health::default();
-    let open = OpenSink { writer: identity.clone(), schema: conformance::schema(), event_time: None, epoch: 1, health: health.clone() };
+    let open = OpenSink {
+        writer: identity.clone(),
+        schema: conformance::schema(),
+        event_time: None,
+        changelog: Changelog::Append,
+        epoch: 1,
+        health: health.clone(),
+    };
     let mut writer = sink.open(open).await?;
     // 28 MB: more than three parts of 8 MiB.
     let rows: Vec<i64> = (0..1_400_000).map(|n| 1_000_000_000_000 + n).collect();

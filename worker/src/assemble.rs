@@ -6,20 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_connectors::context::{Context, ResolvedLimits};
+use millrace_connectors::exchange::Upstream;
 use millrace_connectors::registry;
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
-use millrace_crds::report::{CheckOutcome, Distribution, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
+use millrace_crds::report::{CheckOutcome, Distribution, EXCHANGE, ErrorReason, InputPlan, OutputPlan, PlanReport, Problem, TaskRef};
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, InputTable, Late, Plan, Policy, compatibility};
-use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
+use millrace_engine::operators::KEY_GROUPS;
+use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
+use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, Stage, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::envelopes::DeadLetterEnvelopes;
+use crate::exchanged::Exchanged;
 
 /// Time for closing after a signal: what Kubernetes grants by default less five seconds.
 const DRAIN_BUDGET: Duration = Duration::from_secs(25);
@@ -35,8 +39,11 @@ pub(crate) struct Assembled {
     pub(crate) plan: Arc<Plan>,
     pub(crate) inputs: Vec<AssembledInput>,
     pub(crate) sinks: BTreeMap<String, Arc<dyn Sink>>,
+    pub(crate) exchanged: Option<Exchanged>,
     outputs: Vec<OutputBinding>,
     dead_letters: Vec<DeadLetterBinding>,
+    /// Why one task has to read all splits of all inputs; `None` if each split has a task of its own.
+    whole: Option<String>,
 }
 
 /// One input of it.
@@ -46,6 +53,7 @@ pub(crate) struct AssembledInput {
     pub(crate) source: Arc<dyn Source>,
     event_time: Option<String>,
     pub(crate) max_delay: Duration,
+    partitioned_by: Vec<String>,
 }
 
 /// Where checkpoints are kept, opened.
@@ -78,6 +86,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
                 source,
                 event_time: input.source.event_time.as_ref().map(|time| time.column.clone()),
                 max_delay: seconds(input.source.event_time.as_ref().and_then(|time| time.max_delay_seconds).unwrap_or(MAX_DELAY_SECONDS)),
+                partitioned_by: input.source.partitioned_by.clone(),
             }),
             Err(error) => problems.push(problem("SchemaInvalid", format!("source {}", input.source_name), &error)),
         }
@@ -89,6 +98,11 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             Err(error) => problems.push(problem("TemplateInvalid", format!("sink {name}"), &error)),
         }
     }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+
+    problems.extend(inputs.iter().filter_map(not_partitioned));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -111,20 +125,67 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             problems.push(problem("PlanInvalid", location(), &error));
         }
     }
-    problems.extend(job.outputs.iter().zip(&outputs).filter_map(|(output, bound)| too_weak(&job, output, bound)));
+    let each = job.outputs.iter().zip(&outputs).enumerate();
+    problems.extend(each.filter_map(|(index, (output, bound))| too_weak(&job, output, guarantee(&plan, index, bound))));
     for dead in &dead_letters {
         if let Err(error) = dead.sink.accepts(&millrace_connectors::formats::dead_letter::schema(), None) {
             problems.push(problem("TypeMismatch", format!("dead-letter sink {}", dead.sink_name), &error));
         }
     }
     problems.extend(second_anchor(&outputs, &dead_letters));
-    if problems.is_empty() { Ok(Assembled { job, context, plan, inputs, sinks, outputs, dead_letters }) } else { Err(problems) }
+    let exchanged = Exchanged::of(&job, &plan, &inputs, &context).unwrap_or_else(|found| {
+        problems.push(found);
+        None
+    });
+    if let Some(exchanged) = &exchanged {
+        problems.extend(exchanged.second_anchor(&outputs, &dead_letters));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
+    Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters, whole })
+}
+
+/// What is wrong with `partitionedBy` of a Source.
+fn not_partitioned(input: &AssembledInput) -> Option<Problem> {
+    let refused = |message: String, hint: &str| {
+        let location = format!("source {}", input.source_name);
+        Some(Problem { reason: "SchemaInvalid".to_owned(), location, message, hint: Some(hint.to_owned()) })
+    };
+    let columns = &input.partitioned_by;
+    if !columns.is_empty() && input.source.distribution() != Distribution::Partitioned {
+        return refused(
+            "partitionedBy is set, but the source is a queue: any worker may get any record".to_owned(),
+            "remove partitionedBy; a plan that keeps state then runs as one task",
+        );
+    }
+    let schema = input.source.schema();
+    for (position, column) in columns.iter().enumerate() {
+        if schema.column_with_name(column).is_none() {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let message = format!("partitionedBy names the column {column}, which the source does not have");
+            return refused(message, &format!("columns are: {}", names.join(", ")));
+        }
+        if columns[..position].contains(column) {
+            return refused(format!("partitionedBy names the column {column} twice"), "name each column once");
+        }
+    }
+    None
+}
+
+/// Why one task has to read everything, if so.
+fn why_whole(plan: &Plan, inputs: &[AssembledInput]) -> Option<String> {
+    if !plan.is_stateful() {
+        return None;
+    }
+    let partitioned_by = inputs.iter().map(|input| (input.name.clone(), input.partitioned_by.clone())).collect();
+    plan.is_partitioned_by(&partitioned_by).err()
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
-fn too_weak(job: &Job, output: &JobOutput, bound: &OutputBinding) -> Option<Problem> {
+fn too_weak(job: &Job, output: &JobOutput, (guarantee, reason): (Guarantee, String)) -> Option<Problem> {
     let required = job.delivery.as_ref()?.required?;
-    let (guarantee, reason) = bound.sink.guarantee();
     (guarantee < required).then(|| Problem {
         reason: "NotSupported".to_owned(),
         location: format!("output {}, sink {}", output.name, output.sink),
@@ -140,7 +201,8 @@ fn policy(job: &Job) -> Policy {
         state_ttl: job.state_ttl_seconds.map(seconds),
         allowed_lateness: seconds(lateness.allowed_seconds.unwrap_or(0)),
         late: match lateness.policy {
-            pipeline::LatePolicy::Drop => Late::Drop,
+            // Results are updated within the allowed lateness whatever the policy says of what comes later.
+            pipeline::LatePolicy::Drop | pipeline::LatePolicy::Update => Late::Drop,
             pipeline::LatePolicy::DeadLetter => Late::DeadLetter,
         },
     }
@@ -207,18 +269,48 @@ impl Assembled {
                     .inputs
                     .iter()
                     .map(|input| InputPlan { input: input.name.clone(), distribution: self.distribution(input) })
+                    .chain(self.exchanged.iter().map(|_| InputPlan { input: EXCHANGE.to_owned(), distribution: Distribution::Partitioned }))
                     .collect(),
-                outputs: self.outputs.iter().map(guaranteed).collect(),
-                state: Some(compatibility::digests(&self.plan.state_signatures())),
+                outputs: self.outputs.iter().enumerate().map(|(index, output)| guaranteed(&self.plan, index, output)).collect(),
+                state: Some(compatibility::digests(&self.signatures())),
+                whole: self.whole.clone(),
             }),
             tests: None,
             state: None,
         }
     }
 
-    /// How an input is shared: a plan that keeps state has one task for all of them.
+    /// What is kept between revisions, by operator id: the state of operators, in which tasks it is, and what is on its way through the exchange.
+    pub(crate) fn signatures(&self) -> compatibility::Signatures {
+        let exchanged = self.exchanged.iter().flat_map(Exchanged::signatures);
+        let signatures = self.plan.state_signatures().into_iter().chain(exchanged).collect();
+        if self.is_per_split() { compatibility::per_split(signatures) } else { signatures }
+    }
+
+    /// Whether one task reads everything, because the plan keeps state that splits cannot have of their own, and is not shared.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// Why, for people; `None` if it is not so.
+    pub(crate) fn why_whole(&self) -> Option<&str> {
+        self.whole.as_deref()
+    }
+
+    /// Whether the plan keeps state, and each split has that of its own keys.
+    pub(crate) fn is_per_split(&self) -> bool {
+        self.plan.is_stateful() && self.exchanged.is_none() && self.whole.is_none()
+    }
+
+    /// How an input is shared: one task has all of them if it has to, see [`Assembled::is_whole`].
     pub(crate) fn distribution(&self, input: &AssembledInput) -> Distribution {
-        if self.plan.is_stateful() { Distribution::Whole } else { input.source.distribution() }
+        if self.is_whole() { Distribution::Whole } else { input.source.distribution() }
+    }
+
+    /// The tasks behind the exchange, if there is one.
+    pub(crate) fn exchange_tasks(&self) -> impl Iterator<Item = TaskRef> {
+        let partitions = self.exchanged.as_ref().map_or(0, |exchanged| exchanged.kafka.partitions());
+        (0..partitions).map(|partition| TaskRef::exchange(partition.into()))
     }
 
     /// Splits of an input that somebody has to hold now. A queue always has split `0`, also when nobody has left anything unfinished.
@@ -240,14 +332,24 @@ impl Assembled {
             max_delay: input.max_delay,
             splits,
         };
-        let inputs: Vec<_> = match (task.is_whole(), self.plan.is_stateful()) {
-            (true, true) => self.inputs.iter().map(|input| bind(input, Splits::All)).collect(),
-            (false, false) => {
-                let input = self.inputs.iter().find(|input| input.name == task.input)?;
-                vec![bind(input, Splits::One(task.split.clone()))]
+        let one = || {
+            let input = self.inputs.iter().find(|input| input.name == task.input)?;
+            Some(vec![bind(input, Splits::One(task.split.clone()))])
+        };
+        let (inputs, stage) = match (&self.exchanged, task.is_whole()) {
+            (Some(exchanged), false) if task.is_exchange() => {
+                let upstreams = |input: &str| {
+                    let input = self.inputs.iter().find(|known| known.name == input)?;
+                    Some(Upstream { input: input.name.clone(), source: Arc::clone(&input.source), shared: self.shared(input, store) })
+                };
+                let event_times = self.plan.outputs().iter().map(|output| event_time_of(&self.inputs, &output.inputs)).collect();
+                (exchanged.inputs(task, upstreams)?, exchanged.back(event_times))
             }
+            (Some(exchanged), false) => (one()?, exchanged.front()),
+            (None, true) if self.is_whole() => (self.inputs.iter().map(|input| bind(input, Splits::All)).collect(), Stage::All),
+            (None, false) if !self.is_whole() => (one()?, Stage::All),
             // During a rollout the operator may know another plan of this Pipeline.
-            (true, false) | (false, true) => return None,
+            (Some(_) | None, true) | (None, false) => return None,
         };
         let checkpoint = &self.job.checkpoint;
         let idle_timeout = self.job.time.as_ref().and_then(|time| time.idle_timeout_seconds);
@@ -257,6 +359,7 @@ impl Assembled {
             task: task.clone(),
             inputs,
             plan: Arc::clone(&self.plan),
+            stage,
             outputs: self.outputs.clone(),
             dead_letters: self.dead_letters.clone(),
             on_poison: self.on_poison(),
@@ -267,6 +370,7 @@ impl Assembled {
             interval: Duration::from_secs(checkpoint.interval_seconds.unwrap_or(10).into()),
             retained: checkpoint.retained_count.unwrap_or(5),
             in_flight_bytes: self.context.limits.in_flight_bytes,
+            lanes: if task.is_whole() { lanes(&self.job.limits) } else { 1 },
             state_bytes: self.context.limits.state_bytes,
             may_drop_state: self.job.may_drop_state(&self.plan.hash()),
             idle_timeout: seconds(idle_timeout.unwrap_or(IDLE_TIMEOUT_SECONDS)),
@@ -284,10 +388,37 @@ impl Assembled {
     }
 }
 
+/// In how many lanes a task runs that reads everything: as many as there are cores, unless the Pipeline says otherwise.
+fn lanes(limits: &pipeline::Limits) -> u16 {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(KEY_GROUPS));
+    limits.lanes.and_then(|lanes| u16::try_from(lanes).ok()).unwrap_or_else(cores).clamp(1, KEY_GROUPS)
+}
+
 /// Every source that there is can be replayed from the last epoch, so the sink alone decides.
-fn guaranteed(output: &OutputBinding) -> OutputPlan {
-    let (guarantee, reason) = output.sink.guarantee();
-    OutputPlan { output: output.name.clone(), guarantee, reason: reason.to_owned() }
+fn guaranteed(plan: &Plan, index: usize, output: &OutputBinding) -> OutputPlan {
+    let (guarantee, reason) = guarantee(plan, index, output);
+    OutputPlan { output: output.name.clone(), guarantee, reason }
+}
+
+/// What an output guarantees, and why: its sink's, unless what is written again after a crash is something else than before.
+fn guarantee(plan: &Plan, index: usize, output: &OutputBinding) -> (Guarantee, String) {
+    let (guarantee, reason) = match plan.outputs()[index].changelog {
+        Changelog::Append => output.sink.guarantee(),
+        Changelog::Updating { .. } => output.sink.guarantee_of_changelog(),
+    };
+    if !plan.output_reads_clock(index) {
+        return (guarantee, reason.to_owned());
+    }
+    match guarantee {
+        Guarantee::EffectivelyOnce => {
+            let reason =
+                "rows are written over themselves, but results by processing time are other rows when records are read again after a crash";
+            (Guarantee::AtLeastOnce, reason.to_owned())
+        }
+        Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => {
+            (guarantee, format!("{reason}; results by processing time are not the same in a replay"))
+        }
+    }
 }
 
 /// Whether an input is a queue.
@@ -298,6 +429,30 @@ pub(crate) fn is_queue(input: &AssembledInput) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn by_processing_time_rows_are_not_written_over_themselves() {
+        let job = |sql: &str, sink: serde_json::Value| {
+            let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+            job.steps = vec![pipeline::Step { name: "s".to_owned(), sql: sql.to_owned() }];
+            job.outputs[0].from = "s".to_owned();
+            job.sinks.insert("out".to_owned(), serde_json::from_value(sink).unwrap());
+            let outcome = assemble(job, PathBuf::new()).unwrap().outcome();
+            let output = outcome.plan.unwrap().outputs.remove(0);
+            (output.guarantee, output.reason)
+        };
+        let (plain, clock) = ("SELECT * FROM lines", "SELECT *, PROCTIME() AS proc FROM lines");
+        let opensearch = serde_json::json!({"opensearch": {"endpoint": "http://localhost:9200", "index": "lines"}});
+        let files = serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}});
+        assert_eq!(job(plain, opensearch.clone()).0, Guarantee::EffectivelyOnce);
+        let (guarantee, reason) = job(clock, opensearch);
+        assert_eq!(guarantee, Guarantee::AtLeastOnce);
+        assert!(reason.contains("processing time"), "{reason}");
+        // What commits with the epoch is not written again.
+        let (guarantee, reason) = job(clock, files);
+        assert_eq!(guarantee, Guarantee::ExactlyOnce);
+        assert!(reason.contains("not the same in a replay"), "{reason}");
+    }
 
     #[test]
     fn an_output_that_guarantees_too_little_is_refused_by_name() {
@@ -325,6 +480,19 @@ mod tests {
         job.outputs[0].from = "counts".into();
         job.state_ttl_seconds = Some(60);
         assert!(assemble(job.clone(), PathBuf::new()).is_ok(), "a terminal shows every change");
+        let kafka = |transactional: &str| {
+            let options = serde_json::json!({
+                "bootstrapServers": "a:9092", "topic": "t", "transactional": transactional, "format": {"json": {}},
+            });
+            serde_json::from_value(serde_json::json!({ "kafka": options })).unwrap()
+        };
+        for (transactional, guarantee) in [("Off", Guarantee::AtLeastOnce), ("Auto", Guarantee::ExactlyOnce)] {
+            job.sinks.insert("out".to_owned(), kafka(transactional));
+            let assembled = assemble(job.clone(), PathBuf::new()).unwrap_or_else(|problems| panic!("{problems:?}"));
+            let output = assembled.outcome().plan.unwrap().outputs.remove(0);
+            assert_eq!(output.guarantee, guarantee);
+            assert!(output.reason.contains("tombstones"), "a topic keeps the last value of each key: {}", output.reason);
+        }
         job.sinks.insert(
             "out".to_owned(),
             serde_json::from_value(serde_json::json!({"files": {"path": "/out", "format": {"json": {}}}})).unwrap(),
@@ -333,5 +501,100 @@ mod tests {
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
         assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("PlanInvalid", "output all, sink out"));
         assert!(problem.message.contains("this sink can only append"), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_second_output_in_transactions_is_refused_dead_letters_included() {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        let topic = |name: &str, transactional: &str| {
+            let options = serde_json::json!({
+                "bootstrapServers": "a:9092", "topic": name, "transactional": transactional, "format": {"json": {}},
+            });
+            serde_json::from_value(serde_json::json!({ "kafka": options })).unwrap()
+        };
+        job.sinks.insert("out".to_owned(), topic("t", "Auto"));
+        job.sinks.insert("more".to_owned(), topic("u", "Auto"));
+        assert!(assemble(job.clone(), PathBuf::new()).is_ok(), "one output in transactions");
+        let refused = |job: &Job, location: &str| {
+            let problems = assemble(job.clone(), PathBuf::new()).err().unwrap();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("PlanInvalid", location));
+            assert!(problem.message.contains("cannot be committed together; the other is output all, sink out"), "{}", problem.message);
+        };
+        let mut two = job.clone();
+        two.outputs.push(JobOutput { name: "again".to_owned(), sink: "more".to_owned(), ..job.outputs[0].clone() });
+        refused(&two, "output again, sink more");
+        // The same Sink twice has two writers, and so two transactions.
+        two.outputs[1].sink = "out".to_owned();
+        refused(&two, "output again, sink out");
+        two.sinks.insert("more".to_owned(), topic("u", "Off"));
+        two.outputs[1].sink = "more".to_owned();
+        assert!(assemble(two, PathBuf::new()).is_ok(), "one with, one without");
+        job.outputs[0].dead_letter = Some("more".to_owned());
+        refused(&job, "dead-letter sink more");
+    }
+
+    /// Counts by `key` over a topic that is partitioned by `columns`.
+    fn partitioned(key: &str, columns: &[&str]) -> Job {
+        let mut job: Job = serde_json::from_str(include_str!("../../crds/tests/golden/job-least-v1.json")).unwrap();
+        job.inputs[0].source = serde_json::from_value(serde_json::json!({
+            "kafka": {"bootstrapServers": "kafka:9092", "topics": ["t"]},
+            "format": {"json": {}},
+            "schema": {"columns": [{"name": "k", "type": "BigInt"}, {"name": "l", "type": "BigInt"}]},
+            "partitionedBy": columns,
+        }))
+        .unwrap();
+        let sql = format!("SELECT {key}, count(*) AS n FROM lines GROUP BY {key}");
+        job.steps = vec![millrace_crds::pipeline::Step { name: "counts".into(), sql }];
+        job.outputs[0].from = "counts".into();
+        job.state_ttl_seconds = Some(60);
+        job
+    }
+
+    fn store() -> Store {
+        let clock = Arc::new(crate::clock::SystemClock);
+        Store { store: Arc::new(object_store::memory::InMemory::new()), base: Path::from("x"), clock }
+    }
+
+    #[test]
+    fn a_plan_keyed_by_the_partitions_has_a_task_with_state_for_each() {
+        let split = TaskRef { input: "lines".into(), split: "t/0".into() };
+        let each = assemble(partitioned("k, l", &["k"]), PathBuf::new()).unwrap();
+        assert_eq!(each.distribution(&each.inputs[0]), Distribution::Partitioned);
+        assert_eq!(each.task(&split, &store()).unwrap().inputs[0].splits, Splits::One("t/0".into()));
+        assert!(each.task(&TaskRef::whole(), &store()).is_none());
+        let plan = each.outcome().plan.unwrap();
+        assert_eq!((plan.whole, plan.inputs[0].distribution), (None, Distribution::Partitioned));
+
+        let mut one = partitioned("l", &["k"]);
+        one.limits.lanes = Some(3);
+        let one = assemble(one, PathBuf::new()).unwrap();
+        assert_eq!(one.distribution(&one.inputs[0]), Distribution::Whole);
+        assert!(one.task(&split, &store()).is_none());
+        assert_eq!(one.task(&TaskRef::whole(), &store()).unwrap().lanes, 3);
+        let why = one.outcome().plan.unwrap().whole.unwrap();
+        assert!(why.contains("does not hold the column k that input lines is partitionedBy"), "{why}");
+        let diff = compatibility::compare(&one.signatures(), &each.signatures());
+        assert!(diff.positions_lost, "neither goes on from the other");
+    }
+
+    #[test]
+    fn partitions_that_cannot_be_are_refused_with_what_to_do() {
+        let refused = |job: Job, message: &str| {
+            let problems = assemble(job, PathBuf::new()).err().unwrap();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("SchemaInvalid", "source in"));
+            assert!(problem.message.contains(message) && problem.hint.is_some(), "{problem:?}");
+        };
+        refused(partitioned("k", &["m"]), "names the column m, which the source does not have");
+        refused(partitioned("k", &["k", "k"]), "names the column k twice");
+        let mut queue = partitioned("k", &["line"]);
+        queue.inputs[0].source = serde_json::from_value(serde_json::json!({
+            "s3": {"sqs": {"queueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/q"}},
+            "format": {"raw": {}},
+            "partitionedBy": ["line"],
+        }))
+        .unwrap();
+        refused(queue, "the source is a queue");
     }
 }

@@ -11,6 +11,7 @@ use millrace_crds::report::{CheckOutcome, LostState, Problem, StateReport};
 use millrace_engine::plan::compatibility::{self, StateFate};
 
 use crate::assemble::{Assembled, assemble};
+use crate::exchanged::Exchanged;
 use crate::{JobSource, exit, local, testing};
 
 /// A termination message is cut by the kubelet at this many bytes.
@@ -66,14 +67,20 @@ pub(crate) fn explain(source: &JobSource) -> anyhow::Result<u8> {
     for job in jobs(source)? {
         exit::print_line(&format!("Pipeline {}/{}", job.pipeline.namespace, job.pipeline.name));
         let assembled = assembled(job)?;
-        exit::print_line(&assembled.plan.explain());
+        let exchanged: String = assembled.exchanged.iter().map(Exchanged::explain).collect();
+        exit::print_line(&format!("{}{exchanged}", assembled.plan.explain()));
+        match assembled.why_whole() {
+            Some(why) => exit::print_line(&format!("one task for all splits, because it keeps state and cannot have one for each: {why}")),
+            None if assembled.is_per_split() => exit::print_line("a task for each split, with the state of its keys"),
+            None => {}
+        }
     }
     Ok(exit::DRAINED)
 }
 
 /// What becomes of the state of the revision that runs.
 fn state_report(running: &BTreeMap<Arc<str>, String>, assembled: &Assembled) -> StateReport {
-    let wanted = compatibility::digests(&assembled.plan.state_signatures());
+    let wanted = compatibility::digests(&assembled.signatures());
     let wanted = wanted.into_iter().map(|(id, digest)| (Arc::from(id), digest)).collect();
     let diff = compatibility::compare(running, &wanted);
     let count = |wanted: fn(&StateFate) -> bool| diff.operators.values().filter(|fate| wanted(fate)).count().try_into().unwrap_or(u32::MAX);
@@ -172,7 +179,14 @@ mod tests {
         let lost = (0..8).map(|n| LostState { operator: format!("{}/{n}", "x".repeat(600)), reason: "KeyChanged".into() }).collect();
         let mut outcome = CheckOutcome {
             revision: "r".into(),
-            plan: Some(PlanReport { hash: "h".into(), operators: 200, inputs: Vec::new(), outputs: Vec::new(), state: Some(state) }),
+            plan: Some(PlanReport {
+                hash: "h".into(),
+                operators: 200,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                state: Some(state),
+                whole: None,
+            }),
             tests: Some(TestsReport { passed: 1, failed: 1, first_failure: Some("ü".repeat(1000)) }),
             state: Some(StateReport { kept: 0, started: 0, lost: 8, first_lost: lost, positions_lost: false }),
             ..CheckOutcome::default()

@@ -12,6 +12,7 @@ mod change;
 mod check;
 mod clock;
 mod envelopes;
+mod exchanged;
 mod exit;
 mod http;
 mod local;

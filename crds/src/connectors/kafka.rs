@@ -144,6 +144,10 @@ pub struct KafkaSink {
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
     /// Columns whose values make the record's key, joined by `|`. Default: no key, records are spread over partitions.
+    ///
+    /// Rows that are revised (an aggregate, join or top-N that no window ends) become values and tombstones under their key, for a compacted topic: the last
+    /// record of each key is the row, or says that it is gone. Default then: the columns that tell rows apart. Columns that are set must contain those; where none
+    /// are known, they are your word that no two rows have the same values at once. NULL in such a key is `\N`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = Rule::new("self.all(k, self.exists_one(other, other == k))").message("name each column once"))]

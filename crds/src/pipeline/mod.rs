@@ -1,7 +1,7 @@
 //! `Pipeline`: inputs, SQL steps, outputs, and the policy they run under. What a query means is not known here.
 
-#![expect(clippy::struct_field_names, reason = "field names are the API's words")]
 
+mod exchange;
 mod status;
 mod test;
 mod upgrade;
@@ -11,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use exchange::{Exchange, KafkaExchange};
 pub use status::{CheckpointStatus, EndStatus, LagStatus, PipelineStatus, PlanStatus, RevisionStatus, TestsStatus};
 pub use test::{Expect, ExpectForm, ExpectOrder, Given, Row, Test};
 pub use upgrade::{APPROVE_PLAN, StatePolicy, Upgrade};
@@ -57,6 +58,8 @@ use crate::reference::ObjectRef;
     validation = Rule::new("self.inputs.all(i, oldSelf.inputs.all(o, o.name != i.name || o.sourceRef.name == i.sourceRef.name))").message("inputs[].sourceRef is immutable, how far an input was read holds for its Source only: to read another Source from its start, name the input anew"),
     validation = Rule::new("(has(self.state) && has(self.state.location)) == (has(oldSelf.state) && has(oldSelf.state.location)) && (!has(self.state) || !has(self.state.location) || self.state.location == oldSelf.state.location)").message("state.location is immutable, it can be neither set nor removed later, checkpoints are kept there: create a Pipeline with another name"),
     validation = Rule::new("!has(self.state) || !has(self.state.location) || !self.state.location.startsWith('file://') || (has(self.workload) && has(self.workload.volumes) && self.workload.volumes.exists(v, has(v.persistentVolumeClaim) && (self.state.location + '/').startsWith('file://' + v.mountPath + '/')))").message("a file:// state.location must lie in a persistentVolumeClaim of workload.volumes, else checkpoints are lost with the pod"),
+    validation = Rule::new("!has(self.exchange) || !has(oldSelf.exchange) || (self.exchange.kafka.partitions == oldSelf.exchange.kafka.partitions && has(self.exchange.kafka.topicPrefix) == has(oldSelf.exchange.kafka.topicPrefix) && (!has(self.exchange.kafka.topicPrefix) || self.exchange.kafka.topicPrefix == oldSelf.exchange.kafka.topicPrefix))").message("exchange.kafka.partitions and topicPrefix are immutable, state and positions are kept for each partition: create a Pipeline with another name"),
+    validation = Rule::new("!has(self.exchange) || !has(self.checkpoint) || !has(self.checkpoint.intervalSeconds) || self.checkpoint.intervalSeconds <= 300").message("checkpoint.intervalSeconds may be 300 at most with an exchange: rows go on only with an epoch, and brokers abort a transaction that is open for long"),
     validation = Rule::new("!has(self.tests) || self.tests.all(t, t.given.all(g, !has(g.input) || self.inputs.exists(i, i.name == g.input)) && t.expect.all(e, self.outputs.exists(o, o.name == e.output)))").message("tests[].given[].input must name an input, and tests[].expect[].output an output"),
 )]
 pub struct PipelineSpec {
@@ -94,6 +97,9 @@ pub struct PipelineSpec {
     /// What is demanded of the outputs. What they do guarantee stands in `status.delivery`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Where rows of one key are brought together when several workers share a plan that keeps state. Without it, one worker does all its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
     /// Bounds of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -202,12 +208,14 @@ pub struct EventTimePolicy {
 /// Rows that come after their window has ended.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.policy) || self.policy != 'Update' || (has(self.allowedSeconds) && self.allowedSeconds > 0)").message("policy Update needs allowedSeconds above 0: for so long results are updated"))]
 pub struct Lateness {
-    /// Seconds for which a window that has ended still takes rows. Only 0 (default): a window gives its result once. Give the Source the delay that is to be waited for.
+    /// Seconds for which a window that has ended still takes rows, after the time of the input has passed its end. Such rows revise its result, which then is a changelog:
+    /// only Sinks that take one can be written. Default 0: a window gives its result once, and is never revised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 0))]
+    #[schemars(range(min = 0, max = 2_592_000))]
     pub allowed_seconds: Option<u32>,
-    /// What happens to rows that come later than that. Windows heed it; joins, top-N and OVER drop and count late rows in any case.
+    /// What happens to rows that come later than that. Late rows of joins, top-N and OVER, which wait for none, are treated the same.
     #[serde(default)]
     pub policy: LatePolicy,
 }
@@ -220,6 +228,8 @@ pub enum LatePolicy {
     Drop,
     /// Handled as bad records are: see `errorPolicy.onPoison`.
     DeadLetter,
+    /// Results are updated for as long as `allowedSeconds` says, which has to be given; what comes later is dropped and counted.
+    Update,
 }
 
 /// How often an epoch is closed.
@@ -305,10 +315,16 @@ pub struct Limits {
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_object_bytes: Option<i64>,
     /// Bytes of state (windows, aggregates, joins) that a worker holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
-    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. Default 134,217,728 (128 MiB).
+    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. With an exchange it bounds the state of each of its
+    /// partitions, of which a worker may hold all. Default 134,217,728 (128 MiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,
+    /// Lanes of a task that keeps state and reads all splits: parts of the plan that run side by side, each with the state of its keys. More than the cores that
+    /// a worker may use are of no use. Default: those cores. A plan whose rows cannot be shared by key (`millrace explain` says why) has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub lanes: Option<i32>,
 }
 
 /// Logs of the workers.

@@ -44,6 +44,7 @@ pub struct Given {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub rows: Vec<Row>,
     /// After the rows: puts the watermark of every input to this time, as RFC 3339 (`2026-01-01T00:10:00Z`). What is earlier is late from now on.
+    /// Processing time is put forward too: it begins at 1970, and goes on by this alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 40),

@@ -288,7 +288,7 @@ mod tests {
         let (old, new) = (version("old", "i"), version("new", "i"));
         let with_state = |lost: u32| {
             let first_lost = vec![LostState { operator: "a/aggregate/0".into(), reason: "KeyChanged".into() }];
-            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state: None };
+            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state: None, whole: None };
             CheckOutcome {
                 plan: Some(plan),
                 state: Some(StateReport { kept: 1, lost, first_lost, ..StateReport::default() }),
@@ -322,7 +322,7 @@ mod tests {
     fn what_the_state_of_the_running_revision_is_made_of() {
         let state = |digest: &str| Some(State::from([("a/aggregate/0".to_owned(), digest.to_owned())]));
         let reported = |revision: &str, state| {
-            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state };
+            let plan = PlanReport { hash: "abc".into(), operators: 1, inputs: Vec::new(), outputs: Vec::new(), state, whole: None };
             CheckOutcome { plan: Some(plan), ..outcome(revision, 0) }
         };
         let running = version("old", "i");

@@ -100,7 +100,7 @@ impl Flink {
             Sink::Collect => "",
             Sink::Blackhole => "CREATE TABLE measured WITH ('connector' = 'blackhole') AS\n",
         };
-        let _ = writeln!(script, "{head}{};", query.sql.trim_end());
+        let _ = writeln!(script, "{head}{};", query.compared_sql().trim_end());
         script
     }
 

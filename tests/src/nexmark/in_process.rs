@@ -18,11 +18,11 @@ use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::Message;
 use millrace_engine::plan::{self, Executor, InputTable, Plan, Policy};
 
-use super::STATE_TTL_SECONDS;
 use super::generator::{Events, MAX_DELAY_MS, Table};
 use super::queries::Query;
 use super::results::Rows;
-use super::tables::{TIME, columns, schema};
+use super::tables::{SIDE_INPUT, TIME, Type, columns, schema};
+use super::{SIDE_INPUT_ROWS, STATE_TTL_SECONDS};
 
 /// How the rows of several inputs come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,16 +51,18 @@ pub fn tables(events: &Events) -> BTreeMap<Table, Vec<u8>> {
 /// The plan of a query, or why it is refused.
 ///
 /// # Errors
-/// The query reads what has no rows here.
+/// A schema cannot be made.
 pub fn plan(query: &Query) -> Result<Result<Plan, Vec<Problem>>> {
-    ensure!(!query.side_input, "{} reads a table that is not recorded", query.name);
     let steps = query.views.iter().map(|(name, sql)| Step { name: name.clone(), sql: sql.clone() });
     let steps: Vec<Step> = steps.chain([Step { name: "result".to_owned(), sql: query.sql.clone() }]).collect();
     let input = |table: &Table| {
         let schema = table_schema(&format(), Some(&schema(columns(*table))))?;
         Ok(InputTable { name: table.name().to_owned(), schema, event_time: Some(TIME.to_owned()) })
     };
-    let inputs = query.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+    let mut inputs = query.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+    if query.side_input {
+        inputs.push(InputTable { name: SIDE.to_owned(), schema: table_schema(&format(), Some(&schema(&SIDE_INPUT)))?, event_time: None });
+    }
     let policy = Policy { state_ttl: Some(std::time::Duration::from_secs(STATE_TTL_SECONDS)), ..Policy::default() };
     Ok(plan::compile(&steps, &inputs, &[("result".to_owned(), "result".to_owned())], &policy))
 }
@@ -70,10 +72,20 @@ pub fn plan(query: &Query) -> Result<Result<Plan, Vec<Problem>>> {
 /// # Errors
 /// A row is rejected, the plan fails, or takes back what is not there.
 pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arrival: Arrival) -> Result<Rows> {
-    let names: Vec<&str> = query.inputs.iter().map(|table| table.name()).collect();
+    let mut names: Vec<&str> = query.inputs.iter().map(|table| table.name()).collect();
+    let side = query.side_input.then_some(names.len());
+    names.extend(side.map(|_| SIDE));
     let mut inputs = query.inputs.iter().map(|table| Input::new(plan, *table, tables)).collect::<Result<Vec<_>>>()?;
-    let mut answer = Answer { rows: Rows::default(), encoder: RowEncoder::new(&plan.outputs()[0].schema)? };
+    let mut answer =
+        Answer { rows: Rows::default(), encoder: RowEncoder::new(&plan.outputs()[0].schema)?, clock: 0, reads_clock: plan.reads_clock() };
     let mut executor = plan.executor(&names);
+    if let Some(side) = side {
+        let lines: String = (0..SIDE_INPUT_ROWS).map(|key| format!("{{\"key\":{key},\"value\":\"value {key}\"}}\n")).collect();
+        for batch in decoded(plan, SIDE, &SIDE_INPUT, lines.into())? {
+            answer.push(&mut executor, side, Message::Batch(batch))?;
+        }
+        answer.push(&mut executor, side, Message::Idle)?;
+    }
     match arrival {
         Arrival::OneByOne(rows) => {
             for (index, input) in inputs.iter_mut().enumerate().rev() {
@@ -117,9 +129,31 @@ pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arriva
     };
     all(&mut executor, &mut answer, &|_| Some(Message::Idle))?;
     all(&mut executor, &mut answer, &|input| input.watermark.map(Message::Watermark))?;
-    all(&mut executor, &mut answer, &|input| input.time.map(|_| Message::Watermark(i64::MAX)))?;
+    all(&mut executor, &mut answer, &|_| Some(Message::Watermark(i64::MAX)))?;
     all(&mut executor, &mut answer, &|_| Some(Message::End))?;
-    Ok(answer.rows)
+    if let Some(side) = side {
+        answer.push(&mut executor, side, Message::End)?;
+    }
+    query.compared(answer.rows)
+}
+
+/// Name of the table that is looked up.
+const SIDE: &str = "side_input";
+
+/// The columns of lines that a plan reads, in batches.
+fn decoded(plan: &Plan, name: &str, columns: &[(&str, Type)], lines: Bytes) -> Result<Vec<Batch>> {
+    let limits = ResolvedLimits::from(&Limits::default());
+    let declared = table_schema(&format(), Some(&schema(columns)))?;
+    let mut decoder = stream_decoder(&format(), &declared, &plan.projection(name), &limits, None)?;
+    decoder.push(lines);
+    decoder.finish();
+    let origin = Origin::new(name, name);
+    let mut batches = Vec::new();
+    while let Some(decoded) = decoder.next() {
+        ensure!(decoded.rejected.is_empty(), "a record cannot be decoded: {:?}", decoded.rejected);
+        batches.push(Batch::new(decoded.records, origin.clone(), decoded.ordinals));
+    }
+    Ok(batches)
 }
 
 fn format() -> SourceFormat {
@@ -138,9 +172,21 @@ fn share(table: Table) -> usize {
 struct Answer {
     rows: Rows,
     encoder: RowEncoder,
+    /// Processing time: it goes on by itself.
+    clock: i64,
+    reads_clock: bool,
 }
 
+/// Microseconds between two batches.
+const TICK: i64 = 200_000;
+
 impl Answer {
+    /// What time it is, as the runtime says before each batch.
+    fn tick(&mut self, executor: &mut Executor) -> Result<()> {
+        self.clock += TICK;
+        if self.reads_clock { self.push(executor, 0, Message::Clock(self.clock)) } else { Ok(()) }
+    }
+
     fn push(&mut self, executor: &mut Executor, input: usize, message: Message) -> Result<()> {
         let mut out = Vec::new();
         executor.push(input, message, &mut |_, message| out.push(message)).map_err(|error| anyhow!(error))?;
@@ -176,17 +222,8 @@ struct Input {
 
 impl Input {
     fn new(plan: &Plan, table: Table, tables: &BTreeMap<Table, Vec<u8>>) -> Result<Self> {
-        let limits = ResolvedLimits::from(&Limits::default());
-        let declared = table_schema(&format(), Some(&schema(columns(table))))?;
-        let mut decoder = stream_decoder(&format(), &declared, &plan.projection(table.name()), &limits, None)?;
-        decoder.push(Bytes::from(tables.get(&table).cloned().unwrap_or_default()));
-        decoder.finish();
-        let origin = Origin::new(table.name(), table.name());
-        let mut batches = Vec::new();
-        while let Some(decoded) = decoder.next() {
-            ensure!(decoded.rejected.is_empty(), "a record cannot be decoded: {:?}", decoded.rejected);
-            batches.push(Batch::new(decoded.records, origin.clone(), decoded.ordinals));
-        }
+        let lines = Bytes::from(tables.get(&table).cloned().unwrap_or_default());
+        let batches = decoded(plan, table.name(), columns(table), lines)?;
         Ok(Self { table, batches, next: (0, 0), time: plan.event_time(table.name()), watermark: None })
     }
 
@@ -197,6 +234,7 @@ impl Input {
         let part = Batch::new(batch.records.slice(start, rows), batch.origin.clone(), batch.ordinals.slice(start, rows));
         self.next = if start + rows == batch.num_rows() { (self.next.0 + 1, 0) } else { (self.next.0, start + rows) };
         let latest = self.time.and_then(|time| max(part.records.column(time).as_primitive::<TimestampMicrosecondType>()));
+        answer.tick(executor)?;
         answer.push(executor, index, Message::Batch(part))?;
         if self.time.is_some() {
             let delay = i64::try_from(MAX_DELAY_MS * 1000).unwrap_or(i64::MAX);

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::generator::Table;
+use super::results::Rows;
 use crate::installed;
 
 /// One query.
@@ -18,10 +19,49 @@ pub struct Query {
     pub side_input: bool,
     /// Views that it reads: name and query.
     pub views: Vec<(String, String)>,
-    /// Why results cannot be compared, if they cannot.
-    pub not_compared: Option<String>,
+    /// What is compared where every run gives other rows.
+    pub totals: Option<Totals>,
     /// The SELECT, without the head.
     pub sql: String,
+}
+
+/// Sums over all rows of a result: what is left where the rows follow the clock. Flink is asked for them by a query of their own, because it drops windows of
+/// processing time that are open when its input ends.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// The column that is summed up.
+    pub sum: String,
+    /// The column that it is summed up for.
+    pub by: String,
+    /// The query that gives them.
+    pub sql: String,
+}
+
+impl Totals {
+    fn parse(text: &str) -> Result<Self> {
+        let parts = text.split_once(": ").and_then(|(columns, sql)| Some((columns.split_once(" by ")?, sql)));
+        let ((sum, by), sql) = parts.context("totals are `column by column: SELECT …`")?;
+        Ok(Self { sum: sum.to_owned(), by: by.to_owned(), sql: sql.to_owned() })
+    }
+}
+
+impl Query {
+    /// What Flink is asked to compare with.
+    #[must_use]
+    pub fn compared_sql(&self) -> &str {
+        self.totals.as_ref().map_or(&self.sql, |totals| &totals.sql)
+    }
+
+    /// What is compared of a result.
+    ///
+    /// # Errors
+    /// It has no such columns.
+    pub fn compared(&self, rows: Rows) -> Result<Rows> {
+        match &self.totals {
+            Some(totals) => rows.totals(&totals.sum, &totals.by),
+            None => Ok(rows),
+        }
+    }
 }
 
 /// All queries, by number.
@@ -48,7 +88,7 @@ fn parse(name: &str, text: &str) -> Result<Query> {
         inputs: Vec::new(),
         side_input: false,
         views: Vec::new(),
-        not_compared: None,
+        totals: None,
         sql: text.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n"),
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("-- ")) {
@@ -66,7 +106,7 @@ fn parse(name: &str, text: &str) -> Result<Query> {
                 let (name, sql) = view.split_once(": ").context("a view is `name: SELECT …`")?;
                 query.views.push((name.to_owned(), sql.to_owned()));
             }
-            Some(("not compared", why)) => query.not_compared = Some(why.to_owned()),
+            Some(("totals", totals)) => query.totals = Some(Totals::parse(totals)?),
             _ => line.clone_into(&mut query.title),
         }
     }

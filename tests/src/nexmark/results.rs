@@ -44,6 +44,24 @@ impl Rows {
         Ok(())
     }
 
+    /// The sum of one column for each value of another, as rows of these two.
+    ///
+    /// # Errors
+    /// A row has no such columns, or what is to be summed up is no whole number.
+    pub fn totals(&self, sum: &str, by: &str) -> Result<Self> {
+        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+        for (row, count) in &self.0 {
+            let row: Value = serde_json::from_str(row).context("the row is no JSON")?;
+            let value = row[sum].as_u64().with_context(|| format!("{sum} is no whole number in {row}"))?;
+            *totals.entry(row[by].to_string()).or_default() += value * count;
+        }
+        let mut rows = Self::default();
+        for (key, total) in totals {
+            rows.change(&format!("{{{}:{key},{}:{total}}}", Value::from(by), Value::from(sum)))?;
+        }
+        Ok(rows)
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -137,6 +155,16 @@ mod tests {
         assert_eq!(rows.text(), "{\"k\":1,\"n\":2}\n{\"k\":2}\n");
         assert!(Rows::of_changelog("-D {\"k\":1}").is_err());
         assert!(Rows::of_changelog("+X {\"k\":1}").is_err());
+    }
+
+    #[test]
+    fn totals_add_up_all_rows() {
+        let rows = Rows::of_changelog(
+            "{\"k\":1,\"n\":2,\"w\":1}\n{\"k\":1,\"n\":3,\"w\":2}\n{\"k\":2,\"n\":4,\"w\":1}\n{\"k\":2,\"n\":4,\"w\":1}",
+        )
+        .unwrap();
+        assert_eq!(rows.totals("n", "k").unwrap().text(), "{\"k\":1,\"n\":5}\n{\"k\":2,\"n\":8}\n");
+        assert!(rows.totals("x", "k").is_err());
     }
 
     #[test]

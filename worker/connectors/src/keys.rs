@@ -13,11 +13,14 @@ use millrace_engine::connector::ConnectorError;
 const SEPARATOR: char = '|';
 /// Before a separator, or itself, inside a value of a key of several columns: so that no two rows with different values share a key.
 const ESCAPE: char = '\\';
+/// NULL where it must not look like the empty text. No value looks like it: the escape in a value is escaped there.
+const NULL: &str = "\\N";
 
 /// The columns that make a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct KeyColumns {
     columns: Vec<usize>,
+    is_exact: bool,
 }
 
 impl KeyColumns {
@@ -36,22 +39,27 @@ impl KeyColumns {
                 ConnectorError::new(ErrorReason::Invalid, message)
             })
         };
-        Ok(Some(Self { columns: names.iter().map(find).collect::<Result<_, _>>()? }))
+        Ok(Some(Self { columns: names.iter().map(find).collect::<Result<_, _>>()?, is_exact: false }))
     }
 
-    /// The key of each row; `None` where all of its columns are NULL. NULL next to other values is the empty text.
+    /// The same columns, in keys that tell NULL from the empty text: it is `\N`, and an escape in a value is escaped. Every row has a key then.
+    pub(crate) fn exact(self) -> Self {
+        Self { is_exact: true, ..self }
+    }
+
+    /// The key of each row; `None` where all of its columns are NULL. NULL next to other values is the empty text. For [`KeyColumns::exact`], see there.
     ///
     /// # Errors
     /// If a column's type has no text form.
     pub(crate) fn render(&self, records: &RecordBatch) -> Result<Vec<Option<String>>, ArrowError> {
-        let options = FormatOptions::new().with_null("");
+        let options = FormatOptions::new().with_null(if self.is_exact { NULL } else { "" });
         let columns: Vec<_> = self.columns.iter().map(|index| records.column(*index)).collect();
         let formatters = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
         let formatters = formatters.collect::<Result<Vec<_>, _>>()?;
         let mut keys = Vec::with_capacity(records.num_rows());
         let mut value = String::new();
         for row in 0..records.num_rows() {
-            if columns.iter().all(|column| column.is_null(row)) {
+            if !self.is_exact && columns.iter().all(|column| column.is_null(row)) {
                 keys.push(None);
                 continue;
             }
@@ -62,7 +70,11 @@ impl KeyColumns {
                 }
                 value.clear();
                 write!(value, "{}", formatter.value(row)).map_err(|_| cannot_render(records, self.columns[nth], row))?;
-                append(&mut key, &value, formatters.len() > 1);
+                if self.is_exact && columns[nth].is_null(row) {
+                    key.push_str(&value);
+                    continue;
+                }
+                append(&mut key, &value, formatters.len() > 1, self.is_exact);
             }
             keys.push(Some(key));
         }
@@ -70,13 +82,19 @@ impl KeyColumns {
     }
 }
 
-fn append(key: &mut String, value: &str, escaped: bool) {
-    if !escaped || !value.contains([SEPARATOR, ESCAPE]) {
+/// Appends a value; in a key of `several` columns separators are escaped, and in such and in `exact` ones escapes.
+fn append(key: &mut String, value: &str, several: bool, exact: bool) {
+    let is_escaped = |character: char| match character {
+        SEPARATOR => several,
+        ESCAPE => several || exact,
+        _ => false,
+    };
+    if !value.contains(is_escaped) {
         key.push_str(value);
         return;
     }
     for character in value.chars() {
-        if matches!(character, SEPARATOR | ESCAPE) {
+        if is_escaped(character) {
             key.push(ESCAPE);
         }
         key.push(character);
@@ -129,6 +147,20 @@ mod tests {
     fn null_is_empty_and_all_null_is_no_key() {
         assert_eq!(keys(&["tenant", "user"])[3..], [Some("|z".to_owned()), None]);
         assert_eq!(keys(&["number"])[4], None);
+    }
+
+    #[test]
+    fn an_exact_key_tells_null_from_text() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![None, Some(""), Some("\\N"), Some("a|b")]));
+        let more: ArrayRef = Arc::new(StringArray::from(vec![None, None, Some(""), Some("\\")]));
+        let rows = RecordBatch::try_from_iter([("text", text), ("more", more)]).unwrap();
+        let exact = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            let keys = KeyColumns::find(&rows.schema(), "keyFrom", &names).unwrap().unwrap().exact().render(&rows).unwrap();
+            keys.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!(exact(&["text"]), ["\\N", "", "\\\\N", "a|b"]);
+        assert_eq!(exact(&["text", "more"]), ["\\N|\\N", "|\\N", "\\\\N|", "a\\|b|\\\\"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod aws;
 pub mod blackhole;
 pub mod conformance;
 pub mod context;
+pub mod exchange;
 pub mod files;
 pub mod formats;
 pub mod kafka;

@@ -30,6 +30,12 @@ impl Origin {
         Self(Arc::new(OriginInner { key, name: name.into() }))
     }
 
+    /// The origin with this [`Origin::key`], as another task knows it.
+    #[must_use]
+    pub fn with_key(key: [u8; 16], name: impl Into<String>) -> Self {
+        Self(Arc::new(OriginInner { key, name: name.into() }))
+    }
+
     /// First 16 bytes of the SHA-256 of the identity.
     #[must_use]
     pub fn key(&self) -> &[u8; 16] {
@@ -160,6 +166,8 @@ pub enum RejectCode {
     TypeMismatch,
     /// A required field is missing.
     MissingField,
+    /// Its event time is further in the future than any clock can be wrong: it would end all windows until then.
+    ImplausibleTime,
     /// Longer than `limits.maxRecordBytes`.
     TooLarge,
     /// Nested deeper than 64.
@@ -180,6 +188,7 @@ impl RejectCode {
             Self::Malformed => "Malformed",
             Self::TypeMismatch => "TypeMismatch",
             Self::MissingField => "MissingField",
+            Self::ImplausibleTime => "ImplausibleTime",
             Self::TooLarge => "TooLarge",
             Self::TooDeep => "TooDeep",
             Self::BadCompression => "BadCompression",

@@ -16,7 +16,7 @@
 //! * [`checkpoint`]: the epoch protocol; start there to understand exactly-once.
 //! * `state`: what stateful operators keep their keys in.
 //! * [`runtime`]: drives one task; the only place where the parts above meet.
-//! * [`source`], [`sink`]: the contracts that connectors fulfil.
+//! * [`source`], [`sink`]: the contracts that connectors fulfil. [`time`]: what tasks tell each other of event time.
 
 pub mod batch;
 pub mod checkpoint;
@@ -29,3 +29,4 @@ pub mod runtime;
 pub mod sink;
 pub mod source;
 mod state;
+pub mod time;

@@ -10,6 +10,7 @@ use crate::batch::{Batch, Rejected};
 use crate::checkpoint::decide::Fate;
 use crate::connector::{ConnectorError, Health};
 use crate::plan::Changelog;
+use crate::time::Time;
 
 /// One configured sink, as every worker has it. Making one opens no connection.
 #[async_trait]
@@ -24,13 +25,18 @@ pub trait Sink: Send + Sync {
             Changelog::Updating { .. } => Err(ConnectorError::new(
                 ErrorReason::Invalid,
                 "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends), and this sink can only append: \
-                 aggregate or join in a window, or write to a sink that keeps one document for each key (opensearch with idFrom)",
+                 aggregate or join in a window, or write to a sink that keeps one row for each key (kafka, or opensearch with idFrom)",
             )),
         }
     }
 
     /// What readers may rely on after any number of crashes, and why; of rows that follow from what the sources deliver, each of them the same in every replay. Pure.
     fn guarantee(&self) -> (Guarantee, &'static str);
+
+    /// The same of rows that are revised, for sinks that [accept](Sink::accepts_changelog) them and say something else of them. Pure.
+    fn guarantee_of_changelog(&self) -> (Guarantee, &'static str) {
+        self.guarantee()
+    }
 
     /// Opens a writer for one output of one task.
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError>;
@@ -71,6 +77,8 @@ pub struct OpenSink {
     pub schema: SchemaRef,
     /// Name of the event-time column, if the schema has it.
     pub event_time: Option<String>,
+    /// Whether rows are revised; the sink has accepted it.
+    pub changelog: Changelog,
     /// The epoch that the first batch belongs to.
     pub epoch: u64,
     /// Where to report trouble while retrying.
@@ -96,6 +104,22 @@ pub trait SinkWriter: Send {
     /// Takes a batch. SHOULD return as soon as the bytes are buffered within the writer's bound, and MUST NOT return while it is over it: this is the back-pressure.
     /// A writer that batches for its system sends by itself (size, time, nothing under way), without another call.
     async fn write(&mut self, batch: Batch) -> Result<(), ConnectorError>;
+
+    /// Takes a batch of one of several channels: only the sink of an exchange has more than one (`0`), and each of them its own columns.
+    /// What holds for [`SinkWriter::write`] holds here.
+    async fn write_to(&mut self, channel: usize, batch: Batch) -> Result<(), ConnectorError> {
+        let _the_only_one = channel;
+        self.write(batch).await
+    }
+
+    /// Takes what is known of event time on a channel after all batches that were written to it. Only the sink of an exchange is told.
+    ///
+    /// Who reads the exchange MUST NOT hear it before those batches, nor without them: it is durable and visible with their epoch, or not at all. A later time
+    /// of the same epoch MAY replace it.
+    async fn time(&mut self, channel: usize, time: Time) -> Result<(), ConnectorError> {
+        let _nobody_asks = (channel, time);
+        Ok(())
+    }
 
     /// Ends `epoch`: everything written so far is either durable and invisible, to be made visible by [`Sink::commit`] with the returned committables, or (idempotent sinks) already accepted by the system.
     /// Refused records of this epoch come back here. What is written afterwards belongs to `epoch + 1`.

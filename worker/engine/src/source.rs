@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::batch::{Batch, Rejected};
 use crate::checkpoint::PipelineUid;
 use crate::connector::{ConnectorError, Health};
+use crate::time::Time;
 
 /// One configured input, as every worker has it. Making one opens no connection.
 #[async_trait]
@@ -21,6 +22,12 @@ pub trait Source: Send + Sync {
 
     /// Who may read it: see [`Distribution`].
     fn distribution(&self) -> Distribution;
+
+    /// Whether readers say themselves how far event time has come ([`SourceEvent::Time`]), because they read what other tasks have written. Then event times
+    /// of rows are not looked at again, and a reader that is silent still holds time back: whoever writes for it may be restarting.
+    fn carries_time(&self) -> bool {
+        false
+    }
 
     /// Splits there are now. Partitioned: all of them. Competing: those that still hold unfinished work (in the ledger), so that somebody is told to finish it.
     async fn splits(&self, shared: &Shared) -> Result<Vec<String>, ConnectorError>;
@@ -97,6 +104,9 @@ pub trait SplitReader: Send {
 pub enum SourceEvent {
     /// Records.
     Records(Records),
+    /// How far event time has come after all records before. Only of sources that [carry it](Source::carries_time). [`Time::End`] is the same as
+    /// [`SourceEvent::End`].
+    Time(Time),
     /// Nothing more will come: a bounded input has ended, or the reader was told to drain and has.
     End,
 }

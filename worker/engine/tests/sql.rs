@@ -12,11 +12,13 @@
 //! ```
 //!
 //! A column may be the event time: `time Timestamp(µs) EVENT TIME maxDelay 4` (seconds). Then a watermark follows every batch; if there are lines `watermark`
-//! among the rows, only there, so that it is the case that says which rows are late. At the end all inputs end. A section `policy` has lines
-//! `stateTtl 60` (seconds) and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
+//! among the rows, only there, so that it is the case that says which rows are late. A line `clock 5` among the rows says that it is five seconds past the
+//! beginning of 1970 by processing time, where a plan goes by that, and a line `idle` that nothing more comes for now. At the end all inputs end. A section `policy` has lines
+//! `stateTtl 60` (seconds), `allowedLateness 5` and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
 //!
 //! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same, or add up to the
-//! same if they are revised. And it is run with a snapshot after every batch, which a new executor is restored from.
+//! same if they are revised. And it is run with a snapshot after every batch, which a new executor is restored from. A plan that can be shared is also run
+//! in front of and behind its exchange, with another number of parts behind it after every snapshot.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::collections::BTreeMap;
@@ -31,7 +33,8 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondTy
 use arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::{Message, OutputCounters};
+use millrace_engine::operators::{Message, OutputCounters, Snapshot};
+use millrace_engine::plan::stages::{Exchange, partition_rows};
 use millrace_engine::plan::{Changelog, Executor, InputTable, Late, Plan, Policy, compile};
 
 #[test]
@@ -99,6 +102,10 @@ struct Input {
     max_delay: i64,
     /// Numbers of rows before each line `watermark`.
     watermarks: Vec<usize>,
+    /// Numbers of rows before each line `clock`, with the time.
+    clocks: Vec<(usize, i64)>,
+    /// Whether there is a line `idle`, after all rows.
+    idle: bool,
 }
 
 /// The case with its answers as they come out now.
@@ -170,13 +177,17 @@ fn read_policy(body: &str) -> Policy {
 }
 
 fn input(name: &str, body: &str) -> Input {
-    let (mut fields, mut rows, mut watermarks) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut event_time, mut max_delay) = (None, 0);
+    let (mut fields, mut rows, mut watermarks, mut clocks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut event_time, mut max_delay, mut idle) = (None, 0, false);
     for line in body.lines().filter(|line| !line.is_empty()) {
         if line.starts_with('{') {
             rows.push(line);
         } else if line == "watermark" {
             watermarks.push(rows.len());
+        } else if line == "idle" {
+            idle = true;
+        } else if let Some(seconds) = line.strip_prefix("clock ") {
+            clocks.push((rows.len(), seconds.parse::<i64>().unwrap() * 1_000_000));
         } else {
             let (column, delay) = line.split_once(" EVENT TIME maxDelay ").map_or((line, None), |(column, delay)| (column, Some(delay)));
             let (name, data_type) = column.split_once(' ').unwrap_or((column, ""));
@@ -192,15 +203,24 @@ fn input(name: &str, body: &str) -> Input {
     let reader = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build(Cursor::new(rows.join("\n"))).unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let records = arrow::compute::concat_batches(&schema, &batches).unwrap();
-    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks }
+    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks, clocks, idle }
 }
 
 /// Rows of each output, rejected rows and the plan, by section.
 fn results(plan: &Plan, inputs: &[Input]) -> BTreeMap<String, String> {
-    let whole = execute(plan, inputs, usize::MAX, false);
+    let whole = execute(plan, inputs, usize::MAX, false, &[0]);
     for (rows, restore) in [(1, false), (2, false), (3, false), (1, true), (2, true), (usize::MAX, true)] {
-        let other = execute(plan, inputs, rows, restore);
+        let other = execute(plan, inputs, rows, restore, &[0]);
         assert_eq!(sorted(plan, &other), sorted(plan, &whole), "batches of {rows} rows give other results; restored: {restore}");
+    }
+    if plan.exchange().is_ok() {
+        let whole = without_payloads(sorted(plan, &whole));
+        let runs: [(usize, bool, &[u16]); 4] =
+            [(usize::MAX, false, &[2]), (1, false, &[5]), (1, true, &[3, 1, 4, 0]), (usize::MAX, true, &[0, 2])];
+        for (rows, restore, parts) in runs {
+            let other = execute(plan, inputs, rows, restore, parts);
+            assert_eq!(without_payloads(sorted(plan, &other)), whole, "batches of {rows} rows in {parts:?} parts give other results");
+        }
     }
     let mut answers =
         BTreeMap::from([("explain".to_owned(), plan.explain()), ("rejected".to_owned(), whole[plan.outputs().len()].concat())]);
@@ -227,6 +247,14 @@ fn sorted(plan: &Plan, results: &[Vec<String>]) -> Vec<Vec<String>> {
     results
 }
 
+/// Behind an exchange a row is known by the columns that went through it.
+fn without_payloads(mut results: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    for line in results.last_mut().into_iter().flatten() {
+        *line = line.split(" {").next().unwrap().to_owned();
+    }
+    results
+}
+
 fn materialised(changes: &[String]) -> Vec<String> {
     let mut rows: Vec<String> = Vec::new();
     for change in changes {
@@ -241,12 +269,72 @@ fn materialised(changes: &[String]) -> Vec<String> {
     rows
 }
 
-/// Lines of each output, and after them those of the rejected rows.
-fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> Vec<Vec<String>> {
+/// A plan as it runs: whole, or in parts around its exchange.
+enum Running {
+    Whole(Executor),
+    Parts { exchange: Exchange, front: Executor, backs: Vec<Executor> },
+}
+
+impl Running {
+    /// Whole if `parts` is 0.
+    fn new(plan: &Plan, inputs: &[&str], parts: u16) -> Self {
+        if parts == 0 {
+            return Self::Whole(plan.executor(inputs));
+        }
+        let exchange = plan.exchange().unwrap();
+        let (front, backs) = (exchange.front(inputs), (0..parts).map(|_| exchange.back()).collect());
+        Self::Parts { exchange, front, backs }
+    }
+
+    fn push(&mut self, plan: &Plan, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) {
+        let (exchange, front, backs) = match self {
+            Self::Whole(executor) => return executor.push(input, message, emit).unwrap(),
+            Self::Parts { exchange, front, backs } => (exchange, front, backs),
+        };
+        let mut sent = Vec::new();
+        front.push(input, message, &mut |target, message| sent.push((target, message))).unwrap();
+        for (target, message) in sent {
+            match (target.checked_sub(plan.outputs().len()), message) {
+                (None, message) => emit(target, message),
+                (Some(channel), Message::Batch(batch)) => {
+                    let key = &exchange.channels()[channel].key;
+                    for (part, rows) in partition_rows(&batch, key, u16::try_from(backs.len()).unwrap()).unwrap() {
+                        backs[usize::from(part)].push(channel, Message::Batch(rows), emit).unwrap();
+                    }
+                }
+                (Some(channel), message) => backs.iter_mut().for_each(|back| back.push(channel, message.clone(), emit).unwrap()),
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        match self {
+            Self::Whole(executor) => executor.snapshot().unwrap(),
+            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).unwrap(),
+        }
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) {
+        match self {
+            Self::Whole(executor) => executor.restore(snapshot).unwrap(),
+            Self::Parts { exchange, backs, .. } => {
+                let parts = exchange.split(&snapshot, u16::try_from(backs.len()).unwrap()).unwrap();
+                backs.iter_mut().zip(parts).for_each(|(back, part)| back.restore(part).unwrap());
+            }
+        }
+    }
+}
+
+/// Lines of each output, and after them those of the rejected rows. The plan runs in so many `parts` after each restore, in turn.
+fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, parts: &[u16]) -> Vec<Vec<String>> {
+    let mut parts = parts.iter().copied().cycle();
+    let mut next_parts = || parts.next().unwrap();
+    let mut was_whole = true;
     let names: Vec<&str> = inputs.iter().map(|input| input.table.name.as_str()).collect();
     let mut lines = vec![Vec::new(); plan.outputs().len() + 1];
-    let mut executor = plan.executor(&names);
+    let mut executor = Running::new(plan, &names, next_parts());
     let mut watermarks: Vec<Option<i64>> = vec![None; inputs.len()];
+    let mut now = None;
     for (number, input) in inputs.iter().enumerate() {
         let schema = &input.table.schema;
         let columns: Vec<usize> = plan.projection(names[number]).iter().map(|column| schema.index_of(column).unwrap()).collect();
@@ -254,8 +342,18 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> V
         let records = input.records.project(&columns).unwrap();
         let mut start = 0;
         let mut latest = i64::MIN;
+        let mut clocks = input.clocks.iter().copied().filter(|_| plan.reads_clock()).peekable();
+        let mut tick = |executor: &mut Executor, lines: &mut Vec<Vec<String>>, start: usize| {
+            while let Some((_, time)) = clocks.next_if(|(after, _)| *after <= start) {
+                now = Some(time);
+                push(plan, executor, 0, Message::Clock(time), lines);
+            }
+            now
+        };
         while start < records.num_rows() {
-            let next = input.watermarks.iter().copied().find(|after| *after > start).unwrap_or(records.num_rows());
+            tick(&mut executor, &mut lines, start);
+            let breaks = input.watermarks.iter().copied().chain(input.clocks.iter().map(|(after, _)| *after));
+            let next = breaks.filter(|after| *after > start).min().unwrap_or(records.num_rows());
             let rows = batch_rows.min(next - start);
             let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
             let batch = Batch::new(records.slice(start, rows), Origin::new(names[number], names[number]), ordinals);
@@ -269,21 +367,36 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> V
                 push(plan, &mut executor, number, Message::Watermark(latest - input.max_delay), &mut lines);
             }
             if restore {
-                let snapshot = executor.snapshot().unwrap();
-                executor = plan.executor(&names);
-                executor.restore(snapshot.clone()).unwrap();
+                let snapshot = executor.snapshot();
+                executor = Running::new(plan, &names, next_parts());
+                executor.restore(snapshot.clone());
                 let before = lines.clone();
+                if let Some(now) = tick(&mut executor, &mut lines, 0) {
+                    push(plan, &mut executor, 0, Message::Clock(now), &mut lines);
+                }
                 for (number, watermark) in watermarks.iter().enumerate() {
                     if let Some(watermark) = watermark {
                         push(plan, &mut executor, number, Message::Watermark(*watermark), &mut lines);
                     }
                 }
                 assert_eq!(lines, before, "what has come out before comes out again");
-                assert_eq!(executor.snapshot().unwrap(), snapshot, "a snapshot changes by being restored");
+                // In parts, rows of other keys come in another order.
+                let is_whole = matches!(executor, Running::Whole(_));
+                if std::mem::replace(&mut was_whole, is_whole) && is_whole {
+                    assert_eq!(executor.snapshot(), snapshot, "a snapshot changes by being restored");
+                }
             }
         }
+        tick(&mut executor, &mut lines, records.num_rows());
+        if input.idle {
+            push(plan, &mut executor, number, Message::Idle, &mut lines);
+        }
         // A window makes several rows of one.
-        if !plan.is_stateful() && !restore && !plan.explain().contains("/window/") {
+        if let Running::Whole(executor) = &executor
+            && !plan.is_stateful()
+            && !restore
+            && !plan.explain().contains("/window/")
+        {
             let counters = executor.counters();
             assert!(counters.outputs.iter().all(OutputCounters::balanced), "rows are lost: {counters:?}");
         }
@@ -296,7 +409,7 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool) -> V
     lines
 }
 
-fn push(plan: &Plan, executor: &mut Executor, input: usize, message: Message, lines: &mut [Vec<String>]) {
+fn push(plan: &Plan, executor: &mut Running, input: usize, message: Message, lines: &mut [Vec<String>]) {
     let mut emit = |output: usize, message: Message| match message {
         Message::Batch(batch) => {
             assert_eq!(batch.records.schema(), plan.outputs()[output].schema);
@@ -312,10 +425,10 @@ fn push(plan: &Plan, executor: &mut Executor, input: usize, message: Message, li
             let line = format!("{} {}: {} {}\n", r.origin.name(), r.ordinal, r.error, String::from_utf8_lossy(&r.payload));
             lines[plan.outputs().len()].push(format!("{} <- {line}", plan.outputs()[output].name));
         }
-        Message::Watermark(_) | Message::End => {}
-        other => panic!("unexpected {other:?}"),
+        Message::Watermark(_) | Message::Clock(_) | Message::Idle | Message::End => {}
+        Message::Barrier(epoch) => panic!("unexpected barrier {epoch}"),
     };
-    executor.push(input, message, &mut emit).unwrap();
+    executor.push(plan, input, message, &mut emit);
 }
 
 /// The latest time of a column, in microseconds.

@@ -117,7 +117,7 @@ fn part(field: &str, name: Option<&str>) -> Part {
     match (field, name) {
         ("scale" | "desiredState" | "tests", _) => Part::Live,
         ("steps", Some(step)) => Part::Step(step.to_owned()),
-        ("inputs" | "steps" | "outputs" | "state" | "time", _) => Part::Query,
+        ("inputs" | "steps" | "outputs" | "state" | "time" | "exchange", _) => Part::Query,
         _ => Part::Pods,
     }
 }

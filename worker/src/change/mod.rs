@@ -83,7 +83,7 @@ struct Comparison {
 impl Comparison {
     fn new(old: (&Side, &Pipeline, &Assembled), new: (&Side, &Pipeline, &Assembled)) -> anyhow::Result<Self> {
         let (before, after) = (old.2, new.2);
-        let state = compare(&before.plan.state_signatures(), &after.plan.state_signatures());
+        let state = compare(&before.signatures(), &after.signatures());
         let mut changes = fields::changes(old.1, new.1, &before.job, &after.job)?;
         let allowed = after.job.may_drop_state(&after.plan.hash());
         let steps: Vec<String> = state.lost().map(|(id, _)| id.split('/').next().unwrap_or_default().to_owned()).collect();
@@ -133,7 +133,7 @@ impl Comparison {
         }
         if self.state.positions_lost {
             text.push_str(
-                "\n  positions of the inputs: lost, because only one of the plans keeps state; create a Pipeline with another name instead",
+                "\n  positions of the inputs: lost, because only one of the plans keeps state in one task for all splits, or is shared through such an exchange; create a Pipeline with another name instead",
             );
         } else if !self.state.is_compatible() {
             let _ = write!(

@@ -117,11 +117,14 @@ impl Local {
         }
     }
 
-    /// Adds splits that have appeared. A plan that keeps state has one task that searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
+    /// Adds splits that have appeared, and all partitions of an exchange. Where one task reads everything, it searches by itself. A queue has one task here, and those that another set of workers has left unfinished.
     async fn search(&mut self) {
-        if self.assembled.plan.is_stateful() {
+        if self.assembled.is_whole() {
             self.wanted.tasks = vec![TaskRef::whole()];
             return;
+        }
+        if self.wanted.tasks.is_empty() {
+            self.wanted.tasks.extend(self.assembled.exchange_tasks());
         }
         for input in &self.assembled.inputs {
             let task = |split: String| TaskRef { input: input.name.clone(), split };
@@ -150,7 +153,13 @@ impl Local {
         use millrace_crds::report::TaskPhase;
         for task in tasks {
             if task.phase == TaskPhase::Fenced {
-                let what = if task.task.is_whole() { "it".to_owned() } else { format!("split {} of {}", task.task.split, task.task.input) };
+                let what = if task.task.is_whole() {
+                    "it".to_owned()
+                } else if task.task.is_exchange() {
+                    format!("partition {} of its exchange", task.task.split)
+                } else {
+                    format!("split {} of {}", task.task.split, task.task.input)
+                };
                 let message = format!("pipeline {}: another process has taken over {what}", self.name);
                 return Some(Stop::Refused { code: exit::FENCED, message });
             }

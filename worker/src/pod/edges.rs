@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millrace_crds::report::{Distribution, InputSplits, ProbeReport, TroublePart};
+use millrace_crds::report::{Distribution, EXCHANGE, InputSplits, ProbeReport, TroublePart};
 use millrace_crds::source::{Probe, ProbeMode};
 use millrace_engine::checkpoint::Clock;
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ struct Found {
 /// Searches and probes while it lives.
 pub(super) struct Edges {
     found: Arc<Mutex<Found>>,
+    /// The partitions of the exchange, which are known.
+    exchange: Option<InputSplits>,
     _background: JoinSet<()>,
 }
 
@@ -60,14 +62,16 @@ impl Edges {
                 background.spawn(subject.probe(again, Arc::clone(&found), Arc::clone(&store.clock)));
             }
         }
-        Self { found, _background: background }
+        let partitions: Vec<String> = assembled.exchange_tasks().map(|task| task.split).collect();
+        let exchange = (!partitions.is_empty()).then(|| InputSplits { input: EXCHANGE.to_owned(), splits: partitions });
+        Self { found, exchange, _background: background }
     }
 
     /// What is known now.
     pub(super) fn known(&self) -> (Vec<InputSplits>, Vec<ProbeReport>) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let splits = found.splits.iter().map(|(input, splits)| InputSplits { input: input.clone(), splits: splits.clone() });
-        (splits.collect(), found.probes.values().cloned().collect())
+        (splits.chain(self.exchange.clone()).collect(), found.probes.values().cloned().collect())
     }
 }
 

@@ -65,7 +65,7 @@ impl Collected {
                 }
             }
             Message::Rejected(rejected) => output.rejected.push(rejected),
-            Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
+            Message::Watermark(_) | Message::Clock(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
         }
         Ok(())
     }

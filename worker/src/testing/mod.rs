@@ -70,6 +70,11 @@ fn run_one(assembled: &Assembled, test: &Test) -> Result<Vec<String>, String> {
         });
         pushed.map_err(|error| format!("the Pipeline fails: {}", chain(&error))).and(failed.map_or(Ok(()), Err))
     };
+    let mut now = 0;
+    // A table that rows look things up in is what has been given of it so far: nobody waits for more.
+    for (input, _) in names.iter().enumerate().filter(|(_, name)| plan.is_table(name)) {
+        push(input, Message::Idle)?;
+    }
     for (position, given) in test.given.iter().enumerate() {
         let in_given = |error: String| format!("given[{position}]: {error}");
         if let Some(name) = &given.input {
@@ -82,6 +87,11 @@ fn run_one(assembled: &Assembled, test: &Test) -> Result<Vec<String>, String> {
             }
         }
         if let Some(time) = given.advance_to_micros().map_err(in_given)? {
+            // Processing time: it stands still but for this, and never goes back.
+            if plan.reads_clock() && time > now {
+                now = time;
+                push(0, Message::Clock(now))?;
+            }
             for (input, feed) in feeds.iter_mut().enumerate() {
                 if let Some(watermark) = feed.advance(time) {
                     push(input, Message::Watermark(watermark))?;

@@ -166,6 +166,22 @@ fn windows_close_as_the_clock_says() {
 }
 
 #[test]
+fn processing_time_goes_as_the_clock_says() {
+    let sql = "SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(at), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+    let sql = sql.replace("TUMBLE(TABLE orders, DESCRIPTOR(at)", "TUMBLE(TABLE timed, DESCRIPTOR(proc)");
+    let sql = format!("WITH timed AS (SELECT *, PROCTIME() AS proc FROM orders) {sql}");
+    let orders = json!({"input": "orders", "rows": [{"id": 1}, {"id": 2, "at": "2030-01-01T00:00:00Z"}]});
+    let advance = |time: &str| json!({"advanceTo": format!("2026-01-01T00:{time}Z")});
+    let given = json!([orders, advance("00:30"), orders, advance("00:59"), orders, advance("01:00"), orders]);
+    let rows = json!([
+        {"window_start": "1970-01-01T00:00:00Z", "n": 2},
+        {"window_start": "2026-01-01T00:00:00Z", "n": 4},
+        {"window_start": "2026-01-01T00:01:00Z", "n": 2},
+    ]);
+    assert_eq!(said(&sql, given, json!([{"output": "out", "rows": rows}])), "");
+}
+
+#[test]
 fn a_row_without_a_time_cannot_be_given_where_time_counts() {
     let given = json!([{"input": "orders", "rows": [{"id": 1}]}]);
     let said = said(PER_MINUTE, given, json!([{"output": "out"}]));

@@ -35,7 +35,7 @@ fn judged(observed: &Observed<'_>, outcome: &CheckOutcome) -> Finding {
         StateVerdict::Approved => holds(PipelineReason::Approved, &format!("approved: {}", lost(state))),
         StateVerdict::Reset => holds(PipelineReason::StateReset, &format!("upgrade.statePolicy is ResetState: {}", lost(state))),
         StateVerdict::Refused if state.positions_lost => {
-            let message = "only one of the plans keeps state, so workers could not go on at the positions of the inputs; take the change back, or create a Pipeline with another name";
+            let message = "only one of the plans keeps state in one task for all splits, or is shared through such an exchange, so workers could not go on at the positions of the inputs; take the change back, or create a Pipeline with another name";
             Finding::pipeline(PipelineCondition::StateCompatible, false, PipelineReason::PositionsLost, message)
         }
         StateVerdict::Refused => {

@@ -33,7 +33,13 @@ pub(super) fn part(part: TroublePart, name: &str) -> String {
 
 /// A task.
 pub(super) fn task(task: &TaskRef) -> String {
-    if task.is_whole() { "the task that reads all inputs".to_owned() } else { format!("split {} of input {}", task.split, task.input) }
+    if task.is_whole() {
+        "the task that reads all inputs".to_owned()
+    } else if task.is_exchange() {
+        format!("partition {} of the exchange", task.split)
+    } else {
+        format!("split {} of input {}", task.split, task.input)
+    }
 }
 
 /// A trouble in one sentence that names the object.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::Pod;
 use millrace_crds::condition::{Finding, PipelineCondition, PipelineReason, Status};
-use millrace_crds::report::Distribution;
+use millrace_crds::report::{Distribution, PlanReport};
 
 use super::{Observed, numbers};
 use crate::pods::{self, Obstacle};
@@ -69,10 +69,13 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
     let minimum = (wanted - wanted / 4).max(1);
     let counts = format!("{} of {wanted} workers are available", workload.available);
     if workload.available >= minimum {
-        if wanted > 1 && runs_as_one_task(observed) {
+        if wanted > 1
+            && let Some(plan) = as_one_task(observed)
+        {
+            let why = plan.whole.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
             let message = format!(
-                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.scale.replicas to 1 if \
-                 that is not wanted"
+                "{counts}; the plan keeps state, so one worker does all the work and the others stand by to take over: set spec.exchange so that \
+                  they share it (which is refused where the plan cannot be shared), or spec.scale.replicas to 1{why}"
             );
             return of(Status::True, PipelineReason::NeedsExchange, message);
         }
@@ -92,10 +95,9 @@ pub(super) fn finding(observed: &Observed<'_>) -> Finding {
     }
 }
 
-/// Whether the plan keeps state.
-fn runs_as_one_task(observed: &Observed<'_>) -> bool {
-    let plan = numbers::plans(observed).next();
-    plan.is_some_and(|plan| plan.inputs.iter().any(|input| input.distribution == Distribution::Whole))
+/// The plan, if it keeps state that one task has to hold.
+fn as_one_task<'a>(observed: &'a Observed<'_>) -> Option<&'a PlanReport> {
+    numbers::plans(observed).next().filter(|plan| plan.inputs.iter().any(|input| input.distribution == Distribution::Whole))
 }
 
 /// Which obstacle tells most if there are several.

@@ -4,6 +4,7 @@
 //!
 //! All checks use records of one column: `n`, a BigInt, required; in bytes `{"n":42}`.
 
+pub mod bytes;
 pub mod sink;
 pub mod source;
 
@@ -18,7 +19,7 @@ use millrace_crds::pipeline::Limits;
 
 use crate::context::{Context, ResolvedLimits};
 
-pub use sink::SinkFixture;
+pub use sink::{SinkFixture, TableFixture};
 pub use source::SourceFixture;
 
 /// For how long a check waits for something that must happen.

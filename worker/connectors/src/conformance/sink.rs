@@ -1,11 +1,16 @@
 //! The contract of sinks, checked: visible when committed and not before, once however often. It knows no sink.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::UInt64Array;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::plan::Changelog;
+use millrace_engine::row_kind::RowKind::{self, Delete, Insert, UpdateAfter, UpdateBefore};
+use millrace_engine::row_kind::RowKinds;
 use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter, WriterIdentity};
 
 use super::{Checked, Violation, batch, ensure, schema};
@@ -23,6 +28,16 @@ pub trait SinkFixture: Send + Sync {
     fn is_transactional(&self) -> bool;
 }
 
+/// A sink that keeps one row for each key, and the system behind it.
+#[async_trait]
+pub trait TableFixture: Send + Sync {
+    /// The sink: takes changelogs of `k` and `n`, both BigInt, whose key is `k`.
+    fn sink(&self) -> Arc<dyn Sink>;
+
+    /// `n` of each `k`, as a conforming reader sees the table now.
+    async fn table(&self) -> BTreeMap<i64, i64>;
+}
+
 /// One generation of one task.
 struct Owner {
     identity: WriterIdentity,
@@ -36,15 +51,24 @@ fn failed(what: &str) -> impl Fn(ConnectorError) -> Violation {
 
 impl Owner {
     async fn new(fixture: &dyn SinkFixture, generation: u64, epoch: u64) -> Result<Self, Violation> {
-        let sink = fixture.sink();
+        Self::with(fixture.sink(), schema(), Changelog::Append, generation, epoch).await
+    }
+
+    async fn of_table(fixture: &dyn TableFixture, generation: u64, epoch: u64) -> Result<Self, Violation> {
+        let changelog = Changelog::Updating { key: vec!["k".to_owned()] };
+        Self::with(fixture.sink(), changes(&[]).records.schema(), changelog, generation, epoch).await
+    }
+
+    async fn with(sink: Arc<dyn Sink>, schema: SchemaRef, changelog: Changelog, generation: u64, epoch: u64) -> Result<Self, Violation> {
         let identity = WriterIdentity {
             pipeline_uid: "6b1f5a3e-conformance".to_owned(),
             output: "out".to_owned(),
             task: "in-0".to_owned(),
             generation,
         };
-        sink.accepts(&schema(), None).map_err(failed("accepts"))?;
-        let open = OpenSink { writer: identity.clone(), schema: schema(), event_time: None, epoch, health: Health::default() };
+        sink.accepts(&schema, None).map_err(failed("accepts"))?;
+        sink.accepts_changelog(&changelog).map_err(failed("accepts_changelog"))?;
+        let open = OpenSink { writer: identity.clone(), schema, event_time: None, changelog, epoch, health: Health::default() };
         let writer = sink.open(open).await.map_err(failed("open"))?;
         Ok(Self { identity, sink, writer })
     }
@@ -54,6 +78,10 @@ impl Owner {
         let ordinals = values.iter().map(|value| value.unsigned_abs()).collect::<Vec<_>>();
         let batch = Batch::new(batch(values), Origin::new("conformance", "conformance"), UInt64Array::from(ordinals));
         self.writer.write(batch).await.map_err(failed("write"))
+    }
+
+    async fn revise(&mut self, rows: &[(RowKind, i64, i64)]) -> Checked {
+        self.writer.write(changes(rows)).await.map_err(failed("write"))
     }
 
     async fn prepare(&mut self, epoch: u64) -> Result<Prepared, Violation> {
@@ -67,6 +95,18 @@ impl Owner {
         let commit = Commit { writer: &self.identity, epoch, committables: &prepared.committables, health: &health };
         self.sink.commit(commit).await.map_err(failed("commit"))
     }
+}
+
+/// A batch of changes; the coordinate of each is its own, as it would be in a replay.
+fn changes(rows: &[(RowKind, i64, i64)]) -> Batch {
+    let column = |values: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(values)) };
+    let keys = column(rows.iter().map(|(_, key, _)| *key).collect());
+    let numbers = column(rows.iter().map(|(_, _, number)| *number).collect());
+    let records = RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("n", numbers, true)]).expect("two columns of one length");
+    let ordinals = rows.iter().map(|(_, key, number)| (key * 1000 + number).unsigned_abs());
+    let mut batch = Batch::new(records, Origin::new("conformance", "conformance"), UInt64Array::from_iter_values(ordinals));
+    batch.kinds = Some(RowKinds::new(rows.iter().map(|(kind, ..)| *kind)));
+    batch
 }
 
 async fn expect(fixture: &dyn SinkFixture, expected: &[i64], when: &str) -> Checked {
@@ -157,4 +197,46 @@ pub async fn survives_replacement(fixture: &dyn SinkFixture) -> Checked {
     drop(lost);
     second.writer.close().await;
     expect(fixture, &[1, 2, 3, 4], "after a replacement").await
+}
+
+/// What is there is there once, as it was last; what is gone is gone; a successor that does an epoch again leaves the same.
+///
+/// # Errors
+/// What was violated.
+pub async fn keeps_a_table(fixture: &dyn TableFixture) -> Checked {
+    let mut first = Owner::of_table(fixture, 1, 1).await?;
+    first.revise(&[(Insert, 1, 10), (Insert, 2, 20), (Insert, 3, 30)]).await?;
+    let prepared = first.prepare(1).await?;
+    first.commit(1, &prepared).await?;
+    expect_table(fixture, &[(1, 10), (2, 20), (3, 30)], "after insertions").await?;
+    let revisions = [
+        (UpdateBefore, 1, 10),
+        (UpdateAfter, 1, 11),
+        (Delete, 2, 20),
+        (Insert, 4, 40),
+        (Delete, 4, 40),
+        (Delete, 3, 30),
+        (Insert, 3, 31),
+        (Insert, 6, 51),
+    ];
+    let revised = [(1, 11), (3, 31), (6, 51)];
+    first.revise(&revisions).await?;
+    // Killed before the epoch is durable: done again.
+    drop(first);
+    let mut second = Owner::of_table(fixture, 2, 2).await?;
+    second.revise(&revisions).await?;
+    let prepared = second.prepare(2).await?;
+    second.commit(2, &prepared).await?;
+    expect_table(fixture, &revised, "after revisions, written again by a successor").await?;
+    second.revise(&[(UpdateBefore, 6, 51), (UpdateAfter, 6, 52), (Delete, 1, 11)]).await?;
+    let prepared = second.prepare(3).await?;
+    second.commit(3, &prepared).await?;
+    second.writer.close().await;
+    expect_table(fixture, &[(3, 31), (6, 52)], "after the last epoch").await
+}
+
+async fn expect_table(fixture: &dyn TableFixture, expected: &[(i64, i64)], when: &str) -> Checked {
+    let table = fixture.table().await;
+    let expected: BTreeMap<_, _> = expected.iter().copied().collect();
+    ensure(table == expected, || format!("{when}: {table:?} is there, not {expected:?}"))
 }

@@ -181,7 +181,7 @@ pub async fn resumes_exactly(fixture: &dyn SourceFixture, inputs: u32, records: 
                 }
                 _ => match next(reader.as_mut()).await? {
                     SourceEvent::Records(records) => unsaved.add(records),
-                    SourceEvent::End => break,
+                    SourceEvent::End | SourceEvent::Time(_) => break,
                 },
             }
         }
@@ -237,7 +237,7 @@ pub async fn acknowledges_only_when_told(fixture: &dyn SourceFixture) -> Checked
         while unsaved.values.len() < 30 {
             match next(reader.as_mut()).await? {
                 SourceEvent::Records(records) => unsaved.add(records),
-                SourceEvent::End => break,
+                SourceEvent::End | SourceEvent::Time(_) => break,
             }
         }
         ensure(unsaved.values.len() == 30, || format!("{} of 30 records were read", unsaved.values.len()))?;
@@ -252,7 +252,7 @@ pub async fn acknowledges_only_when_told(fixture: &dyn SourceFixture) -> Checked
     while unsaved.values.len() < 30 {
         match next(reader.as_mut()).await? {
             SourceEvent::Records(records) => unsaved.add(records),
-            SourceEvent::End => break,
+            SourceEvent::End | SourceEvent::Time(_) => break,
         }
     }
     // The end of the last input may come after its last record.
@@ -288,7 +288,7 @@ pub async fn drains(fixture: &dyn SourceFixture) -> Checked {
     while run.committed.len() + unsaved.values.len() < 400 {
         match next(reader.as_mut()).await? {
             SourceEvent::Records(records) => unsaved.add(records),
-            SourceEvent::End => break,
+            SourceEvent::End | SourceEvent::Time(_) => break,
         }
     }
     run.save(reader.position(), &mut unsaved);
@@ -310,7 +310,7 @@ pub async fn rests_when_all_is_read(fixture: &dyn SourceFixture) -> Checked {
         while !(ended || unsaved.values.len() == 10 && reader.lag().idle) {
             match timeout(Duration::from_millis(200), reader.next()).await {
                 Ok(Ok(SourceEvent::Records(records))) => unsaved.add(records),
-                Ok(Ok(SourceEvent::End)) => ended = true,
+                Ok(Ok(SourceEvent::End | SourceEvent::Time(_))) => ended = true,
                 Ok(Err(error)) => return Err(Violation(format!("next failed: {error}"))),
                 Err(_) => {}
             }
@@ -345,7 +345,7 @@ pub async fn returns_rejected_records(fixture: &dyn SourceFixture) -> Checked {
     while unsaved.values.len() < 2 || unsaved.rejected.is_empty() {
         match next(reader.as_mut()).await? {
             SourceEvent::Records(records) => unsaved.add(records),
-            SourceEvent::End => break,
+            SourceEvent::End | SourceEvent::Time(_) => break,
         }
     }
     run.save(reader.position(), &mut unsaved);

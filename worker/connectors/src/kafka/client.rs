@@ -14,11 +14,13 @@ use super::failure;
 use crate::context::Context;
 
 /// Group of clients that publish no progress: the library insists on one, nothing is ever committed to it.
-pub(super) const NO_GROUP: &str = "millrace";
+pub(crate) const NO_GROUP: &str = "millrace";
 /// Options whose values come from Secrets.
 const FROM_SECRETS: [&str; 5] = ["ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "sasl.username", "sasl.password"];
+/// What the brokers send at most for one partition before the client has taken it, bytes.
+const FETCH_BYTES: usize = 1 << 20;
 /// How long one question may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to end before whoever waits for it goes on.
 const ENDING: Duration = Duration::from_secs(3);
 /// How long to wait for one event of a client that was just asked in vain, and how many to look at.
@@ -28,7 +30,7 @@ const MAX_EVENTS: usize = 20;
 const STATISTICS_MILLIS: &str = "1000";
 
 /// What every client needs: brokers, TLS, identity. Secrets are read now.
-pub(super) fn config(access: &KafkaAccess, context: &Context) -> Result<ClientConfig, ConnectorError> {
+pub(crate) fn config(access: &KafkaAccess, context: &Context) -> Result<ClientConfig, ConnectorError> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &access.bootstrap_servers).set("client.id", "millrace");
     let protocol = match (access.tls.is_some(), access.sasl.is_some()) {
@@ -64,8 +66,36 @@ pub(super) fn config(access: &KafkaAccess, context: &Context) -> Result<ClientCo
     Ok(config)
 }
 
+/// What a client that reads partitions needs besides. No offset is ever stored by it, and no group decides what it reads.
+pub(crate) fn reading(
+    access: &KafkaAccess,
+    context: &Context,
+    group: Option<&str>,
+    isolation: &str,
+) -> Result<ClientConfig, ConnectorError> {
+    let mut config = config(access, context)?;
+    let ahead = (context.limits.in_flight_bytes / 4).clamp(FETCH_BYTES, 64 << 20);
+    config
+        .set("group.id", group.unwrap_or(NO_GROUP))
+        .set("isolation.level", isolation)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("check.crcs", "true")
+        .set("allow.auto.create.topics", "false")
+        // Reading may pause for as long as a sink is down; no group is asked whether we live.
+        .set("max.poll.interval.ms", "86400000")
+        .set("queued.max.messages.kbytes", (ahead / 1024).to_string())
+        .set("queued.min.messages", "1000000")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
+        .set("fetch.max.bytes", ahead.to_string());
+    Ok(config)
+}
+
 /// Whether two configurations differ in what comes from Secrets.
-pub(super) fn has_other_secrets(one: &ClientConfig, other: &ClientConfig) -> bool {
+pub(crate) fn has_other_secrets(one: &ClientConfig, other: &ClientConfig) -> bool {
     FROM_SECRETS.iter().any(|option| one.get(option) != other.get(option))
 }
 
@@ -73,7 +103,7 @@ pub(super) fn has_other_secrets(one: &ClientConfig, other: &ClientConfig) -> boo
 ///
 /// # Errors
 /// What the question said, or, if the client has said why, that.
-pub(super) async fn ask<T: Send + 'static>(
+pub(crate) async fn ask<T: Send + 'static>(
     config: ClientConfig,
     doing: String,
     question: impl FnOnce(&BaseConsumer<Events>) -> Result<T, ConnectorError> + Send + 'static,
@@ -105,7 +135,7 @@ fn explained(client: &BaseConsumer<Events>, error: ConnectorError) -> ConnectorE
 }
 
 /// Numbers of the partitions of a topic.
-pub(super) fn partitions(client: &BaseConsumer<Events>, topic: &str) -> Result<Vec<i32>, ConnectorError> {
+pub(crate) fn partitions(client: &BaseConsumer<Events>, topic: &str) -> Result<Vec<i32>, ConnectorError> {
     let doing = format!("asking for the partitions of topic {topic}");
     let metadata = client.fetch_metadata(Some(topic), PATIENCE).map_err(|error| failure::error(&doing, error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -118,26 +148,26 @@ pub(super) fn partitions(client: &BaseConsumer<Events>, topic: &str) -> Result<V
 }
 
 /// The oldest offset and the end of a partition.
-pub(super) fn ends(client: &BaseConsumer<Events>, topic: &str, partition: i32) -> Result<(i64, i64), ConnectorError> {
+pub(crate) fn ends(client: &BaseConsumer<Events>, topic: &str, partition: i32) -> Result<(i64, i64), ConnectorError> {
     let ends: KafkaResult<_> = client.fetch_watermarks(topic, partition, PATIENCE);
     ends.map_err(|error| failure::error(&format!("asking for the ends of partition {topic}/{partition}"), error))
 }
 
 /// A client whose end may take a while, because it says good-bye: it ends on a thread of its own.
-pub(super) struct Held<T: Send + 'static>(Option<T>);
+pub(crate) struct Held<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> Held<T> {
-    pub(super) fn new(client: T) -> Self {
+    pub(crate) fn new(client: T) -> Self {
         Self(Some(client))
     }
 
     /// The client, until it was released.
-    pub(super) fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         self.0.as_ref()
     }
 
     /// Ends the client, and waits for that a little.
-    pub(super) async fn release(&mut self) {
+    pub(crate) async fn release(&mut self) {
         if let Some(client) = self.0.take() {
             let (done, ended) = tokio::sync::oneshot::channel::<()>();
             end(move || {

@@ -19,24 +19,25 @@ use super::ledger::{self, Place};
 
 /// One record on its way.
 #[derive(Debug)]
-pub(super) struct Sent {
-    pub(super) origin: Origin,
-    pub(super) branch: u64,
-    pub(super) ordinal: u64,
-    pub(super) bytes: usize,
+pub(crate) struct Sent {
+    pub(crate) origin: Origin,
+    pub(crate) branch: u64,
+    pub(crate) ordinal: u64,
+    pub(crate) bytes: usize,
 }
 
 /// A record that came back.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) sent: Sent,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Vec<u8>,
-    pub(super) code: Code,
+pub(crate) struct Refused {
+    pub(crate) sent: Sent,
+    pub(crate) key: Option<Vec<u8>>,
+    /// `None` of a tombstone.
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) code: Code,
 }
 
 /// What the client reports of records on their way.
-pub(super) struct Deliveries {
+pub(crate) struct Deliveries {
     events: Events,
     /// Bytes on their way.
     bytes: AtomicUsize,
@@ -53,47 +54,47 @@ struct Outcome {
 }
 
 impl Deliveries {
-    pub(super) fn new(events: Events) -> Self {
+    pub(crate) fn new(events: Events) -> Self {
         Self { events, bytes: AtomicUsize::new(0), progress: Notify::new(), outcome: Mutex::default() }
     }
 
     /// Bytes on their way.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
 
     /// A record of so many bytes is handed to the client.
-    pub(super) fn started(&self, bytes: usize) {
+    pub(crate) fn started(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
     /// A record of so many bytes is no longer on its way.
-    pub(super) fn ended(&self, bytes: usize) {
+    pub(crate) fn ended(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Release);
         self.progress.notify_one();
     }
 
     /// A record that will not be taken.
-    pub(super) fn refuse(&self, refused: Refused) {
+    pub(crate) fn refuse(&self, refused: Refused) {
         self.outcome().refused.push(refused);
     }
 
-    pub(super) fn has_refused(&self) -> bool {
+    pub(crate) fn has_refused(&self) -> bool {
         !self.outcome().refused.is_empty()
     }
 
     /// Records that were refused, in the order in which they came back.
-    pub(super) fn take_refused(&self) -> Vec<Refused> {
+    pub(crate) fn take_refused(&self) -> Vec<Refused> {
         std::mem::take(&mut self.outcome().refused)
     }
 
     /// What went wrong with a record that is not the record's fault.
-    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+    pub(crate) fn take_failure(&self) -> Option<KafkaError> {
         self.outcome().failed.take()
     }
 
     /// Where the entry of the ledger lies that was acknowledged.
-    pub(super) fn take_entry(&self) -> Option<Place> {
+    pub(crate) fn take_entry(&self) -> Option<Place> {
         self.outcome().entry.take()
     }
 
@@ -102,7 +103,7 @@ impl Deliveries {
     }
 
     /// Waits for `patience` at most, until at most `most` bytes are on their way or a record has failed.
-    pub(super) async fn settle(&self, most: usize, patience: Duration) -> Settled {
+    pub(crate) async fn settle(&self, most: usize, patience: Duration) -> Settled {
         let mut before = None;
         let settling = async {
             loop {
@@ -123,19 +124,19 @@ impl Deliveries {
     }
 
     /// Whose problem the trouble is that the client is in, if it is in any.
-    pub(super) fn trouble(&self) -> Option<ErrorReason> {
+    pub(crate) fn trouble(&self) -> Option<ErrorReason> {
         self.events.trouble().map(|trouble| trouble.reason)
     }
 
     /// Reports what the client itself may not have noticed.
-    pub(super) fn stalled(&self, message: &str) {
+    pub(crate) fn stalled(&self, message: &str) {
         self.events.stalled(message);
     }
 }
 
 /// What became of waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Settled {
+pub(crate) enum Settled {
     /// There is room, or a failure to look at.
     Done,
     /// Not yet, but some were acknowledged.
@@ -172,7 +173,7 @@ impl ProducerContext for Deliveries {
             }
             Err((error, message)) => match error.rdkafka_error_code() {
                 Some(code) if failure::is_refusal(code) => {
-                    let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().unwrap_or_default().to_vec());
+                    let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
                     self.refuse(Refused { sent: *sent, key, value, code });
                 }
                 // The client is ending and gives back what it still had.

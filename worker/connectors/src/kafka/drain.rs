@@ -14,10 +14,10 @@ const BATCH_RECORDS: usize = 8192;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// The client of a reader.
-pub(super) type Consumer = StreamConsumer<Events>;
+pub(crate) type Consumer = StreamConsumer<Events>;
 
 /// Records that were waiting, in the client's memory.
-pub(super) struct Drained<'a> {
+pub(crate) struct Drained<'a> {
     first: BorrowedMessage<'a>,
     more: Vec<BorrowedMessage<'a>>,
     /// Of the topic that they are records of, as far as the client knows.
@@ -26,19 +26,19 @@ pub(super) struct Drained<'a> {
 }
 
 /// What became of them, without the client's memory.
-pub(super) struct Taken {
-    pub(super) decoded: Decoded,
+pub(crate) struct Taken {
+    pub(crate) decoded: Decoded,
     /// Offset of each value that was decoded.
-    pub(super) offsets: Vec<u64>,
-    pub(super) last_offset: i64,
-    pub(super) timestamp: Option<i64>,
-    pub(super) topic_id: Option<String>,
-    pub(super) behind: Option<KafkaError>,
+    pub(crate) offsets: Vec<u64>,
+    pub(crate) last_offset: i64,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) topic_id: Option<String>,
+    pub(crate) behind: Option<KafkaError>,
 }
 
 impl<'a> Drained<'a> {
     /// Takes what is waiting behind `first`, without waiting.
-    pub(super) fn take(consumer: &'a Consumer, first: BorrowedMessage<'a>) -> Self {
+    pub(crate) fn take(consumer: &'a Consumer, first: BorrowedMessage<'a>) -> Self {
         let events = consumer.context();
         let changes = events.topic_changes();
         let mut drained = Self { topic_id: events.topic_id(), first, more: Vec::new(), behind: None };
@@ -62,7 +62,7 @@ impl<'a> Drained<'a> {
         drained
     }
 
-    pub(super) fn decode(self, decoder: &mut dyn RecordDecoder) -> Taken {
+    pub(crate) fn decode(self, decoder: &mut dyn RecordDecoder) -> Taken {
         let last = self.more.last().unwrap_or(&self.first);
         let all = std::iter::once(&self.first).chain(&self.more);
         let (offsets, values): (Vec<u64>, Vec<&[u8]>) =

@@ -23,11 +23,11 @@ use super::failure;
 use super::position::Partition;
 
 /// Debug context of the client that the ids of topics come with.
-pub(super) const DEBUG_CONTEXT: &str = "metadata";
+pub(crate) const DEBUG_CONTEXT: &str = "metadata";
 
 /// The context of every client of this connector.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     /// The partition that a reader is at; a producer has none.
     partition: Option<Partition>,
     /// Whether errors of the consumer group matter.
@@ -47,11 +47,11 @@ struct Seen {
 
 /// Trouble that is not over.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
+pub(crate) struct Trouble {
     /// Whose problem.
-    pub(super) reason: ErrorReason,
+    pub(crate) reason: ErrorReason,
     /// What the client said.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// Whether a broker that answers means that it is over.
     ends_with_connection: bool,
     /// Responses of the broker when the statistics came after the trouble first.
@@ -60,11 +60,11 @@ pub(super) struct Trouble {
 
 /// Ends of a partition as last seen; -1 before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     /// After the last record.
-    pub(super) high: i64,
+    pub(crate) high: i64,
     /// After the last record that is not part of an open transaction.
-    pub(super) stable: i64,
+    pub(crate) stable: i64,
 }
 
 impl Default for Ends {
@@ -75,43 +75,43 @@ impl Default for Ends {
 
 impl Events {
     /// For a client that reads `partition`, with or without a group of the user's.
-    pub(super) fn reading(partition: Partition, group: bool, health: Health) -> Self {
+    pub(crate) fn reading(partition: Partition, group: bool, health: Health) -> Self {
         Self { partition: Some(partition), group, health, ..Self::default() }
     }
 
     /// For a client that writes, or asks.
-    pub(super) fn of(health: Health) -> Self {
+    pub(crate) fn of(health: Health) -> Self {
         Self { health, ..Self::default() }
     }
 
     /// Something has worked that only works when all is well.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         if self.seen().trouble.take().is_some() {
             self.health.clear();
         }
     }
 
     /// Reports what the client itself did not notice yet.
-    pub(super) fn stalled(&self, message: &str) {
+    pub(crate) fn stalled(&self, message: &str) {
         self.still_troubled(message);
     }
 
     /// Trouble that is not over.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.seen().trouble.clone()
     }
 
-    pub(super) fn ends(&self) -> Ends {
+    pub(crate) fn ends(&self) -> Ends {
         self.seen().ends
     }
 
     /// The id of the topic, once the client has learnt it.
-    pub(super) fn topic_id(&self) -> Option<String> {
+    pub(crate) fn topic_id(&self) -> Option<String> {
         self.seen().topic_id.clone()
     }
 
     /// Grows whenever the id of the topic changes. Records that a poll returns after a change belong to the new topic.
-    pub(super) fn topic_changes(&self) -> u64 {
+    pub(crate) fn topic_changes(&self) -> u64 {
         self.ids.load(Ordering::Acquire)
     }
 

@@ -5,7 +5,7 @@ use millrace_engine::connector::ConnectorError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 /// Whose problem an error code is.
-pub(super) fn reason(code: Code) -> ErrorReason {
+pub(crate) fn reason(code: Code) -> ErrorReason {
     match code {
         Code::BrokerTransportFailure
         | Code::AllBrokersDown
@@ -74,12 +74,12 @@ pub(super) fn reason(code: Code) -> ErrorReason {
 }
 
 /// Whether the broker (or the client, for size) refuses the records themselves, whatever is retried.
-pub(super) fn is_refusal(code: Code) -> bool {
+pub(crate) fn is_refusal(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp)
 }
 
 /// An error of `doing` something, as connectors report it.
-pub(super) fn error(doing: &str, error: KafkaError) -> ConnectorError {
+pub(crate) fn error(doing: &str, error: KafkaError) -> ConnectorError {
     let (reason, said) = match &error {
         // The fourth field is the value: it may be a password or a key.
         KafkaError::ClientConfig(_, description, option, _) => {
@@ -95,7 +95,7 @@ pub(super) fn error(doing: &str, error: KafkaError) -> ConnectorError {
 }
 
 /// Whether an error is about the consumer group only, which nothing depends on.
-pub(super) fn is_about_group(error: &KafkaError) -> bool {
+pub(crate) fn is_about_group(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(Code::GroupAuthorizationFailed | Code::CoordinatorNotAvailable | Code::NotCoordinator | Code::CoordinatorLoadInProgress)

@@ -21,7 +21,7 @@ use super::failure;
 use crate::retry;
 
 /// Topic of the ledgers of all Pipelines of a cluster.
-pub(super) const TOPIC: &str = "millrace-ledger";
+pub(crate) const TOPIC: &str = "millrace-ledger";
 /// Partitions of the topic where it is made here: open transactions of one task hold up looks at others of the same partition.
 const PARTITIONS: i32 = 16;
 /// What the brokers say by default.
@@ -33,35 +33,35 @@ const POLL: Duration = Duration::from_millis(200);
 /// The last record of a transaction: whose it is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
-    pub(super) pipeline: String,
-    pub(super) output: String,
-    pub(super) task: String,
-    pub(super) generation: u64,
-    pub(super) epoch: u64,
+pub(crate) struct Entry {
+    pub(crate) pipeline: String,
+    pub(crate) output: String,
+    pub(crate) task: String,
+    pub(crate) generation: u64,
+    pub(crate) epoch: u64,
 }
 
 /// Where an entry lies.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Place {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub(crate) struct Place {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 impl Entry {
-    pub(super) fn of(writer: &WriterIdentity, epoch: u64) -> Self {
+    pub(crate) fn of(writer: &WriterIdentity, epoch: u64) -> Self {
         let WriterIdentity { pipeline_uid, output, task, generation } = writer.clone();
         Self { pipeline: pipeline_uid, output, task, generation, epoch }
     }
 
-    pub(super) fn write(&self) -> Result<Vec<u8>, ConnectorError> {
+    pub(crate) fn write(&self) -> Result<Vec<u8>, ConnectorError> {
         serde_json::to_vec(self)
             .map_err(|error| ConnectorError::new(ErrorReason::Internal, "a ledger entry cannot be written as JSON").caused_by(error))
     }
 }
 
 /// Makes the topic, unless it is there.
-pub(super) async fn ensure(config: &ClientConfig) -> Result<(), ConnectorError> {
+pub(crate) async fn ensure(config: &ClientConfig) -> Result<(), ConnectorError> {
     let doing = format!("looking for the ledger topic {TOPIC}");
     let found = client::ask(config.clone(), doing, |client| client::partitions(client, TOPIC)).await;
     match found {
@@ -82,7 +82,7 @@ pub(super) async fn ensure(config: &ClientConfig) -> Result<(), ConnectorError> 
 }
 
 /// What became of the transaction that ends with `entry`. Final only if its producer has been fenced before.
-pub(super) async fn fate(config: &ClientConfig, entry: &Entry, place: Place, key: &str, health: &Health) -> Result<Fate, ConnectorError> {
+pub(crate) async fn fate(config: &ClientConfig, entry: &Entry, place: Place, key: &str, health: &Health) -> Result<Fate, ConnectorError> {
     let mut config = config.clone();
     config
         .set("group.id", NO_GROUP)

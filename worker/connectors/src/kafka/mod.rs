@@ -43,6 +43,12 @@
 //! * *Two outputs* in transactions cannot be committed together: a second one is refused when the Pipeline is assembled. All other sinks commit
 //!   after this one, or are at least once or idempotent anyway.
 //!
+//! # Changelogs
+//! Rows that are revised are written as a compacted topic wants them: what is there as a value under its key, what is gone as a record
+//! without a value (a tombstone). What is replaced under the same key needs nothing of its own. The key is `keyFrom`, or the columns that the plan
+//! knows to tell rows apart; NULL in it is `\N`. A reader that keeps the last value of each key has the table, with `transactional: Auto`
+//! as it was at the end of an epoch.
+//!
 //! Writing waits between prepare and commit (one write to the checkpoint store, one to the coordinator); the engine's buffer bridges that.
 //!
 //! Known limits
@@ -55,18 +61,21 @@
 //! * A deleted Pipeline leaves one entry for each task in `millrace-ledger`.
 //! * Where a topic takes batches of less than 256 KiB only, records of one key may change places when a batch was refused.
 
-mod client;
-mod deliveries;
+mod changes;
+pub(crate) mod client;
+pub(crate) mod deliveries;
 mod drain;
-mod events;
-mod failure;
-mod ledger;
-mod position;
-mod reader;
+pub(crate) mod events;
+pub(crate) mod failure;
+pub(crate) mod flight;
+pub(crate) mod ledger;
+pub(crate) mod position;
+pub(crate) mod producing;
+pub(crate) mod reader;
 mod sink;
 mod source;
 mod start;
-mod transaction;
+pub(crate) mod transaction;
 mod writer;
 
 #[cfg(test)]

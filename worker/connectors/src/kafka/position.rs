@@ -9,24 +9,24 @@ use serde_json::Value;
 /// What a checkpoint holds of one partition.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Id of the topic that the offset belongs to; `None` before the first record, or if the brokers have no ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) topic_id: Option<String>,
+    pub(crate) topic_id: Option<String>,
     /// The next offset to read; `None` while nothing is known but the configured start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) offset: Option<i64>,
+    pub(crate) offset: Option<i64>,
 }
 
 impl Position {
-    pub(super) fn read(value: &Value) -> Result<Self, ConnectorError> {
+    pub(crate) fn read(value: &Value) -> Result<Self, ConnectorError> {
         serde_json::from_value(value.clone()).map_err(|error| {
             let message = format!("the checkpoint holds {value} as the position in a partition, which this version cannot read");
             ConnectorError::new(ErrorReason::Corrupt, message).caused_by(error)
         })
     }
 
-    pub(super) fn write(&self) -> Value {
+    pub(crate) fn write(&self) -> Value {
         let mut fields = serde_json::Map::new();
         if let Some(id) = &self.topic_id {
             fields.insert("topicId".to_owned(), id.clone().into());
@@ -40,13 +40,13 @@ impl Position {
 
 /// One partition, as a split: `topic/partition`. Names of topics hold no slash.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Partition {
-    pub(super) topic: String,
-    pub(super) number: i32,
+pub(crate) struct Partition {
+    pub(crate) topic: String,
+    pub(crate) number: i32,
 }
 
 impl Partition {
-    pub(super) fn parse(split: &str) -> Result<Self, ConnectorError> {
+    pub(crate) fn parse(split: &str) -> Result<Self, ConnectorError> {
         let parsed = split.rsplit_once('/').and_then(|(topic, number)| {
             let number = number.parse().ok().filter(|number: &i32| *number >= 0)?;
             Some(Self { topic: topic.to_owned(), number })
@@ -65,7 +65,7 @@ impl std::fmt::Display for Partition {
 
 /// How a position got lost.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Lost {
+pub(crate) enum Lost {
     /// The brokers do not have its offset, and say why.
     OutOfRange(String),
     /// The topic was deleted and created again.
@@ -76,7 +76,7 @@ pub(super) enum Lost {
 }
 
 /// What was lost, for people. `position` is what was to be read next, `low` the oldest offset there is and `high` the end.
-pub(super) fn describe(partition: &Partition, position: &Position, lost: &Lost, low: i64, high: i64) -> String {
+pub(crate) fn describe(partition: &Partition, position: &Position, lost: &Lost, low: i64, high: i64) -> String {
     let Some(next) = position.offset else {
         return format!("partition {partition}: the start is gone; the topic now holds offsets {low} to {high}");
     };
@@ -98,7 +98,7 @@ pub(super) fn describe(partition: &Partition, position: &Position, lost: &Lost, 
 }
 
 /// Where to go on after a loss, with `low` the oldest offset there is and `high` the end; `None` if the policy is to stop.
-pub(super) fn after_loss(policy: OnPositionLost, low: i64, high: i64) -> Option<i64> {
+pub(crate) fn after_loss(policy: OnPositionLost, low: i64, high: i64) -> Option<i64> {
     match policy {
         OnPositionLost::Fail => None,
         OnPositionLost::Earliest => Some(low),

@@ -29,18 +29,20 @@ use crate::retry;
 const RENEWALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// What a reader is told.
-pub(super) struct Reading {
-    pub(super) partition: Partition,
+pub(crate) struct Reading {
+    pub(crate) partition: Partition,
     /// Whether offsets are committed for others to see.
-    pub(super) group: bool,
-    pub(super) on_position_lost: OnPositionLost,
+    pub(crate) group: bool,
+    pub(crate) on_position_lost: OnPositionLost,
+    /// What to do where that stops, for people.
+    pub(crate) if_lost: &'static str,
     /// The configuration with the secrets as they are now.
-    pub(super) config: Box<dyn Fn() -> Result<ClientConfig, ConnectorError> + Send + Sync>,
-    pub(super) health: Health,
+    pub(crate) config: Box<dyn Fn() -> Result<ClientConfig, ConnectorError> + Send + Sync>,
+    pub(crate) health: Health,
 }
 
 /// A reader of one partition.
-pub(super) struct PartitionReader {
+pub(crate) struct PartitionReader {
     reading: Reading,
     decoder: Box<dyn RecordDecoder>,
     consumer: Held<Consumer>,
@@ -66,7 +68,7 @@ pub(super) struct PartitionReader {
 
 impl PartitionReader {
     /// Starts to fetch at `position`. Waits for nothing.
-    pub(super) fn open(reading: Reading, position: Position, decoder: Box<dyn RecordDecoder>) -> Result<Self, ConnectorError> {
+    pub(crate) fn open(reading: Reading, position: Position, decoder: Box<dyn RecordDecoder>) -> Result<Self, ConnectorError> {
         let (consumer, config) = connect(&reading, &position)?;
         Ok(Self {
             reading,
@@ -84,6 +86,11 @@ impl PartitionReader {
             timestamp: None,
             draining: false,
         })
+    }
+
+    /// Where to go on after everything that was returned.
+    pub(crate) fn place(&self) -> &Position {
+        &self.position
     }
 
     fn consumer(&self) -> Result<&Consumer, ConnectorError> {
@@ -124,7 +131,7 @@ impl PartitionReader {
         .await?;
         let message = describe(&self.reading.partition, &self.position, &lost, low, high);
         let Some(next) = after_loss(self.reading.on_position_lost, low, high) else {
-            let message = format!("{message}; to go on without these records set onPositionLost to Earliest or Latest");
+            let message = format!("{message}; {}", self.reading.if_lost);
             return Err(ConnectorError::new(ErrorReason::DataLost, message));
         };
         let message = format!("{message}; going on at offset {next}");

@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::client::{self, NO_GROUP, PATIENCE};
+use super::client::{self, PATIENCE};
 use super::events::Events;
 use super::failure;
 use super::position::{Partition, Position};
@@ -25,9 +25,6 @@ use super::start;
 use crate::context::Context;
 use crate::formats;
 use crate::retry;
-
-/// What the brokers send at most for one partition before the client has taken it, bytes.
-const FETCH_BYTES: usize = 1 << 20;
 
 /// Reads topics; each partition is a split.
 #[derive(Clone, Debug)]
@@ -50,29 +47,11 @@ impl KafkaSource {
 
     /// How a reader is configured. Secrets are read now.
     fn reading(&self) -> Result<ClientConfig, ConnectorError> {
-        let mut config = client::config(&self.options.access, &self.context)?;
         let isolation = match self.options.isolation_level {
             IsolationLevel::ReadCommitted => "read_committed",
             IsolationLevel::ReadUncommitted => "read_uncommitted",
         };
-        let ahead = (self.context.limits.in_flight_bytes / 4).clamp(FETCH_BYTES, 64 << 20);
-        config
-            .set("group.id", self.options.group_id.as_deref().unwrap_or(NO_GROUP))
-            .set("isolation.level", isolation)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("enable.partition.eof", "true")
-            .set("check.crcs", "true")
-            .set("allow.auto.create.topics", "false")
-            // Reading may pause for as long as a sink is down; no group is asked whether we live.
-            .set("max.poll.interval.ms", "86400000")
-            .set("queued.max.messages.kbytes", (ahead / 1024).to_string())
-            .set("queued.min.messages", "1000000")
-            .set("fetch.queue.backoff.ms", "10")
-            .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
-            .set("fetch.max.bytes", ahead.to_string());
-        Ok(config)
+        client::reading(&self.options.access, &self.context, self.options.group_id.as_deref(), isolation)
     }
 
     /// Where a partition without a position starts.
@@ -130,6 +109,7 @@ impl Source for KafkaSource {
             partition,
             group: self.options.group_id.is_some(),
             on_position_lost: self.options.on_position_lost,
+            if_lost: "to go on without these records set onPositionLost to Earliest or Latest",
             config: Box::new(move || source.reading()),
             health: open.health,
         };

@@ -6,10 +6,12 @@ use std::time::Duration;
 use arrow::array::{Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use millrace_crds::connectors::kafka::{KafkaSink as Sinks, OnPositionLost};
+use millrace_crds::delivery::Guarantee;
 use millrace_crds::pipeline::Limits;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::connector::Health;
+use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{OpenSink, Sink as _, WriterIdentity};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde_json::json;
@@ -151,6 +153,35 @@ fn the_sink_refuses_a_key_column_that_is_not_there() {
     assert!(error.message.contains("\"nmae\""), "{}", error.message);
 }
 
+#[test]
+fn a_changelog_needs_a_key_that_tells_its_rows_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = |key_from: &[&str], transactional: &str| {
+        let options = json!({"bootstrapServers": "a:9092", "topic": "t", "keyFrom": key_from, "transactional": transactional, "format": {"json": {}}});
+        KafkaSink::new(&sink(options), &context(folder.path())).unwrap()
+    };
+    let updating = |key: &[&str]| Changelog::Updating { key: key.iter().map(ToString::to_string).collect() };
+    for (key_from, key) in [(vec![], vec!["id"]), (vec!["id"], vec!["id"]), (vec!["name", "id"], vec!["id"]), (vec!["id"], vec![])] {
+        sink(&key_from, "Off").accepts_changelog(&updating(&key)).unwrap();
+    }
+    sink(&[], "Off").accepts_changelog(&Changelog::Append).unwrap();
+    for (key_from, key, hint) in [
+        (vec![], vec![], "group by a key, or set keyFrom of the Sink"),
+        (
+            vec!["name"],
+            vec!["id", "name"],
+            "keyFrom of the Sink must hold the columns that tell its rows apart, [id, name], or be left out",
+        ),
+    ] {
+        let error = sink(&key_from, "Off").accepts_changelog(&updating(&key)).unwrap_err();
+        assert_eq!(error.reason, ErrorReason::Invalid);
+        assert!(error.message.contains("revised after they were written") && error.message.contains(hint), "{}", error.message);
+    }
+    let said = |transactional: &str| sink(&[], transactional).guarantee_of_changelog();
+    assert_eq!((said("Auto").0, said("Off").0), (Guarantee::ExactlyOnce, Guarantee::AtLeastOnce));
+    assert!(said("Off").1.contains("tombstones"));
+}
+
 /// What a client in trouble said last need not be why it is: a refused login is reported only now and then, between lost connections.
 #[tokio::test]
 async fn whatever_the_trouble_is_a_rotated_secret_starts_the_writer_anew() {
@@ -169,7 +200,8 @@ async fn whatever_the_trouble_is_a_rotated_secret_starts_the_writer_anew() {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
     let health = Health::default();
     let writer = WriterIdentity { pipeline_uid: "uid".into(), output: "out".into(), task: "task".into(), generation: 1 };
-    let open = OpenSink { writer, schema: Arc::clone(&schema), event_time: None, epoch: 1, health: health.clone() };
+    let open =
+        OpenSink { writer, schema: Arc::clone(&schema), event_time: None, changelog: Changelog::Append, epoch: 1, health: health.clone() };
     let mut writer = sink.open(open).await.unwrap();
     let records = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
     writer.write(Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]))).await.unwrap();

@@ -22,22 +22,22 @@ use super::failure;
 use super::ledger::Place;
 
 /// How long a transaction may be open before the brokers abort it, unless the options say: the most that brokers allow by default.
-pub(super) const TIMEOUT_SECONDS: u32 = 900;
+pub(crate) const TIMEOUT_SECONDS: u32 = 900;
 /// Pause before a call that can be made again at once.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long aborting may take when a writer closes.
 const ABORTING: Duration = Duration::from_secs(3);
 
 /// The client of a writer.
-pub(super) type Client = ThreadedProducer<Deliveries>;
+pub(crate) type Client = ThreadedProducer<Deliveries>;
 
 /// What is kept in the epoch record: all that is needed to find out what became of the transaction.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Committable {
-    pub(super) transactional_id: String,
+pub(crate) struct Committable {
+    pub(crate) transactional_id: String,
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(crate) place: Place,
 }
 
 /// Where the transaction stands.
@@ -56,7 +56,7 @@ enum State {
 }
 
 /// The transactions of one writer, one after the other.
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     producer: Held<Client>,
     generation: u64,
     state: watch::Sender<State>,
@@ -65,13 +65,13 @@ pub(super) struct Transaction {
 }
 
 /// The stable name under which the brokers know a writer: a later one of the same name fences the earlier.
-pub(super) fn id(writer: &WriterIdentity) -> String {
+pub(crate) fn id(writer: &WriterIdentity) -> String {
     format!("millrace/{}/{}/{}", writer.pipeline_uid, writer.output, writer.task)
 }
 
 /// Fences every earlier producer of the same id; what they had open is committed or aborted for good afterwards.
 /// `is_stale` says that the client can never get in, because its Secrets have changed.
-pub(super) async fn fence(producer: &Client, doing: &str, is_stale: impl Fn() -> bool) -> Result<(), ConnectorError> {
+pub(crate) async fn fence(producer: &Client, doing: &str, is_stale: impl Fn() -> bool) -> Result<(), ConnectorError> {
     repeat(producer, doing, is_stale, |client| client.init_transactions(PATIENCE)).await
 }
 
@@ -102,12 +102,12 @@ fn can_be_repeated(error: &KafkaError) -> bool {
 
 impl Transaction {
     /// For a producer that has fenced all earlier ones.
-    pub(super) fn new(producer: &Client, generation: u64) -> Self {
+    pub(crate) fn new(producer: &Client, generation: u64) -> Self {
         Self { producer: Held::new(producer.clone()), generation, state: watch::Sender::new(State::Idle), committed: AtomicU64::new(0) }
     }
 
     /// Begins a transaction if none is open, once the one before is committed.
-    pub(super) async fn begin(&self) -> Result<(), ConnectorError> {
+    pub(crate) async fn begin(&self) -> Result<(), ConnectorError> {
         let mut watching = self.state.subscribe();
         loop {
             let state = *watching.borrow_and_update();
@@ -126,17 +126,17 @@ impl Transaction {
     }
 
     /// Whether there is a transaction with records that are not prepared.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         *self.state.borrow() == State::Open
     }
 
     /// All of the epoch is written and acknowledged, its entry too.
-    pub(super) fn prepared(&self, epoch: u64) {
+    pub(crate) fn prepared(&self, epoch: u64) {
         self.state.send_replace(State::Prepared(epoch));
     }
 
     /// Commits what was prepared for `epoch`. After an error, only the ledger knows.
-    pub(super) async fn commit(&self, epoch: u64, doing: &str) -> Result<(), ConnectorError> {
+    pub(crate) async fn commit(&self, epoch: u64, doing: &str) -> Result<(), ConnectorError> {
         let state = *self.state.borrow();
         match state {
             _ if self.committed.load(Ordering::Acquire) == epoch => return Ok(()),
@@ -153,7 +153,7 @@ impl Transaction {
     }
 
     /// Aborts what is not prepared, so that readers are not held back. What is prepared may be committed and is not touched.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if !self.is_open() {
             return;
         }
@@ -176,7 +176,7 @@ fn doubt(what: &str) -> ConnectorError {
 
 /// Transactions of the writers that live in this process, by transactional id.
 #[derive(Clone, Default)]
-pub(super) struct Live(Arc<Mutex<HashMap<String, Weak<Transaction>>>>);
+pub(crate) struct Live(Arc<Mutex<HashMap<String, Weak<Transaction>>>>);
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,14 +185,14 @@ impl std::fmt::Debug for Live {
 }
 
 impl Live {
-    pub(super) fn add(&self, id: String, transaction: &Arc<Transaction>) {
+    pub(crate) fn add(&self, id: String, transaction: &Arc<Transaction>) {
         let mut live = self.lock();
         live.retain(|_, transaction| transaction.strong_count() > 0);
         live.insert(id, Arc::downgrade(transaction));
     }
 
     /// The one that `generation` has opened here.
-    pub(super) fn find(&self, id: &str, generation: u64) -> Option<Arc<Transaction>> {
+    pub(crate) fn find(&self, id: &str, generation: u64) -> Option<Arc<Transaction>> {
         self.lock().get(id).and_then(Weak::upgrade).filter(|transaction| transaction.generation == generation)
     }
 

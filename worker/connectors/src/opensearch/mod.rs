@@ -23,7 +23,7 @@ mod bulk;
 mod client;
 mod delivery;
 mod queue;
-mod response;
+pub(crate) mod response;
 mod sender;
 mod sink;
 mod writer;

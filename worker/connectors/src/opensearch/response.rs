@@ -13,7 +13,7 @@ const EXCERPT: usize = 300;
 
 /// What became of one document.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It is in the index, or a newer one is.
     Accepted,
     /// Not now.
@@ -32,7 +32,7 @@ pub(super) enum Outcome {
 
 /// What became of a whole request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It was taken; this is what became of each document, in order.
     Items(Vec<Outcome>),
     /// None of it was taken, for now.
@@ -50,7 +50,7 @@ pub(super) enum Answer {
 }
 
 /// Reads the answer to a request of `sent` documents.
-pub(super) fn read(status: u16, body: &[u8], sent: usize) -> Answer {
+pub(crate) fn read(status: u16, body: &[u8], sent: usize) -> Answer {
     if (200..300).contains(&status) {
         return items(body, sent);
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// An object that a message announces.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Announced {
+pub(crate) struct Announced {
     /// Bucket.
     pub(super) bucket: String,
     /// Key, decoded.
@@ -27,7 +27,7 @@ pub(super) struct Announced {
 
 /// A message that announces nothing we know.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     /// No JSON, or not with the fields of any of the shapes.
     #[error("no S3 event notification, direct, from SNS or from EventBridge: {0}")]
     Shape(#[from] serde_json::Error),
@@ -43,7 +43,7 @@ pub(super) enum Error {
 const WRAPPINGS: usize = 3;
 
 /// The objects that `body` says were created; none for test events, removals and other events of S3.
-pub(super) fn parse(body: &str) -> Result<Vec<Announced>, Error> {
+pub(crate) fn parse(body: &str) -> Result<Vec<Announced>, Error> {
     let mut body = Cow::Borrowed(body);
     for _ in 0..WRAPPINGS {
         match serde_json::from_str(&body)? {

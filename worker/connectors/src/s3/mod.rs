@@ -26,7 +26,7 @@
 //! * A key with `.` or `..` as a segment, or one that ends in a slash and has content, cannot be requested over HTTP: `ObjectLost`.
 //! * A checkpoint that had to fall back by an epoch (`DataRegression`) does not read again what the lost epoch had finished.
 
-mod announcement;
+pub(crate) mod announcement;
 mod download;
 mod held;
 mod intake;

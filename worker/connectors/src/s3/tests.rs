@@ -329,7 +329,7 @@ async fn drink(reader: &mut dyn SplitReader) -> (Vec<i64>, Vec<RejectCode>) {
                 bad.extend(records.rejected.iter().map(|rejected| rejected.code));
                 quiet = 0;
             }
-            Ok(SourceEvent::End) => break,
+            Ok(SourceEvent::End | SourceEvent::Time(_)) => break,
             Err(_) => {
                 let position = reader.position();
                 reader.acknowledge(&position).await.unwrap();

@@ -241,6 +241,7 @@ impl EpochLog {
             positions: last.positions,
             operators: last.operators,
             event_times: last.event_times,
+            stage: last.stage,
             ..EpochContent::default()
         });
         let record =
@@ -347,6 +348,7 @@ impl EpochLog {
             positions: content.positions,
             operators: content.operators,
             event_times: content.event_times,
+            stage: content.stage,
             sinks: content.sinks,
             counters: content.counters,
         }

@@ -63,12 +63,25 @@ pub struct EpochRecord {
     /// How far event time has come; absent from tasks that keep no state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_times: Option<EventTimes>,
+    /// Which side of an exchange the task is on; absent from tasks of plans without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageName>,
     /// Committables by output name: all that another worker needs to commit this epoch.
     #[serde(default)]
     pub sinks: BTreeMap<String, Vec<Value>>,
     /// Records of this epoch alone, by what became of them (in, out, filtered, dead-lettered).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A side of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StageName {
+    /// In front of it: what the task has read is in the exchange.
+    Front,
+    /// Behind it: the task has the state.
+    Back,
 }
 
 /// How far event time has come, in microseconds since 1970.
@@ -82,6 +95,9 @@ pub struct EventTimes {
     /// The watermark over all inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<i64>,
+    /// Processing time as the operators were last told, where they go by it: whoever goes on is not behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing_time: Option<i64>,
 }
 
 /// What the operators were told of the time of one input.
@@ -120,6 +136,8 @@ pub struct EpochContent {
     pub operators: BTreeMap<String, Vec<StateRef>>,
     /// See [`EpochRecord::event_times`].
     pub event_times: Option<EventTimes>,
+    /// See [`EpochRecord::stage`].
+    pub stage: Option<StageName>,
     /// See [`EpochRecord::sinks`].
     pub sinks: BTreeMap<String, Vec<Value>>,
     /// See [`EpochRecord::counters`].
@@ -149,7 +167,7 @@ struct Versions {
 impl EpochContent {
     /// Who can read a record of this.
     pub(super) fn min_reader_version(&self) -> u32 {
-        if self.operators.is_empty() && self.event_times.is_none() { STATELESS_READER } else { STATEFUL_READER }
+        if self.operators.is_empty() && self.event_times.is_none() && self.stage.is_none() { STATELESS_READER } else { STATEFUL_READER }
     }
 
     /// Whether writing this after `last` would say nothing new: an idle task skips the epoch.

@@ -23,10 +23,12 @@ fn record() -> EpochRecord {
             vec![StateRef { path: "state/2/7/a".into(), length: 3, sha256: "00".into(), signature: "count".into() }],
         )]
         .into(),
+        stage: Some(StageName::Back),
         event_times: Some(EventTimes {
             splits: [("logs\u{1f}0".to_owned(), 9)].into(),
             inputs: [("logs".to_owned(), InputTime { watermark: 4, idle: true })].into(),
             watermark: Some(4),
+            processing_time: Some(5),
         }),
         sinks: [("archive".to_owned(), vec![json!({"manifest": "é\u{0}\n"})])].into(),
         counters: [("in".to_owned(), 5), ("out".to_owned(), 4)].into(),

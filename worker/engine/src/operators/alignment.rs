@@ -35,6 +35,8 @@ impl Alignment {
     pub(super) fn admit(&mut self, port: usize, message: Message) -> Option<Message> {
         let state = self.ports.get_mut(port)?.as_mut()?;
         match message {
+            // Not of any port.
+            Message::Clock(_) => Some(message),
             Message::Batch(_) | Message::Rejected(_) => {
                 state.idle = false;
                 self.idle = false;

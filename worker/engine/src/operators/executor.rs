@@ -19,7 +19,7 @@ pub(crate) enum Target {
         /// Its port.
         port: usize,
     },
-    /// Out, to this output of the plan.
+    /// Out, to this output of the plan, or to what [`Wiring::beyond`] says.
     Output(usize),
 }
 
@@ -30,6 +30,8 @@ pub(crate) struct Wiring {
     pub(crate) entries: Vec<Vec<Target>>,
     /// Operators; each sends only to later ones.
     pub(crate) operators: Vec<Wired>,
+    /// Targets that are no output of the plan: the ways from there to outputs.
+    pub(crate) beyond: BTreeMap<usize, Ways>,
 }
 
 /// An operator and where its messages go.
@@ -40,6 +42,8 @@ pub(crate) struct Wired {
     pub(crate) operator: Box<dyn Operator>,
     /// Where to.
     pub(crate) targets: Vec<Target>,
+    /// Whether it goes by processing time.
+    pub(crate) reads_clock: bool,
 }
 
 /// The part of a plan that some inputs reach, for one lane. What several outputs share is evaluated once.
@@ -60,7 +64,7 @@ pub struct Executor {
 }
 
 /// For each output that can be reached, in how many ways.
-type Ways = BTreeMap<usize, u64>;
+pub(crate) type Ways = BTreeMap<usize, u64>;
 
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -79,9 +83,9 @@ impl Executor {
     pub(crate) fn new(wiring: Wiring) -> Self {
         let mut ways = vec![Ways::new(); wiring.operators.len()];
         for index in (0..wiring.operators.len()).rev() {
-            ways[index] = reach(&wiring.operators[index].targets, &ways);
+            ways[index] = reach(&wiring.operators[index].targets, &ways, &wiring.beyond);
         }
-        let entry_ways: Vec<Ways> = wiring.entries.iter().map(|entry| reach(entry, &ways)).collect();
+        let entry_ways: Vec<Ways> = wiring.entries.iter().map(|entry| reach(entry, &ways, &wiring.beyond)).collect();
         let counts = vec![Count::default(); ways.len()];
         Self {
             rows_out: entry_ways.iter().flat_map(BTreeMap::keys).map(|output| (*output, 0)).collect(),
@@ -104,37 +108,93 @@ impl Executor {
     /// # Panics
     /// If there is no such input.
     pub fn push(&mut self, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
-        let source = match &message {
-            Message::Batch(batch) if batch.num_rows() == 0 => return Ok(()),
-            Message::Batch(batch) => {
-                self.rows_in[input] += batch.num_rows() as u64;
-                Some(batch.clone())
+        if let Message::Clock(now) = message {
+            return self.clock(now, emit);
+        }
+        let source = if let Message::Batch(batch) = &message { Some(batch.clone()) } else { None };
+        self.carry(input, message, source.as_ref(), emit)
+    }
+
+    /// As [`Executor::push`], for rows that were made of those of `source`: what is rejected is said with those.
+    pub(crate) fn push_of(
+        &mut self,
+        input: usize,
+        message: Message,
+        source: &Batch,
+        emit: &mut dyn FnMut(usize, Message),
+    ) -> Result<(), ExecuteError> {
+        self.carry(input, message, Some(source), emit)
+    }
+
+    fn carry(
+        &mut self,
+        input: usize,
+        message: Message,
+        source: Option<&Batch>,
+        emit: &mut dyn FnMut(usize, Message),
+    ) -> Result<(), ExecuteError> {
+        if let Message::Batch(batch) = &message {
+            if batch.num_rows() == 0 {
+                return Ok(());
             }
-            _ => None,
-        };
+            self.rows_in[input] += batch.num_rows() as u64;
+        }
         send(&mut self.queue, &self.wiring.entries[input], message);
+        self.flow(source, emit)
+    }
+
+    /// The time for each operator, with what follows from it before the next one is told.
+    fn clock(&mut self, now: i64, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
+        for index in 0..self.wiring.operators.len() {
+            self.operate(index, None, emit, |operator, collector| operator.clock(now, collector))?;
+            self.flow(None, emit)?;
+        }
+        self.rows_out.keys().for_each(|output| emit(*output, Message::Clock(now)));
+        Ok(())
+    }
+
+    /// From which time on something comes out without another row, if operators go by processing time. The time of others is not that.
+    #[must_use]
+    pub fn due(&self) -> Option<i64> {
+        self.wiring.operators.iter().filter(|wired| wired.reads_clock).filter_map(|wired| wired.operator.due()).min()
+    }
+
+    /// Carries everything that is queued through.
+    fn flow(&mut self, source: Option<&Batch>, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
         while let Some((target, message)) = self.queue.pop_front() {
             match target {
                 Target::Output(output) => {
-                    if let Message::Batch(batch) = &message {
-                        *self.rows_out.entry(output).or_default() += batch.num_rows() as u64;
+                    if let (Message::Batch(batch), Some(rows_out)) = (&message, self.rows_out.get_mut(&output)) {
+                        *rows_out += batch.num_rows() as u64;
                     }
                     emit(output, message);
                 }
                 Target::Operator { index, port } => {
-                    let Wired { id, operator, targets } = &mut self.wiring.operators[index];
-                    let (queue, count) = (&mut self.queue, &mut self.counts[index]);
                     let arrived = if let Message::Batch(batch) = &message { Some(batch.clone()) } else { None };
-                    let (source, arrived) = (source.as_ref(), arrived.as_ref());
-                    let mut collector = Collector { id, targets, queue, count, source, arrived, rejected: Vec::new() };
-                    operator
-                        .push(port, message, &mut collector)
-                        .map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
-                    for rejected in collector.rejected {
-                        self.ways[index].keys().for_each(|output| emit(*output, Message::Rejected(rejected.clone())));
-                    }
+                    let given = (source, arrived.as_ref());
+                    self.operate(index, Some(given), emit, |operator, collector| operator.push(port, message, collector))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets one operator do something; `given`: what was pushed into the executor, and what has arrived at the operator.
+    fn operate(
+        &mut self,
+        index: usize,
+        given: Option<(Option<&Batch>, Option<&Batch>)>,
+        emit: &mut dyn FnMut(usize, Message),
+        act: impl FnOnce(&mut dyn Operator, &mut Collector<'_>) -> Result<(), ExecuteError>,
+    ) -> Result<(), ExecuteError> {
+        let Wired { id, operator, targets, .. } = &mut self.wiring.operators[index];
+        let (queue, count) = (&mut self.queue, &mut self.counts[index]);
+        let (source, arrived) = given.unwrap_or_default();
+        let mut collector = Collector { id, targets, queue, count, source, arrived, rejected: Vec::new() };
+        act(operator.as_mut(), &mut collector)
+            .map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
+        for rejected in collector.rejected {
+            self.ways[index].keys().for_each(|output| emit(*output, Message::Rejected(rejected.clone())));
         }
         Ok(())
     }
@@ -163,6 +223,11 @@ impl Executor {
             None => Ok(()),
             Some(id) => Err(ExecuteError::State { message: format!("it has state of operator {id}, which the plan does not have") }),
         }
+    }
+
+    /// For each input, the outputs that it reaches, and in how many ways.
+    pub(crate) fn entry_ways(&self) -> &[Ways] {
+        &self.entry_ways
     }
 
     /// Bytes of memory that the state of all operators takes, about.
@@ -207,7 +272,7 @@ impl Executor {
 }
 
 /// The ways from something that sends to `targets`; `ways` of later operators are known.
-fn reach(targets: &[Target], ways: &[Ways]) -> Ways {
+fn reach(targets: &[Target], ways: &[Ways], beyond: &BTreeMap<usize, Ways>) -> Ways {
     let mut sum = Ways::new();
     let mut add = |output: usize, more: u64| {
         let entry = sum.entry(output).or_insert(0_u64);
@@ -215,7 +280,10 @@ fn reach(targets: &[Target], ways: &[Ways]) -> Ways {
     };
     for target in targets {
         match target {
-            Target::Output(output) => add(*output, 1),
+            Target::Output(output) => match beyond.get(output) {
+                Some(ways) => ways.iter().for_each(|(output, more)| add(*output, *more)),
+                None => add(*output, 1),
+            },
             Target::Operator { index, .. } => ways[*index].iter().for_each(|(output, more)| add(*output, *more)),
         }
     }

@@ -38,6 +38,10 @@ impl Blueprint for FilterBlueprint {
         self.predicate.sql.clone()
     }
 
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        Some(vec![*self.keep.get(column)?])
+    }
+
     fn operator(&self, _id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Filter { blueprint: self.clone() })
     }

@@ -14,6 +14,7 @@
 
 mod aggregate;
 mod alignment;
+mod clock;
 mod counters;
 mod evaluate;
 mod executor;
@@ -28,6 +29,7 @@ mod project;
 mod rank;
 mod revision;
 mod state;
+mod temporal;
 mod union;
 mod window;
 mod windows;
@@ -44,10 +46,11 @@ use crate::batch::{Batch, Origin, Rejected};
 pub(crate) use aggregate::{
     Argument, Assignment, Call, GroupBlueprint, OutputColumn, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
 };
+pub(crate) use clock::{ByClockBlueprint, ClockBlueprint};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
-pub(crate) use executor::{Target, Wired, Wiring};
+pub(crate) use executor::{Target, Ways, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
 pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
@@ -55,6 +58,7 @@ pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
 pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
+pub(crate) use temporal::{Moment, TemporalBlueprint, TemporalSide};
 pub(crate) use union::UnionBlueprint;
 pub(crate) use window::{WindowBlueprint, WindowColumn};
 pub(crate) use windows::Windows;
@@ -66,6 +70,9 @@ pub enum Message {
     Batch(Batch),
     /// No row with an earlier event time will follow. Microseconds since 1970.
     Watermark(i64),
+    /// Processing time: rows that follow are taken in at this moment. Microseconds since 1970; never goes back. Of no single input: the [`Executor`] hands it
+    /// to all its operators, whichever input it is pushed to; they do not see it as a message.
+    Clock(i64),
     /// Everything before belongs to this epoch, everything after to the next.
     Barrier(u64),
     /// Nothing is coming for now; this way holds no watermark back until it speaks again.
@@ -107,6 +114,16 @@ pub trait Operator: Send {
     /// Takes a message that arrived at `port`.
     fn push(&mut self, port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError>;
 
+    /// The time that it is now, for operators that go by it. Called in the order of the plan, with what follows from it in between.
+    fn clock(&mut self, _now: i64, _output: &mut dyn Output) -> Result<(), ExecuteError> {
+        Ok(())
+    }
+
+    /// From which time on something would come out, if the operator knows: a watermark, or the time where it goes by that.
+    fn due(&self) -> Option<i64> {
+        None
+    }
+
     /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages.
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         Ok(None)
@@ -138,6 +155,26 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     fn state_signature(&self) -> Option<String> {
         None
     }
+    /// Whether what comes out depends on the time at which rows come.
+    fn reads_clock(&self) -> bool {
+        false
+    }
+    /// The port of a table that rows look things up in, and wait for until it has been read once.
+    fn table_port(&self) -> Option<usize> {
+        None
+    }
+    /// By port, the columns whose values rows have in common that it has to see together, in one order for all ports; empty if it has to see all rows.
+    /// `None` if it keeps no state.
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        None
+    }
+    /// The columns of a table of its state that hold [`Blueprint::keys`], in their order; `None` if there is no such table.
+    fn stored_keys(&self, _table: &str) -> Option<Vec<usize>> {
+        None
+    }
+    /// By port, the column whose value is that of `column` in whatever comes out of a row, always. `None` if there is none at some port; an operator
+    /// that keeps state knows it only of its keys.
+    fn lineage(&self, column: usize) -> Option<Vec<usize>>;
     /// Builds the operator for one lane in which only `ports` are fed. `id` is its id (step, kind, ordinal): the origin of rows that it makes.
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator>;
 }
@@ -161,6 +198,12 @@ pub enum ExecuteError {
     #[error("cannot restore the state: {message}; the plan has changed in a way that its state does not fit")]
     State {
         /// What does not fit.
+        message: String,
+    },
+    /// An operator broke off. The text says where.
+    #[error("{message}; this is a defect, please report it")]
+    Defect {
+        /// What happened.
         message: String,
     },
     /// One of the above, in this operator.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{SchemaRef, UInt64Type};
+use datafusion_physical_expr::expressions::Column;
 
 use super::evaluate::{Expression, Failure, Piece, concat, evaluate};
 use super::{Blueprint, ExecuteError, Message, Operator, Output, RejectedRow};
@@ -40,6 +41,11 @@ impl Blueprint for ProjectBlueprint {
             .map(|(e, field)| if e.sql == *field.name() { e.sql.clone() } else { format!("{} AS {}", e.sql, field.name()) })
             .collect();
         columns.join(", ")
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let column: &Column = self.expressions.get(column)?.physical.downcast_ref()?;
+        Some(vec![column.index()])
     }
 
     fn operator(&self, _id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

@@ -40,6 +40,10 @@ impl Blueprint for UnionBlueprint {
         columns.join(", ")
     }
 
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        self.ports.iter().map(|port| port.get(column).copied()).collect()
+    }
+
     fn operator(&self, _id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {
         Box::new(UnionBranch { blueprint: self.clone(), alignment: Alignment::new(ports) })
     }

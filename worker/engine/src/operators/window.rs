@@ -57,6 +57,13 @@ impl Blueprint for WindowBlueprint {
         format!("{} of {}", self.windows, self.time_name)
     }
 
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match self.columns.get(column)? {
+            WindowColumn::Input(input) => Some(vec![*input]),
+            WindowColumn::Start | WindowColumn::End | WindowColumn::Time => None,
+        }
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Window { origin: Origin::new(&format!("operator/{id}"), id.as_ref()), blueprint: self.clone() })
     }

@@ -11,6 +11,7 @@ use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Wind
 
 use super::functions::Functions;
 use super::rank;
+use super::temporal::Versions;
 use super::time;
 use super::traits::Traits;
 
@@ -26,6 +27,8 @@ pub(super) struct Table {
     /// Its columns, with time attributes in their metadata.
     schema: SchemaRef,
     pub(super) traits: Traits,
+    /// The versions of its rows, if it keeps the last of each key.
+    pub(super) versions: Option<Versions>,
 }
 
 impl TableSource for Table {
@@ -41,9 +44,9 @@ impl Catalog {
         Self { tables: BTreeMap::new(), options }
     }
 
-    pub(super) fn add(&mut self, name: &str, schema: &Schema, traits: Traits) {
+    pub(super) fn add(&mut self, name: &str, schema: &Schema, traits: Traits, versions: Option<Versions>) {
         let schema = time::mark(schema, &traits.times);
-        self.tables.insert(name.to_owned(), Arc::new(Table { schema, traits }));
+        self.tables.insert(name.to_owned(), Arc::new(Table { schema, traits, versions }));
     }
 
     /// What is known about a table.

@@ -3,18 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millrace_crds::report::EXCHANGE;
 use sha2::{Digest, Sha256};
 
 /// What the state of each stateful operator is made of, by operator id; see [`Plan::state_signatures`](super::Plan::state_signatures).
 pub type Signatures = BTreeMap<Arc<str>, String>;
+
+/// Stands among signatures if each split has the state of its own keys. No operator has such an id, which has slashes.
+const PER_SPLIT: &str = "tasks";
+
+/// Signatures of a plan of which each split has a task of its own, with the state of its keys.
+#[must_use]
+pub fn per_split(mut signatures: Signatures) -> Signatures {
+    if !signatures.is_empty() {
+        signatures.insert(Arc::from(PER_SPLIT), "per split".to_owned());
+    }
+    signatures
+}
 
 /// What becomes of the state of each operator of either plan, by operator id.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StateDiff {
     /// In the order of the ids.
     pub operators: BTreeMap<Arc<str>, StateFate>,
-    /// Whether not even the positions of the inputs can be taken over: one of the plans keeps state and the other none. With state there is one task for all
-    /// splits, without there is one for each, and neither can go on from the epochs of the other.
+    /// Whether not even the positions of the inputs can be taken over: one of the plans runs as one task for all splits and the other as one for each (it keeps no
+    /// state, or is keyed by what the inputs are partitioned by), or they are shared through an exchange of other partitions, or none, which has a task for each
+    /// partition as well. None of these can go on from the epochs of another.
     pub positions_lost: bool,
 }
 
@@ -80,8 +94,14 @@ pub fn compare(old: &Signatures, new: &Signatures) -> StateDiff {
         (None, Some(signature)) => Some(StateFate::Started { signature }),
         (None, None) => None,
     };
-    let operators = old.keys().chain(new.keys()).filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
-    StateDiff { operators, positions_lost: old.is_empty() != new.is_empty() }
+    let ids = old.keys().chain(new.keys()).filter(|id| ![PER_SPLIT, EXCHANGE].contains(&&***id));
+    let operators = ids.filter_map(|id| Some((Arc::clone(id), fate(id)?))).collect();
+    StateDiff { operators, positions_lost: is_whole(old) != is_whole(new) || old.get(EXCHANGE) != new.get(EXCHANGE) }
+}
+
+/// Whether one task has all the state.
+fn is_whole(signatures: &Signatures) -> bool {
+    !signatures.is_empty() && ![PER_SPLIT, EXCHANGE].iter().any(|id| signatures.contains_key(*id))
 }
 
 /// 16 hex digits for each signature: enough to see whether two are equal.
@@ -137,6 +157,34 @@ mod tests {
             assert!(diff.positions_lost && !diff.is_compatible());
         }
         assert!(!compare(&some, &some).positions_lost);
+    }
+
+    #[test]
+    fn state_of_splits_and_state_of_the_whole_do_not_take_each_other_over() {
+        let some = signatures(&[("a/aggregate/0", "k")]);
+        let (whole, split, none) = (some.clone(), per_split(some), Signatures::new());
+        assert!(compare(&whole, &split).positions_lost && compare(&split, &whole).positions_lost);
+        assert!(compare(&split, &split).is_compatible());
+        let started = compare(&none, &split);
+        assert!(started.is_compatible(), "without state there is a task for each split as well");
+        assert_eq!(started.operators.len(), 1);
+        assert_eq!(compare(&split, &none).lost().count(), 1);
+        assert_eq!(per_split(Signatures::new()), none);
+    }
+
+    #[test]
+    fn the_shape_of_an_exchange_is_a_matter_of_positions_and_what_is_in_it_one_of_state() {
+        let whole = signatures(&[("a/aggregate/0", "k")]);
+        let shared = |partitions: &str, columns: &str| {
+            signatures(&[("a/aggregate/0", "k"), ("*exchange", partitions), ("*exchange/a.aggregate.0.0", columns)])
+        };
+        for (old, new) in [(&whole, &shared("4", "x")), (&shared("4", "x"), &whole), (&shared("4", "x"), &shared("8", "x"))] {
+            assert!(compare(old, new).positions_lost, "{old:?} {new:?}");
+        }
+        assert!(compare(&shared("4", "x"), &shared("4", "x")).is_compatible());
+        let diff = compare(&shared("4", "x"), &shared("4", "y"));
+        assert_eq!(diff.lost().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), ["*exchange/a.aggregate.0.0"]);
+        assert!(!diff.positions_lost);
     }
 
     #[test]

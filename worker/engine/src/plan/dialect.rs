@@ -78,6 +78,11 @@ impl Dialect for MillraceDialect {
         true
     }
 
+    /// `t FOR SYSTEM_TIME AS OF s.time`.
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
     fn supports_match_recognize(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! The functions that steps can call, and the names of those that they cannot. Functions of the clock and of chance are not among them: a replay must give the same rows.
+//! The functions that steps can call, and the names of those that they cannot. Functions of the clock and of chance are not among them, because a replay must give the same rows, except `PROCTIME()`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::{ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, Volatility};
 
+use super::temporal::AsOfPlanner;
 use super::window::WindowPlanner;
 
 /// All functions, by lower-case name and alias.
@@ -27,12 +28,11 @@ const WINDOW_FUNCTIONS: [&str; 11] =
     ["cume_dist", "dense_rank", "first_value", "lag", "last_value", "lead", "nth_value", "ntile", "percent_rank", "rank", "row_number"];
 
 /// Names for the clock and for chance that other systems have and DataFusion has not.
-const FOREIGN_REPLAY_UNSAFE: [&str; 10] = [
+const FOREIGN_REPLAY_UNSAFE: [&str; 9] = [
     "current_row_timestamp",
     "gen_random_uuid",
     "localtime",
     "localtimestamp",
-    "proctime",
     "rand",
     "rand_integer",
     "statement_timestamp",
@@ -70,7 +70,12 @@ impl Functions {
         let aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
         let foreign = FOREIGN_REPLAY_UNSAFE.iter().map(|name| (*name).to_owned());
         Self {
-            scalar: pure.into_iter().chain(crate::functions::all()).flat_map(|f| names(f.name(), f.aliases(), &f)).collect(),
+            scalar: pure
+                .into_iter()
+                .chain(crate::functions::all())
+                .chain([super::processing::function()])
+                .flat_map(|f| names(f.name(), f.aliases(), &f))
+                .collect(),
             higher_order: higher_order.into_iter().flat_map(|f| names(f.name(), f.aliases(), &f)).collect(),
             aggregates: aggregates.into_iter().flat_map(|f| names(f.name(), f.aliases(), &f)).collect(),
             planners: vec![
@@ -81,7 +86,7 @@ impl Functions {
                 Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
                 Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
             ],
-            relations: vec![Arc::new(WindowPlanner)],
+            relations: vec![Arc::new(AsOfPlanner), Arc::new(WindowPlanner)],
             replay_unsafe: unsafe_in_replay
                 .into_iter()
                 .flat_map(|f| names(f.name(), f.aliases(), &f))

@@ -1,5 +1,6 @@
 //! The compiled graph of operators, from inputs to outputs. Immutable; each lane gets its own operators from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -76,43 +77,53 @@ impl Graph {
             .collect()
     }
 
+    /// Whether an input is what others look things up in.
+    pub(super) fn is_table(&self, input: usize) -> bool {
+        let reached = self.reached(&[Some(input)]);
+        let reads = |node: &Node| node.blueprint.table_port().is_some_and(|port| reached(node.upstreams[port]));
+        self.nodes.iter().any(reads)
+    }
+
+    /// Whether what comes from there depends on processing time.
+    pub(super) fn reads_clock(&self, upstream: Upstream) -> bool {
+        let mut reads: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let below = node.upstreams.iter().any(|upstream| matches!(upstream, Upstream::Node(fed) if reads[*fed]));
+            reads.push(below || node.blueprint.reads_clock());
+        }
+        matches!(upstream, Upstream::Node(node) if reads[node])
+    }
+
     /// The operators that any of `inputs` reaches, built for one lane. An input that is `None` reaches nothing.
     pub(super) fn wiring(&self, inputs: &[Option<usize>]) -> Wiring {
         let reached = self.reached(inputs);
-        let mut positions = vec![None; self.nodes.len()];
-        let mut wiring = Wiring { entries: vec![Vec::new(); inputs.len()], operators: Vec::new() };
-        for (index, node) in self.nodes.iter().enumerate() {
+        let mut part = self.part(inputs.len(), |_| true, reached);
+        for (upstream, target) in part.links(self) {
+            part.connect(upstream, target, |input| positions_of(inputs, input));
+        }
+        part.wiring
+    }
+
+    /// The operators of which `is_part` is true and that are fed at some port, not connected yet.
+    pub(super) fn part(&self, entries: usize, is_part: impl Fn(usize) -> bool, reached: impl Fn(Upstream) -> bool) -> Part {
+        let mut part = Part {
+            positions: vec![None; self.nodes.len()],
+            wiring: Wiring { entries: vec![Vec::new(); entries], operators: Vec::new(), beyond: BTreeMap::new() },
+        };
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| is_part(*index)) {
             let ports: Vec<usize> = (0..node.upstreams.len()).filter(|port| reached(node.upstreams[*port])).collect();
             if !ports.is_empty() {
-                positions[index] = Some(wiring.operators.len());
-                wiring.operators.push(Wired {
-                    id: Arc::clone(&node.id),
-                    operator: node.blueprint.operator(&node.id, &ports),
-                    targets: Vec::new(),
-                });
+                part.positions[index] = Some(part.wiring.operators.len());
+                let operator = node.blueprint.operator(&node.id, &ports);
+                let reads_clock = node.blueprint.reads_clock();
+                part.wiring.operators.push(Wired { id: Arc::clone(&node.id), operator, targets: Vec::new(), reads_clock });
             }
         }
-        let mut connect = |upstream: Upstream, target: Target| match upstream {
-            Upstream::Input(fed) => {
-                let entries = wiring.entries.iter_mut().zip(inputs).filter(|(_, input)| **input == Some(fed));
-                entries.for_each(|(entry, _)| entry.push(target));
-            }
-            Upstream::Node(node) => {
-                if let Some(position) = positions[node] {
-                    wiring.operators[position].targets.push(target);
-                }
-            }
-        };
-        for (node, position) in self.nodes.iter().zip(&positions) {
-            let Some(index) = *position else { continue };
-            node.upstreams.iter().enumerate().for_each(|(port, upstream)| connect(*upstream, Target::Operator { index, port }));
-        }
-        self.outputs.iter().enumerate().for_each(|(output, fed)| connect(fed.from, Target::Output(output)));
-        wiring
+        part
     }
 
     /// Whether rows of any of `inputs` come by.
-    fn reached(&self, inputs: &[Option<usize>]) -> impl Fn(Upstream) -> bool + use<> {
+    pub(super) fn reached(&self, inputs: &[Option<usize>]) -> impl Fn(Upstream) -> bool + use<> {
         let inputs: Vec<usize> = inputs.iter().flatten().copied().collect();
         let mut nodes: Vec<bool> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -146,6 +157,53 @@ impl Graph {
         }
         digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// Some operators of a graph, for one lane.
+pub(super) struct Part {
+    /// For each operator of the graph, where it is in the wiring.
+    positions: Vec<Option<usize>>,
+    pub(super) wiring: Wiring,
+}
+
+impl Part {
+    /// What feeds each operator of the part, port by port, and what feeds each output.
+    pub(super) fn links(&self, graph: &Graph) -> Vec<(Upstream, Target)> {
+        let mut links = Vec::new();
+        for (node, position) in graph.nodes.iter().zip(&self.positions) {
+            let Some(index) = *position else { continue };
+            links.extend(node.upstreams.iter().enumerate().map(|(port, upstream)| (*upstream, Target::Operator { index, port })));
+        }
+        links.extend(graph.outputs.iter().enumerate().map(|(output, fed)| (fed.from, Target::Output(output))));
+        links
+    }
+
+    /// Sends what comes from `upstream` to `target`; does nothing if it does not come by. `entries` are those at which an input arrives.
+    pub(super) fn connect(&mut self, upstream: Upstream, target: Target, entries: impl Fn(usize) -> Vec<usize>) {
+        match upstream {
+            Upstream::Input(input) => entries(input).into_iter().for_each(|entry| self.enter(entry, target)),
+            Upstream::Node(node) => {
+                if let Some(position) = self.positions[node] {
+                    self.wiring.operators[position].targets.push(target);
+                }
+            }
+        }
+    }
+
+    /// Sends what arrives at an entry to `target`.
+    pub(super) fn enter(&mut self, entry: usize, target: Target) {
+        self.wiring.entries[entry].push(target);
+    }
+
+    /// The target that is a port of an operator of the graph.
+    pub(super) fn port(&self, node: usize, port: usize) -> Option<Target> {
+        self.positions[node].map(|index| Target::Operator { index, port })
+    }
+}
+
+/// Where an input arrives.
+pub(super) fn positions_of(inputs: &[Option<usize>], input: usize) -> Vec<usize> {
+    (0..inputs.len()).filter(|entry| inputs[*entry] == Some(input)).collect()
 }
 
 /// `name type, name type`.

@@ -9,7 +9,7 @@ use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::time::TimeAttribute;
+use super::time::{Clock, TimeAttribute};
 use super::traits::{self, Mode, Traits, renamed};
 
 /// A join and what is known about it.
@@ -61,10 +61,19 @@ impl JoinPlan {
         Ok(Self { inputs, outer, end, residual })
     }
 
+    /// What says that rows are over.
+    pub(super) fn clock(&self) -> Clock {
+        let time = match self.end {
+            JoinEnd::Interval { times: [left, _], .. } | JoinEnd::Window { ends: [left, _] } => self.inputs[0].times[left],
+            JoinEnd::Nothing => None,
+        };
+        time.map_or(Clock::EVENT, TimeAttribute::clock)
+    }
+
     /// By how much rows may come after the watermark has passed their time.
     pub(super) fn slack(&self) -> i64 {
         let JoinEnd::Interval { times: [left, right], .. } = self.end else { return 0 };
-        let is_window_time = |side: usize, column: usize| self.inputs[side].times[column] == Some(TimeAttribute::WindowTime);
+        let is_window_time = |side: usize, column: usize| matches!(self.inputs[side].times[column], Some(TimeAttribute::WindowTime(_)));
         // A window's last millisecond may lie before a watermark that does not end the window.
         if is_window_time(0, left) || is_window_time(1, right) { 1_000 } else { 0 }
     }
@@ -86,12 +95,17 @@ impl JoinPlan {
             );
         }
         let mode = if self.revises() { Mode::Updating { key: self.key(join, left)? } } else { Mode::Append };
-        Ok(Traits { mode, times })
+        Ok(Traits { mode, times, bounds: Vec::new() })
     }
 
     /// Whether a time is still one that watermarks are about.
     fn keeps(&self, side: usize, column: usize) -> bool {
-        let of_window = self.inputs[side].times[column].is_some_and(TimeAttribute::is_of_window);
+        let attribute = self.inputs[side].times[column];
+        // When rows leave follows the one clock; the other says nothing of them any more.
+        if attribute.map(TimeAttribute::clock) != Some(self.clock()) {
+            return false;
+        }
+        let of_window = attribute.is_some_and(TimeAttribute::is_of_window);
         match self.end {
             JoinEnd::Nothing => false,
             JoinEnd::Window { .. } => of_window,
@@ -128,8 +142,14 @@ impl JoinPlan {
                 return Ok(key.clone());
             }
         }
+        // A row of each side that meets none looks the same in the keys if both keys are NULL.
+        let can_be_null = |side: usize| {
+            let columns = keys[side].iter().flatten();
+            columns.map(|column| schemas[side].field(column - side * left)).all(|field| field.is_nullable())
+        };
+        let is_ambiguous = self.outer == [true, true] && can_be_null(0) && can_be_null(1);
         Ok(match keys {
-            [Some(left), Some(right)] => left.into_iter().chain(right).collect(),
+            [Some(left), Some(right)] if !is_ambiguous => left.into_iter().chain(right).collect(),
             _ => Vec::new(),
         })
     }
@@ -140,7 +160,8 @@ fn window(join: &Join, inputs: &[Traits; 2]) -> Result<Option<[usize; 2]>> {
     for (left, right) in &join.on {
         if let (Some(left), Some(right)) = (renamed(left), renamed(right)) {
             let ends = [join.left.schema().index_of_column(left)?, join.right.schema().index_of_column(right)?];
-            if (0..2).all(|side| inputs[side].times[ends[side]] == Some(TimeAttribute::WindowEnd)) {
+            let [one, other] = [0, 1].map(|side| inputs[side].times[ends[side]]);
+            if one == other && matches!(one, Some(TimeAttribute::WindowEnd(_))) {
                 return Ok(Some(ends));
             }
         }
@@ -217,7 +238,8 @@ fn comparison(join: &Join, inputs: &[Traits; 2], left: &Expr, op: Operator, righ
     }
     let (Some(left), Some(right)) = (sum(join, inputs, left)?, sum(join, inputs, right)?) else { return Ok(None) };
     let Some(Sum { times: [Some((one, subtracted)), Some((other, other_subtracted))], plus }) = minus(left, right) else { return Ok(None) };
-    if subtracted == other_subtracted {
+    let clock = |side: usize, column: usize| inputs[side].times[column].map(TimeAttribute::clock);
+    if subtracted == other_subtracted || clock(0, one) != clock(1, other) {
         return Ok(None);
     }
     // `left - right op limit`, once the sides are turned so that the left time is not subtracted.
@@ -248,7 +270,7 @@ fn sum(join: &Join, inputs: &[Traits; 2], expr: &Expr) -> Result<Option<Sum>> {
         Expr::Column(column) => {
             for side in 0..2 {
                 if let Some(position) = schemas[side].maybe_index_of_column(column) {
-                    let tells = inputs[side].times[position].filter(|attribute| *attribute != TimeAttribute::WindowStart);
+                    let tells = inputs[side].times[position].filter(|attribute| !matches!(attribute, TimeAttribute::WindowStart(_)));
                     let mut times = [None; 2];
                     times[side] = Some((position, false));
                     return Ok(tells.map(|_| Sum { times, plus: 0 }));

@@ -29,7 +29,7 @@ use super::parse::Parsed;
 use super::problem::{Reason, in_step, of_datafusion, problem};
 use super::refuse::NO_STATE;
 use super::text::Place;
-use super::{Policy, stateful, whitelist};
+use super::{Policy, processing, stateful, temporal, whitelist};
 
 /// Plans one step. Everything it reads is in the catalog.
 pub(super) fn plan(catalog: &Catalog, step: &Parsed, policy: &Policy) -> std::result::Result<LogicalPlan, Vec<Problem>> {
@@ -45,7 +45,8 @@ pub(super) fn plan(catalog: &Catalog, step: &Parsed, policy: &Policy) -> std::re
 
 fn analyze(catalog: &Catalog, statement: Statement) -> Result<LogicalPlan> {
     let plan = SqlToRel::new(catalog).sql_statement_to_plan(statement)?;
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, catalog.options(), |_, _| {})
+    let analyzed = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, catalog.options(), |_, _| {})?;
+    temporal::rewrite(catalog, analyzed)
 }
 
 /// The rules that make sense for single rows. Rules that make plans without input (`WHERE false`) or need all rows are left out.
@@ -69,7 +70,12 @@ fn refuse_unknown(step: &Parsed, plan: &LogicalPlan) -> std::result::Result<(), 
     match whitelist::outside(plan) {
         Ok(None) => Ok(()),
         Ok(Some(what)) => {
-            let hint = Some(NO_STATE.to_owned());
+            let hint = if what == whitelist::OUTSIDE_SELECT {
+                "select PROCTIME() AS a column in a step or subquery below, and use that"
+            } else {
+                NO_STATE
+            };
+            let hint = Some(hint.to_owned());
             Err(vec![problem(Reason::NotSupported, in_step(&step.name, None), format!("{what} is not supported"), hint)])
         }
         Err(error) => Err(of_datafusion(&step.name, &step.text, &error, None)),
@@ -132,6 +138,7 @@ fn always_failing(step: &Parsed, plan: &LogicalPlan) -> Result<Vec<Problem>> {
                     part,
                     Expr::Alias(_) | Expr::Literal(..) | Expr::Column(_) | Expr::AggregateFunction(_) | Expr::WindowFunction(_)
                 ) || !part.column_refs().is_empty()
+                    || processing::reads_clock(part)
                 {
                     return Ok(TreeNodeRecursion::Continue);
                 }

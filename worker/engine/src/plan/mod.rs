@@ -13,7 +13,8 @@
 //! **What SQL means** is what DataFusion says: integers wrap on overflow, integer division truncates and fails on zero, `x / 0.0` is infinite, decimals
 //! follow its precision rules, strings compare by bytes. `CAST` is checked: a row with a value that does not fit is rejected (dead-lettered), and the
 //! others go on; `TRY_CAST` yields NULL instead. The parts of `WHERE … AND …` guard each other from left to right. Unquoted names are folded to lower case.
-//! Functions of the clock and of chance are refused, because a replay must give the same rows.
+//! Functions of the clock and of chance are refused, because a replay must give the same rows; only `PROCTIME()` is there, for those who want processing time
+//! and say so.
 
 mod build;
 mod catalog;
@@ -30,9 +31,12 @@ mod order;
 mod over;
 mod parse;
 mod problem;
+mod processing;
 mod rank;
 mod refuse;
+pub mod stages;
 mod stateful;
+mod temporal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -56,7 +60,8 @@ use catalog::Catalog;
 use graph::Graph;
 use parse::Parsed;
 use problem::{NAMES, Reason, in_step, problem, quoted};
-use time::TimeAttribute;
+use temporal::Versions;
+use time::{Clock, TimeAttribute};
 use traits::{Mode, Traits};
 
 pub use crate::operators::Executor;
@@ -194,16 +199,38 @@ impl Plan {
         self.graph.nodes.iter().any(|node| node.blueprint.state_signature().is_some())
     }
 
+    /// Whether some operator goes by processing time: then [`Message::Clock`](crate::operators::Message::Clock) has to be told before each batch, and now and then
+    /// without one. Results are then not the same in a replay.
+    #[must_use]
+    pub fn reads_clock(&self) -> bool {
+        self.graph.nodes.iter().any(|node| node.blueprint.reads_clock())
+    }
+
+    /// The same of what comes out at one output.
+    #[must_use]
+    pub fn output_reads_clock(&self, output: usize) -> bool {
+        self.graph.outputs.get(output).is_some_and(|output| self.graph.reads_clock(output.from))
+    }
+
+    /// Whether rows of others look things up in `input`, and wait until it has been read once: then [`Message::Idle`](crate::operators::Message::Idle) has to be
+    /// told of it.
+    #[must_use]
+    pub fn is_table(&self, input: &str) -> bool {
+        let position = self.graph.inputs.iter().position(|known| known.name == input);
+        position.is_some_and(|input| self.graph.is_table(input))
+    }
+
     /// Position of the event-time column of `input` in [`Plan::projection`], if some operator needs watermarks of it.
     #[must_use]
     pub fn event_time(&self, input: &str) -> Option<usize> {
         self.graph.inputs.iter().find(|known| known.name == input)?.event_time
     }
 
-    /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns.
+    /// The plan for people: inputs with the columns that are read, operators with their ids and expressions, outputs with their columns, and where
+    /// rows are brought together by key, if it keeps state, or why they cannot be.
     #[must_use]
     pub fn explain(&self) -> String {
-        self.graph.to_string()
+        format!("{}{}", self.graph, self.explain_exchange())
     }
 }
 
@@ -222,9 +249,10 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
     for input in inputs {
         let mut traits = Traits::plain(input.schema.fields().len());
         if let Some(position) = input.event_time.as_deref().and_then(|column| input.schema.index_of(column).ok()) {
-            traits.times[position] = Some(TimeAttribute::Event);
+            let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
+            traits.times[position] = Some(TimeAttribute::Time(Clock::Event { lateness }));
         }
-        catalog.add(&input.name, &input.schema, traits);
+        catalog.add(&input.name, &input.schema, traits, None);
     }
     let mut plans = Vec::with_capacity(steps.len());
     for step in order.iter().filter_map(|step| parsed[*step].as_ref()) {
@@ -232,8 +260,8 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
             continue;
         }
         match plan_step(&catalog, step, policy) {
-            Ok((planned, traits)) => {
-                catalog.add(&step.name, planned.schema().as_arrow(), traits);
+            Ok((planned, traits, versions)) => {
+                catalog.add(&step.name, planned.schema().as_arrow(), traits, versions);
                 plans.push((step.name.as_str(), planned));
             }
             Err(found) => problems.extend(found),
@@ -309,14 +337,15 @@ fn columns(schema: &Schema, location: &str) -> Vec<Problem> {
     problems
 }
 
-fn plan_step(catalog: &Catalog, step: &Parsed, policy: &Policy) -> Result<(LogicalPlan, Traits), Vec<Problem>> {
+fn plan_step(catalog: &Catalog, step: &Parsed, policy: &Policy) -> Result<(LogicalPlan, Traits, Option<Versions>), Vec<Problem>> {
     let planned = logical::plan(catalog, step, policy)?;
     let problems = columns(planned.schema().as_arrow(), &in_step(&step.name, None));
     if !problems.is_empty() {
         return Err(problems);
     }
-    let traits = traits::of(&planned).map_err(|error| problem::of_datafusion(&step.name, &step.text, &error, None))?;
-    Ok((planned, traits))
+    let known = |error: DataFusionError| problem::of_datafusion(&step.name, &step.text, &error, None);
+    let (traits, versions) = (traits::of(&planned).map_err(known)?, Versions::of(&planned).map_err(known)?);
+    Ok((planned, traits, versions))
 }
 
 /// `plans` in the order in which they can be planned. An error comes with the step that it is about, if it is about one.
@@ -338,7 +367,7 @@ fn build<'a>(
     for (name, plan) in plans.iter().rev() {
         if let Some(needed) = needs.get(*name).cloned() {
             needs::of_tables(plan, &needed, &mut needs).map_err(|error| (Some(*name), error))?;
-            needs::timed_tables(plan, timed.contains(*name), &mut timed);
+            needs::timed_tables(plan, timed.contains(*name), &mut timed).map_err(|error| (Some(*name), error))?;
         }
     }
     let mut builder = Builder::new(policy);

@@ -7,7 +7,11 @@ use datafusion_expr::logical_plan::{Aggregate, Join, Window};
 use datafusion_expr::{Expr, LogicalPlan};
 
 use super::join::{JoinEnd, JoinPlan};
-use super::window::{self, WindowNode};
+use super::over::OverPlan;
+use super::rank::RankPlan;
+use super::temporal;
+use super::time::Clock;
+use super::window::{self, Grouping, WindowNode};
 
 /// Positions in a schema.
 pub(super) type Columns = BTreeSet<usize>;
@@ -31,19 +35,40 @@ pub(super) fn of_tables(plan: &LogicalPlan, needed: &Columns, tables: &mut BTree
 }
 
 /// Adds the tables whose watermarks some operator of `plan` waits for; all of them if a reader of the plan does.
-pub(super) fn timed_tables(plan: &LogicalPlan, timed: bool, tables: &mut BTreeSet<String>) {
+pub(super) fn timed_tables(plan: &LogicalPlan, timed: bool, tables: &mut BTreeSet<String>) -> Result<()> {
     if let LogicalPlan::TableScan(scan) = plan
         && timed
     {
         tables.insert(scan.table_name.table().to_owned());
     }
-    let timed = timed || keeps_state(plan);
-    plan.inputs().into_iter().for_each(|input| timed_tables(input, timed, tables));
+    // The numbers of a top-N are its filter's.
+    if let LogicalPlan::Filter(filter) = plan
+        && let Some(rank) = RankPlan::of(filter)?
+    {
+        return timed_tables(&rank.window.input, timed || rank.clock().is_event(), tables);
+    }
+    if let LogicalPlan::Extension(extension) = plan
+        && let Some(node) = temporal::of_extension(extension)
+    {
+        // What only is there now has no time that rows of the left wait for.
+        let versions = node.since.is_some();
+        timed_tables(&node.left, timed || versions, tables)?;
+        return timed_tables(&node.right, versions, tables);
+    }
+    let timed = timed || waits(plan)?;
+    plan.inputs().into_iter().try_for_each(|input| timed_tables(input, timed, tables))
 }
 
 /// Whether a node becomes an operator that waits for watermarks.
-fn keeps_state(node: &LogicalPlan) -> bool {
-    matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Window(_))
+fn waits(node: &LogicalPlan) -> Result<bool> {
+    Ok(match node {
+        LogicalPlan::Aggregate(aggregate) => {
+            !matches!(Grouping::of(aggregate)?, Grouping::Window(window) if window.clock == Clock::Processing)
+        }
+        LogicalPlan::Join(join) => JoinPlan::of(join)?.clock().is_event(),
+        LogicalPlan::Window(window) => OverPlan::of(window)?.map_or(true, |over| over.clock().is_event()),
+        _ => false,
+    })
 }
 
 /// What `plan` reads of each of its inputs, if only `needed` of its own columns are read.
@@ -61,7 +86,10 @@ pub(super) fn of_inputs(plan: &LogicalPlan, needed: &Columns) -> Result<Vec<Colu
         LogicalPlan::Union(union) => Ok(vec![needed.clone(); union.inputs.len()]),
         LogicalPlan::Extension(extension) => match window::of_extension(extension) {
             Some(node) => Ok(vec![of_window(node, needed)?]),
-            None => Err(outside(plan)),
+            None => match temporal::of_extension(extension) {
+                Some(node) => node.of_inputs(needed),
+                None => Err(outside(plan)),
+            },
         },
         LogicalPlan::Aggregate(aggregate) => Ok(vec![of_aggregate(aggregate, needed)?]),
         LogicalPlan::Join(join) => of_join(join, needed),

@@ -8,7 +8,7 @@ use datafusion_expr::{AggregateUDF, Expr, WindowFrame, WindowFrameBound, WindowF
 use std::sync::Arc;
 
 use super::join::micros;
-use super::time::TimeAttribute;
+use super::time::{Clock, TimeAttribute};
 use super::traits::{self, Traits, renamed};
 use crate::operators::Frame;
 
@@ -67,7 +67,7 @@ impl<'a> OverPlan<'a> {
         let order = if let [Sort { expr, asc: true, .. }] = order_by { renamed(expr) } else { None };
         let Some(order) = order else { return Ok(Err(ORDER)) };
         let time = window.input.schema().index_of_column(order)?;
-        if !input.times[time].is_some_and(TimeAttribute::is_event_time) {
+        if !input.times[time].is_some_and(TimeAttribute::is_time) {
             return Ok(Err(ORDER));
         }
         Ok(Ok(Self { partition_by, time, calls, input }))
@@ -81,7 +81,12 @@ impl<'a> OverPlan<'a> {
     /// By how much rows may come after the watermark has passed their time, in microseconds.
     pub(super) fn slack(&self) -> i64 {
         // A window's last millisecond may lie before a watermark that does not end the window.
-        if self.input.times[self.time] == Some(TimeAttribute::WindowTime) { 1_000 } else { 0 }
+        if matches!(self.input.times[self.time], Some(TimeAttribute::WindowTime(_))) { 1_000 } else { 0 }
+    }
+
+    /// What says that it is a row's turn.
+    pub(super) fn clock(&self) -> Clock {
+        self.input.times[self.time].map_or(Clock::EVENT, TimeAttribute::clock)
     }
 
     /// What is known about the rows that come out.
@@ -96,7 +101,7 @@ const OTHER: Refused =
     ("a window function with another one of another kind is not supported", "write each in a step or subquery of its own");
 const ORDER: Refused = (
     "OVER in another order than that of event time is not supported",
-    "write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is",
+    "write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is. Or order by PROCTIME() AS a column of a step below",
 );
 const FRAME: Refused = (
     "this frame of OVER is not supported",

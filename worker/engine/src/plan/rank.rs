@@ -21,7 +21,7 @@ use datafusion_sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, Statement, Value, WindowType, visit_expressions_mut,
 };
 
-use super::time::TimeAttribute;
+use super::time::{Clock, TimeAttribute};
 use super::traits::{self, Mode, Traits, renamed};
 
 /// A top-N and what is known about it.
@@ -97,29 +97,46 @@ impl<'a> RankPlan<'a> {
         for expr in self.partition_by {
             if let Some(column) = renamed(expr) {
                 let column = schema.index_of_column(column)?;
-                if self.input.times[column] == Some(TimeAttribute::WindowEnd) {
+                if matches!(self.input.times[column], Some(TimeAttribute::WindowEnd(_))) {
                     return Ok(Finality::Window(column));
                 }
             }
         }
-        Ok(match self.by_event_time()? {
+        Ok(match self.by_time()? {
             Some((column, true)) if self.range == (1, 1) => Finality::Time(column),
             _ => Finality::Never,
         })
     }
 
-    /// The event time, if rows are in its order alone, and whether the earliest is the first.
-    fn by_event_time(&self) -> Result<Option<(usize, bool)>> {
+    /// What says that a number is final.
+    pub(super) fn clock(&self) -> Clock {
+        match self.finality {
+            Finality::Never => Clock::EVENT,
+            Finality::Time(time) | Finality::Window(time) => self.input.times[time].map_or(Clock::EVENT, TimeAttribute::clock),
+        }
+    }
+
+    /// The time, if rows are in its order alone, and whether the earliest is the first.
+    fn by_time(&self) -> Result<Option<(usize, bool)>> {
         let [Sort { expr, asc, .. }] = self.order_by else { return Ok(None) };
         let Some(column) = renamed(expr) else { return Ok(None) };
         let column = self.window.input.schema().index_of_column(column)?;
-        Ok((self.input.times[column] == Some(TimeAttribute::Event)).then_some((column, *asc)))
+        Ok(matches!(self.input.times[column], Some(TimeAttribute::Time(_))).then_some((column, *asc)))
     }
 
     /// Whether the last of rows with the same event time is the first: when only the last row is kept, as Flink does.
     pub(super) fn last_wins(&self) -> Result<bool> {
         let keeps_last = self.range == (1, 1) && !self.input.is_updating();
-        Ok(keeps_last && self.by_event_time()?.is_some_and(|(_, ascending)| !ascending))
+        Ok(keeps_last && self.by_time()?.is_some_and(|(_, ascending)| !ascending))
+    }
+
+    /// The event time by which only the last row of each key is kept, if that is what it does.
+    pub(super) fn keeps_last(&self) -> Result<Option<usize>> {
+        if !self.last_wins()? {
+            return Ok(None);
+        }
+        let time = self.by_time()?.map(|(column, _)| column);
+        Ok(time.filter(|column| self.input.times[*column].is_some_and(|time| time.clock().is_event())))
     }
 
     /// Position of the number among the columns that come out.
@@ -142,19 +159,19 @@ impl<'a> RankPlan<'a> {
         let times = self.input.times.iter().enumerate().map(|(column, attribute)| attribute.filter(|attribute| keeps(column, *attribute)));
         let times = times.chain([None]).collect();
         if self.finality != Finality::Never {
-            return Ok(Traits { mode: Mode::Append, times });
+            return Ok(Traits { mode: Mode::Append, times, bounds: Vec::new() });
         }
         let mut key = Vec::new();
         for expr in self.partition_by {
             match renamed(expr) {
                 Some(column) => key.push(schema.index_of_column(column)?),
-                None => return Ok(Traits { mode: Mode::Updating { key: Vec::new() }, times }),
+                None => return Ok(Traits { mode: Mode::Updating { key: Vec::new() }, times, bounds: Vec::new() }),
             }
         }
         if self.range.0 != self.range.1 {
             key.push(self.number());
         }
-        Ok(Traits { mode: Mode::Updating { key }, times })
+        Ok(Traits { mode: Mode::Updating { key }, times, bounds: Vec::new() })
     }
 }
 

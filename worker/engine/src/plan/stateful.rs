@@ -15,11 +15,14 @@ use super::over::OverPlan;
 use super::parse::Parsed;
 use super::problem::{Reason, in_step, of_datafusion, problem};
 use super::rank::{Finality, RankPlan, row_number};
+use super::temporal::{self, Temporal};
 use super::text::Place;
 use super::traits;
 use super::window::{self, Grouping, WindowNode};
 use crate::operators::Windows;
 use crate::state::hash_rows;
+
+const NO_LATENESS: &str = "aggregate the windows first: results of TUMBLE, HOP and CUMULATE are revised; or leave allowedSeconds out, and give the Source the delay that is to be waited for";
 
 /// Everything about the state of a step that cannot be.
 pub(super) fn check(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> std::result::Result<(), Vec<Problem>> {
@@ -45,6 +48,9 @@ fn find(step: &Parsed, plan: &LogicalPlan, policy: &Policy) -> Result<Vec<Proble
             }
             LogicalPlan::Window(window) if !ranked.contains(&std::ptr::from_ref(window)) => {
                 problems.extend(of_functions(step, window, policy)?);
+            }
+            LogicalPlan::Extension(extension) if temporal::of_extension(extension).is_some() => {
+                problems.extend(temporal::of_extension(extension).map(|node| of_temporal(step, node)).transpose()?.flatten());
             }
             LogicalPlan::Extension(extension) => {
                 let session = window::of_extension(extension).filter(|node| matches!(node.windows, Windows::Session { .. }));
@@ -77,10 +83,16 @@ fn of_aggregate(step: &Parsed, aggregate: &Aggregate, policy: &Policy, fused: &m
             {
                 fused.push(std::ptr::from_ref(node));
             }
-            if !policy.allowed_lateness.is_zero() {
-                let hint = "leave it out, and give the Source the delay that is to be waited for";
-                let message = "a window that is revised for late rows (an allowed lateness above zero) is not supported";
-                return Ok(Some(refused(step, place, message, hint)));
+            if window.clock.lateness() > 0
+                && let Some(node) = window.fused
+                && matches!(node.windows, Windows::Session { .. })
+            {
+                return Ok(Some(refused(
+                    step,
+                    place,
+                    "SESSION that is revised for late rows (an allowed lateness above zero) is not supported",
+                    NO_LATENESS,
+                )));
             }
             Ok(input.is_updating().then(|| {
                 let hint = "group without the window, or window the rows before they are aggregated or joined";
@@ -111,6 +123,10 @@ fn of_join(step: &Parsed, join: &Join, policy: &Policy) -> Result<Option<Problem
         }
     }
     let plan = JoinPlan::of(join)?;
+    if matches!(plan.end, JoinEnd::Window { .. }) && plan.clock().lateness() > 0 {
+        let message = "a join of windows that still take late rows (an allowed lateness above zero) is not supported";
+        return Ok(Some(refused(step, place, message, NO_LATENESS)));
+    }
     Ok((plan.end == JoinEnd::Nothing && policy.state_ttl.is_none()).then(|| {
         let hint = "set spec.state.ttlSeconds, or bound it by event time: a.time BETWEEN b.time - INTERVAL '1' HOUR AND b.time, or \
                     equal window_start and window_end on both sides";
@@ -118,9 +134,25 @@ fn of_join(step: &Parsed, join: &Join, policy: &Policy) -> Result<Option<Problem
     }))
 }
 
+fn of_temporal(step: &Parsed, node: &Temporal) -> Result<Option<Problem>> {
+    let place = step.text.keyword_after(None, "JOIN");
+    for (key, _) in &node.on {
+        let data_type = key.get_type(node.left.schema())?;
+        if !is_key(&data_type) {
+            let message = format!("a join on a column of type {data_type} is not supported");
+            return Ok(Some(refused(step, place, &message, "join on parts of it")));
+        }
+    }
+    Ok(None)
+}
+
 fn of_rank(step: &Parsed, rank: &RankPlan<'_>, policy: &Policy) -> Result<Option<Problem>> {
     let place = step.text.call("ROW_NUMBER");
     let schema = rank.window.input.schema();
+    if matches!(rank.finality, Finality::Window(_)) && rank.clock().lateness() > 0 {
+        let message = "a top-N of windows that still take late rows (an allowed lateness above zero) is not supported";
+        return Ok(Some(refused(step, place, message, NO_LATENESS)));
+    }
     if rank.order_by.is_empty() {
         return Ok(Some(refused(step, place, "ROW_NUMBER() without ORDER BY is not supported", "say in which order rows are numbered")));
     }

@@ -6,7 +6,7 @@ use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Token
 use super::dialect::MillraceDialect;
 
 /// A place in a step: line and column, both from 1.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Place {
     pub(super) line: u64,
     pub(super) column: u64,

@@ -1,4 +1,4 @@
-//! Time attributes: which columns of a table tell event time or the bounds of a window. Holds names and types, computes no time.
+//! Time attributes: which columns of a table tell event time, processing time or the bounds of a window. Holds names and types, computes no time.
 
 use std::sync::Arc;
 
@@ -13,33 +13,74 @@ pub(super) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "win
 /// What a column tells about time.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum TimeAttribute {
-    /// When what the row tells of happened. Watermarks are about it.
-    Event,
-    /// The last millisecond of the row's window. An event time too.
-    WindowTime,
+    /// When the row happened, by this clock.
+    Time(Clock),
+    /// The last millisecond of the row's window. A time of the same clock too.
+    WindowTime(Clock),
     /// Where the row's window starts.
-    WindowStart,
+    WindowStart(Clock),
     /// Where the row's window ends: the first moment that is not in it.
-    WindowEnd,
+    WindowEnd(Clock),
+}
+
+/// What says that a time has come.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) enum Clock {
+    /// Watermarks: the times are those at which what rows tell of happened.
+    Event {
+        /// For how long after they have ended windows still take rows, in microseconds.
+        lateness: i64,
+    },
+    /// The clock of the task: the times are those at which it took rows in.
+    Processing,
+}
+
+impl Clock {
+    /// Watermarks, with windows that give their result once.
+    pub(super) const EVENT: Self = Self::Event { lateness: 0 };
+
+    /// Whether watermarks say that a time has come.
+    pub(super) fn is_event(self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+
+    /// For how long after they have ended windows still take rows, in microseconds.
+    pub(super) fn lateness(self) -> i64 {
+        match self {
+            Self::Event { lateness } => lateness,
+            Self::Processing => 0,
+        }
+    }
 }
 
 impl TimeAttribute {
-    /// Whether watermarks are about the column.
-    pub(super) fn is_event_time(self) -> bool {
-        matches!(self, Self::Event | Self::WindowTime)
+    /// Whether the clock tells when no row with an earlier value will come.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Self::Time(_) | Self::WindowTime(_))
     }
 
     /// Whether the column says which window a row is in.
     pub(super) fn is_of_window(self) -> bool {
-        !matches!(self, Self::Event)
+        !matches!(self, Self::Time(_))
+    }
+
+    /// What says that it has come.
+    pub(super) fn clock(self) -> Clock {
+        match self {
+            Self::Time(clock) | Self::WindowTime(clock) | Self::WindowStart(clock) | Self::WindowEnd(clock) => clock,
+        }
     }
 
     fn as_str(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::WindowTime => "window_time",
-            Self::WindowStart => "window_start",
-            Self::WindowEnd => "window_end",
+        match (self, self.clock()) {
+            (Self::Time(_), Clock::Event { .. }) => "event",
+            (Self::WindowTime(_), Clock::Event { .. }) => "window_time",
+            (Self::WindowStart(_), Clock::Event { .. }) => "window_start",
+            (Self::WindowEnd(_), Clock::Event { .. }) => "window_end",
+            (Self::Time(_), Clock::Processing) => "processing",
+            (Self::WindowTime(_), Clock::Processing) => "processing_window_time",
+            (Self::WindowStart(_), Clock::Processing) => "processing_window_start",
+            (Self::WindowEnd(_), Clock::Processing) => "processing_window_end",
         }
     }
 }

@@ -12,8 +12,10 @@ use datafusion_expr::{Expr, LogicalPlan};
 use super::catalog::Table;
 use super::join::JoinPlan;
 use super::over::OverPlan;
+use super::processing;
 use super::rank::RankPlan;
-use super::time::TimeAttribute;
+use super::temporal;
+use super::time::{Clock, TimeAttribute};
 use super::window::{self, Grouping};
 
 /// What is known about the rows of a plan or table.
@@ -23,6 +25,8 @@ pub(super) struct Traits {
     pub(super) mode: Mode,
     /// What each column tells about time.
     pub(super) times: Vec<Option<TimeAttribute>>,
+    /// Columns with bounds of one window: each tells which it is, and stands for the others in a key.
+    pub(super) bounds: Vec<usize>,
 }
 
 /// Whether rows are revised; [`Changelog`](super::Changelog) by positions.
@@ -38,7 +42,7 @@ pub(super) enum Mode {
 impl Traits {
     /// Rows that are only added, of `columns` columns that tell no time.
     pub(super) fn plain(columns: usize) -> Self {
-        Self { mode: Mode::Append, times: vec![None; columns] }
+        Self { mode: Mode::Append, times: vec![None; columns], bounds: Vec::new() }
     }
 
     /// Whether rows are revised.
@@ -49,15 +53,17 @@ impl Traits {
     /// Those of columns at `positions`, which may be none for a column that is computed.
     pub(super) fn select(&self, positions: &[Option<usize>]) -> Self {
         let times = positions.iter().map(|position| position.and_then(|position| self.times.get(position).copied().flatten())).collect();
+        let place = |column: usize| positions.iter().position(|position| *position == Some(column));
         let mode = match &self.mode {
             Mode::Append => Mode::Append,
             Mode::Updating { key } => {
-                let moved: Option<Vec<usize>> =
-                    key.iter().map(|column| positions.iter().position(|position| *position == Some(*column))).collect();
+                let bound =
+                    |column: usize| self.bounds.contains(&column).then(|| self.bounds.iter().find_map(|bound| place(*bound))).flatten();
+                let moved: Option<Vec<usize>> = key.iter().map(|column| place(*column).or_else(|| bound(*column))).collect();
                 Mode::Updating { key: moved.unwrap_or_default() }
             }
         };
-        Self { mode, times }
+        Self { mode, times, bounds: self.bounds.iter().filter_map(|bound| place(*bound)).collect() }
     }
 }
 
@@ -84,12 +90,14 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Traits> {
                 first.filter(|first| attributes.all(|attribute| attribute == Some(*first)))
             };
             let mode = if inputs.iter().any(Traits::is_updating) { Mode::Updating { key: Vec::new() } } else { Mode::Append };
-            Ok(Traits { mode, times: (0..columns).map(agreed).collect() })
+            Ok(Traits { mode, times: (0..columns).map(agreed).collect(), bounds: Vec::new() })
         }
         LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
-        LogicalPlan::Extension(extension) => {
-            window::of_extension(extension).map_or_else(|| Ok(Traits::plain(plan.schema().fields().len())), window::WindowNode::traits)
-        }
+        LogicalPlan::Extension(extension) => match (window::of_extension(extension), temporal::of_extension(extension)) {
+            (Some(window), _) => window.traits(),
+            (None, Some(temporal)) => temporal.traits(),
+            (None, None) => Ok(Traits::plain(plan.schema().fields().len())),
+        },
         other => Ok(Traits::plain(other.schema().fields().len())),
     }
 }
@@ -107,7 +115,13 @@ fn of_projection(projection: &Projection) -> Result<Traits> {
     let input = of(&projection.input)?;
     let schema = projection.input.schema();
     let positions = projection.expr.iter().map(|expr| renamed(expr).map(|column| schema.index_of_column(column)).transpose());
-    Ok(input.select(&positions.collect::<Result<Vec<_>>>()?))
+    let mut traits = input.select(&positions.collect::<Result<Vec<_>>>()?);
+    for (time, expr) in traits.times.iter_mut().zip(&projection.expr) {
+        if processing::is_clock(expr) {
+            *time = Some(TimeAttribute::Time(Clock::Processing));
+        }
+    }
+    Ok(traits)
 }
 
 fn of_aggregate(aggregate: &Aggregate) -> Result<Traits> {
@@ -115,11 +129,19 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Traits> {
     match Grouping::of(aggregate)? {
         Grouping::Window(window) => {
             let mut times = vec![None; columns];
+            if window.clock.lateness() > 0 {
+                // What a window has given is revised after the watermark has passed it.
+                let bounds = window.interchangeable();
+                let is_key = |group: &usize| bounds.first() == Some(group) || !bounds.contains(group);
+                let key = (0..aggregate.group_expr.len()).filter(is_key).collect();
+                return Ok(Traits { mode: Mode::Updating { key }, times, bounds });
+            }
             times[..window.attributes.len()].clone_from_slice(&window.attributes);
-            Ok(Traits { mode: Mode::Append, times })
+            Ok(Traits { mode: Mode::Append, times, bounds: Vec::new() })
         }
         Grouping::Unbounded => {
-            Ok(Traits { mode: Mode::Updating { key: (0..aggregate.group_expr.len()).collect() }, times: vec![None; columns] })
+            let key = (0..aggregate.group_expr.len()).collect();
+            Ok(Traits { mode: Mode::Updating { key }, times: vec![None; columns], bounds: Vec::new() })
         }
     }
 }

@@ -4,7 +4,10 @@ use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{JoinType, Result};
 use datafusion_expr::{Distinct, Expr, LogicalPlan, Volatility};
 
-use super::window;
+use super::{processing, temporal, window};
+
+/// Where the time is asked for in a place in which it cannot be given.
+pub(super) const OUTSIDE_SELECT: &str = "PROCTIME() outside of the list of SELECT";
 
 /// What the plan has that cannot run: the name of the first such node or expression.
 pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
@@ -15,7 +18,11 @@ pub(super) fn outside(plan: &LogicalPlan) -> Result<Option<String>> {
         }
         node.apply_expressions(|expression| {
             expression.apply(|part| {
-                if found.is_none() && !is_known_expression(part) {
+                if processing::is_call(part) {
+                    if found.is_none() && !matches!(node, LogicalPlan::Projection(_)) {
+                        found = Some(OUTSIDE_SELECT.to_owned());
+                    }
+                } else if found.is_none() && !is_known_expression(part) {
                     found = Some(format!("the expression {}", part.human_display()));
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -30,7 +37,7 @@ fn is_known_node(node: &LogicalPlan) -> bool {
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Union(_) | LogicalPlan::SubqueryAlias(_) => true,
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) | LogicalPlan::Window(_) => true,
         LogicalPlan::Join(join) => matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full),
-        LogicalPlan::Extension(extension) => window::of_extension(extension).is_some(),
+        LogicalPlan::Extension(extension) => window::of_extension(extension).is_some() || temporal::of_extension(extension).is_some(),
         LogicalPlan::TableScan(scan) => scan.filters.is_empty() && scan.fetch.is_none(),
         _ => false,
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use futures::future::{try_join, try_join_all};
 use millrace_crds::report::ErrorReason;
 use serde_json::Value;
@@ -16,7 +15,7 @@ use super::dead_letters::DeadLetters;
 use super::driver::Failure;
 use super::observed::{Observed, Part};
 use super::output::Output;
-use super::state_file;
+use super::stored::{Increments, Written};
 use crate::batch::Rejected;
 use crate::checkpoint::decide::{self, Fate, Settlement};
 use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
@@ -34,6 +33,7 @@ pub(super) struct Closer {
     pub(super) config: Arc<TaskConfig>,
     pub(super) observed: Arc<Observed>,
     pub(super) owner: Owner,
+    pub(super) increments: Increments,
     /// Writers of the dead-letter sinks that this task uses, by index into [`TaskConfig::dead_letters`].
     pub(super) dead: BTreeMap<usize, Output>,
 }
@@ -95,8 +95,9 @@ impl Closer {
             let prepared = answered(answer.await).map_err(|error| writer.failure(error))?;
             Ok((index, writer, prepared))
         }));
-        let (operators, prepared) = try_join(write_state(&self.owner, state), prepared).await?;
-        content.operators = operators;
+        let increments = std::mem::take(&mut self.increments);
+        let (stored, prepared) = try_join(write_state(&self.owner, &self.observed, increments, state), prepared).await?;
+        (self.increments, content.operators) = stored;
         let mut writers = Vec::with_capacity(prepared.len());
         for (index, writer, prepared) in prepared {
             self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;
@@ -161,27 +162,41 @@ async fn write_dead(index: usize, output: &mut Output, dead: &DeadLetters, confi
     }
 }
 
-/// Writes the state of all operators, one after the other, so that only one is in memory in encoded form.
-async fn write_state(owner: &Owner, snapshot: Snapshot) -> Result<BTreeMap<String, Vec<StateRef>>, Failure> {
+/// Writes what has changed in the state of each operator, one after the other, so that only one is in memory in encoded form.
+async fn write_state(
+    owner: &Owner,
+    observed: &Observed,
+    mut increments: Increments,
+    snapshot: Snapshot,
+) -> Result<(Increments, BTreeMap<String, Vec<StateRef>>), Failure> {
     let mut files = BTreeMap::new();
+    increments.retain(|operator| snapshot.contains_key(operator));
     for (operator, state) in snapshot {
         let signature = state.signature.clone();
-        let bytes = encoded(operator.to_string(), state).await?;
-        let file = owner.write_state(&operator, &signature, bytes).await.map_err(state_failure)?;
-        files.insert(operator.to_string(), vec![file]);
+        let (after, written) = next(increments, operator.to_string(), state).await?;
+        increments = after;
+        let (whole, bytes) = match written {
+            Written::Nothing => (false, None),
+            Written::Changes(bytes) => (false, Some(bytes)),
+            Written::Whole(bytes) => (true, Some(bytes)),
+        };
+        let file = match bytes {
+            Some(bytes) => Some(owner.write_state(&operator, &signature, bytes).await.map_err(state_failure)?),
+            None => None,
+        };
+        files.insert(operator.to_string(), increments.stored(&operator, whole, file));
     }
-    Ok(files)
+    observed.stored_rows_bytes.store(increments.memory_bytes() as u64, Ordering::Relaxed);
+    Ok((increments, files))
 }
 
-/// Encodes beside everything else: it takes long where the state is large.
-async fn encoded(operator: String, state: OperatorState) -> Result<Bytes, Failure> {
+/// Compares and encodes beside everything else: it takes long where the state is large.
+async fn next(mut increments: Increments, operator: String, state: OperatorState) -> Result<(Increments, Written), Failure> {
     let failure = |message: String| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, message));
-    tokio::task::spawn_blocking(move || {
-        state_file::encode(&operator, &state).map_err(|error| format!("the state of operator {operator} cannot be encoded: {error}"))
-    })
-    .await
-    .map_err(|panic| failure(format!("encoding state panicked: {panic}")))?
-    .map_err(failure)
+    tokio::task::spawn_blocking(move || increments.next(&operator, &state).map(|written| (increments, written)))
+        .await
+        .map_err(|panic| failure(format!("encoding state panicked: {panic}")))?
+        .map_err(failure)
 }
 
 /// The answer of a writer. If it ended instead, the driver finds out why.

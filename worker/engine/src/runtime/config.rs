@@ -9,6 +9,7 @@ use millrace_crds::report::{Distribution, TaskRef};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::stage::Stage;
 use crate::batch::Rejected;
 use crate::checkpoint::{Clock, TaskId};
 use crate::plan::Plan;
@@ -22,12 +23,14 @@ pub struct TaskConfig {
     pub pipeline_uid: String,
     /// Name of the Pipeline, for envelopes.
     pub pipeline: String,
-    /// Which task this is: a split of an input, or [`TaskRef::whole`].
+    /// Which task this is: a split of an input, [`TaskRef::whole`], or a partition of an exchange ([`TaskRef::exchange`]).
     pub task: TaskRef,
     /// What it reads.
     pub inputs: Vec<InputBinding>,
     /// The compiled plan.
     pub plan: Arc<Plan>,
+    /// Which part of it the task runs.
+    pub stage: Stage,
     /// Outputs, in the order of the plan's.
     pub outputs: Vec<OutputBinding>,
     /// Distinct dead-letter sinks, named by [`OutputBinding::dead_letter`].
@@ -48,6 +51,8 @@ pub struct TaskConfig {
     pub retained: u32,
     /// Bytes between readers and writers.
     pub in_flight_bytes: usize,
+    /// In how many lanes the plan runs, if its rows can be shared by key; 1 for none.
+    pub lanes: u16,
     /// Bytes of state beyond which the task fails.
     pub state_bytes: usize,
     /// Whether state that does not fit the plan is dropped, so that its operators start with none. Else the task refuses to start.
@@ -79,21 +84,6 @@ impl TaskConfig {
         indexes.sort_unstable();
         indexes.dedup();
         indexes
-    }
-
-    /// Outputs that the inputs reach, with their index in the plan.
-    pub fn reached_outputs(&self) -> impl Iterator<Item = (usize, &OutputBinding)> {
-        let reads = |input: &String| self.inputs.iter().any(|binding| binding.name == *input);
-        self.outputs.iter().enumerate().filter(move |(index, _)| self.plan.outputs()[*index].inputs.iter().any(reads))
-    }
-
-    /// The event-time column of an output: the one that all inputs of this task that reach it agree on.
-    #[must_use]
-    pub fn event_time_of(&self, output: usize) -> Option<String> {
-        let reached_by = &self.plan.outputs()[output].inputs;
-        let mut columns = self.inputs.iter().filter(|input| reached_by.contains(&input.name)).map(|input| &input.event_time);
-        let first = columns.next()?.clone()?;
-        columns.all(|column| column.as_ref() == Some(&first)).then_some(first)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run of a task, from claim to release: pushes what is read through the plan to the writers, and starts the closing of epochs. It never retries; that is `supervise`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
+use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::opening;
-use super::output::{Output, Room};
+use super::output::{Outgoing, Output, Room};
 use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
-use crate::batch::Batch;
-use crate::checkpoint::EpochContent;
+use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
-use crate::operators::{Executor, Snapshot};
+use crate::operators::{ExecuteError, Snapshot};
 
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -60,11 +60,11 @@ pub(super) struct Run {
     pub(super) config: Arc<TaskConfig>,
     pub(super) observed: Arc<Observed>,
     pub(super) reading: Reading,
-    pub(super) executor: Executor,
+    pub(super) operators: Operators,
     /// Outputs that the inputs reach, by index into [`TaskConfig::outputs`].
     pub(super) outputs: BTreeMap<usize, Output>,
-    /// Batches that their output has no room for yet, in order. Nothing is processed and no epoch begins before they are gone.
-    pub(super) waiting: VecDeque<(usize, Batch)>,
+    /// Batches that their output has no room for yet, and times between them, in order. Nothing is processed and no epoch begins before they are gone.
+    pub(super) waiting: VecDeque<(usize, Outgoing)>,
     /// By input.
     pub(super) input_dead_letters: Vec<Vec<usize>>,
     pub(super) dead: DeadLetters,
@@ -77,6 +77,10 @@ pub(super) struct Run {
     last_positions: BTreeMap<String, Value>,
     /// Time, if the plan keeps state.
     pub(super) watermarks: Option<Watermarks>,
+    /// Splits that have been read to their end once.
+    pub(super) read_once: BTreeSet<usize>,
+    /// Processing time as the operators were last told.
+    pub(super) processing_time: Option<i64>,
     /// Whether the state may be another than that of the last epoch, though no position is.
     pub(super) state_changed: bool,
     pub(super) started: Instant,
@@ -118,7 +122,7 @@ impl Run {
         config: &Arc<TaskConfig>,
         observed: &Arc<Observed>,
         reading: Reading,
-        executor: Executor,
+        operators: Operators,
         outputs: BTreeMap<usize, Output>,
         input_dead_letters: Vec<Vec<usize>>,
         dead: DeadLetters,
@@ -128,7 +132,7 @@ impl Run {
             config: Arc::clone(config),
             observed: Arc::clone(observed),
             reading,
-            executor,
+            operators,
             outputs,
             waiting: VecDeque::new(),
             input_dead_letters,
@@ -138,6 +142,8 @@ impl Run {
             last_positions: positions.clone(),
             positions,
             watermarks: None,
+            read_once: BTreeSet::new(),
+            processing_time: None,
             state_changed: false,
             started: Instant::now(),
             finished: false,
@@ -159,24 +165,26 @@ impl Run {
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
             let flowing = self.waiting.is_empty();
-            if flowing && let Some(closer) = resting.take() {
-                let epoch_wanted = stopping || self.dead.is_full() || Instant::now() >= due;
-                if epoch_wanted && self.has_progress() {
+            // All that was taken in has come out, and been handed on.
+            let settled = flowing && self.operators.is_idle();
+            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
+            if epoch_wanted
+                && settled
+                && let Some(closer) = resting.take()
+            {
+                if self.has_progress() {
                     closing = Some(self.begin_epoch(closer).await?);
                 } else {
-                    if epoch_wanted {
-                        self.found_complete();
-                    }
+                    self.found_complete();
                     if stopping {
                         return Ok(if ended { TaskEnd::Finished } else { TaskEnd::Released });
                     }
                     resting = Some(closer);
                 }
-                if epoch_wanted {
-                    due = self.next_due();
-                }
+                due = self.next_due();
             }
-            let processing = flowing && !stopping && !self.dead.is_full();
+            let settling = epoch_wanted && !settled;
+            let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
@@ -198,20 +206,24 @@ impl Run {
                         return Err(failure);
                     }
                 }
-                () = tokio::time::sleep_until(due), if closing.is_none() && flowing => {}
+                () = tokio::time::sleep_until(due), if closing.is_none() && settled => {}
                 Some(room) = room_for(self.waiting.front(), &self.outputs), if !flowing => {
-                    if let Some((index, batch)) = self.waiting.pop_front() {
-                        let rows = batch.num_rows() as u64;
-                        room.fill(batch);
-                        self.sent(index, rows);
+                    if let Some((index, outgoing)) = self.waiting.pop_front() {
+                        if let Outgoing::Batch(_, batch) = &outgoing {
+                            self.sent(index, batch.num_rows() as u64);
+                        }
+                        room.fill(outgoing);
                     }
                 }
+                out = self.operators.next(), if flowing => self.came_out_later(out)?,
                 _ = look.tick() => {
                     self.observed.set_lag(self.reading.lag());
                     if processing {
+                        self.tell_clock()?;
                         self.advance()?;
                     }
                 }
+                () = after(self.until_due()), if processing => self.tell_clock()?,
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }
@@ -248,14 +260,22 @@ impl Run {
                 self.moved(split, position);
                 self.advance()
             }
+            Said::Time(time, position) => {
+                self.moved(split, position);
+                self.timed(|watermarks| watermarks.told(split, time))
+            }
             Said::Moved(position) => {
                 self.moved(split, position);
                 Ok(())
             }
+            Said::CaughtUp => self.caught_up(split),
             Said::Idle => self.timed(|watermarks| watermarks.idle(split)),
             // A split that was told to drain may go on another time, from its watermark.
             Said::Ended if self.reading.goes_on_later(split) => Ok(()),
-            Said::Ended => self.timed(|watermarks| watermarks.ended(split)),
+            Said::Ended => {
+                self.timed(|watermarks| watermarks.ended(split))?;
+                self.caught_up(split)
+            }
             Said::Stopped => Ok(()),
             Said::Failed(error) => Err(self.reading.failure(self.reading.input_of(split), error)),
         }
@@ -277,15 +297,17 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
     async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
-        let state = self.snapshot()?;
+        let state = self.snapshot().await?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {
             let answer = output.prepare(epoch).await?;
             preparing.push(Preparing { index: *index, answer, writer: Writer::of(output) });
         }
         let positions = self.positions.clone();
-        let event_times = self.watermarks.as_ref().map(Watermarks::times);
-        let content = EpochContent { positions: positions.clone(), event_times, ..EpochContent::default() };
+        let processing_time = self.processing_time;
+        let event_times = self.watermarks.as_ref().map(|watermarks| EventTimes { processing_time, ..watermarks.times() });
+        let stage = self.config.stage.name();
+        let content = EpochContent { positions: positions.clone(), event_times, stage, ..EpochContent::default() };
         let counters = self.take_counters();
         self.state_changed = false;
         let handle = tokio::spawn(closer.close(preparing, self.dead.take(), content, state, counters));
@@ -293,18 +315,16 @@ impl Run {
     }
 
     /// The state after everything that has been processed.
-    fn snapshot(&mut self) -> Result<Snapshot, Failure> {
-        self.executor
-            .snapshot()
-            .map_err(|error| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"))))
+    async fn snapshot(&mut self) -> Result<Snapshot, Failure> {
+        let failed = |error: ExecuteError| ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"));
+        self.operators.snapshot().await.map_err(|error| Failure::new(Part::Task, failed(error)))
     }
 
     /// What the epoch that ends has counted.
     fn take_counters(&mut self) -> Counters {
-        for output in self.executor.counters().outputs {
-            let before = self.filtered.insert(output.output, output.rows_filtered).unwrap_or(0);
-            let name = &self.config.outputs[output.output].name;
-            self.counters.filtered_before(name, output.rows_filtered.saturating_sub(before));
+        for (output, filtered) in self.operators.filtered() {
+            let before = self.filtered.insert(output, filtered).unwrap_or(0);
+            self.counters.filtered_before(self.config.name_of(output), filtered.saturating_sub(before));
         }
         std::mem::take(&mut self.counters)
     }
@@ -328,8 +348,11 @@ impl Run {
     }
 
     fn sent(&mut self, index: usize, rows: u64) {
-        self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
-        self.counters.sent_to(&self.config.outputs[index].name, rows);
+        // What goes on to other tasks has not gone out.
+        if index < self.config.outputs.len() {
+            self.observed.records_out.fetch_add(rows, Ordering::Relaxed);
+        }
+        self.counters.sent_to(self.config.name_of(index), rows);
     }
 }
 
@@ -341,10 +364,18 @@ async fn any_ended(outputs: &BTreeMap<usize, Output>) {
     futures::future::select_all(outputs.values().map(|output| Box::pin(output.ended()))).await;
 }
 
-/// Waits for room for the first batch that waits. `None` if there is no such output, or its writer has ended.
-async fn room_for(first: Option<&(usize, Batch)>, outputs: &BTreeMap<usize, Output>) -> Option<Room> {
-    let (index, batch) = first?;
-    outputs.get(index)?.room(batch.memory_bytes()).await
+/// Waits for so long, or for ever.
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for room for the first of what waits. `None` if there is no such output, or its writer has ended.
+async fn room_for(first: Option<&(usize, Outgoing)>, outputs: &BTreeMap<usize, Output>) -> Option<Room> {
+    let (index, outgoing) = first?;
+    outputs.get(index)?.room(outgoing.bytes()).await
 }
 
 fn joined(closed: Result<Result<Closer, Failure>, tokio::task::JoinError>) -> Result<Closer, Failure> {

@@ -1,4 +1,4 @@
-//! The event times in a batch: the latest one, and the rows that have none. Decides nothing about watermarks.
+//! The event times in a batch: the latest one, and the rows that have none or one that cannot be. Decides nothing about watermarks.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
 use arrow::compute::{filter, filter_record_batch, is_not_null, max};
@@ -24,31 +24,57 @@ pub(super) fn latest(column: &ArrayRef) -> Result<Option<i64>, ArrowError> {
     }
 }
 
+/// How far ahead of the clock on the wall an event time may be, in microseconds, beyond the delay of its input: a day. Clocks are wrong by hours (time zones);
+/// what is further in the future is a unit mistaken or a field misread, and one such row would end every window until then.
+pub(super) const AHEAD: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// Takes the rows out that have no event time: no window could ever hold them.
 pub(super) fn reject_timeless(batch: Batch, column: usize) -> Result<(Batch, Vec<Rejected>), ArrowError> {
     let times = batch.records.column(column);
     if times.null_count() == 0 {
         return Ok((batch, Vec::new()));
     }
+    let timed: BooleanArray = is_not_null(times)?;
     let name = batch.records.schema_ref().field(column).name();
-    let timeless = (0..batch.num_rows()).filter(|row| times.is_null(*row)).map(|row| {
+    let error = format!("the event time is NULL (column \"{name}\"): a row without a time belongs to no window");
+    keep(batch, &timed, RejectCode::MissingField, &error)
+}
+
+/// Takes the rows out whose event time is later than `limit`, in microseconds. Which rows these are depends on when they are read: one that is read again after
+/// a failure may have become plausible.
+pub(super) fn reject_implausible(batch: Batch, column: usize, limit: i64) -> Result<(Batch, Vec<Rejected>), ArrowError> {
+    let times = batch.records.column(column);
+    if latest(times)?.is_none_or(|latest| latest <= limit) {
+        return Ok((batch, Vec::new()));
+    }
+    let plausible = (0..batch.num_rows()).map(|row| latest(&times.slice(row, 1)).map(|time| Some(time.is_none_or(|time| time <= limit))));
+    let plausible: BooleanArray = plausible.collect::<Result<Vec<_>, _>>()?.into();
+    let name = batch.records.schema_ref().field(column).name();
+    let error = format!(
+        "the event time (column \"{name}\") is more than a day ahead of the clock: taken for true, it would end all windows until then. Is it in another unit, or no event time?"
+    );
+    keep(batch, &plausible, RejectCode::ImplausibleTime, &error)
+}
+
+/// The rows for which `good` is true; the others are rejected.
+fn keep(batch: Batch, good: &BooleanArray, code: RejectCode, error: &str) -> Result<(Batch, Vec<Rejected>), ArrowError> {
+    let rejected = (0..batch.num_rows()).filter(|row| !good.value(*row)).map(|row| {
         let payload = row_as_json(&batch.records, row);
         Rejected {
             origin: batch.origin.clone(),
             ordinal: batch.ordinals.value(row),
             stage: RejectStage::Transform,
-            code: RejectCode::MissingField,
-            error: format!("the event time is NULL (column \"{name}\"): a row without a time belongs to no window"),
+            code,
+            error: error.to_owned(),
             payload_bytes: payload.len() as u64,
             payload,
             attempts: 1,
         }
     });
-    let rejected = timeless.collect();
-    let timed: BooleanArray = is_not_null(times)?;
-    let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(&timed));
-    let ordinals = filter(&batch.ordinals, &timed)?.as_primitive().clone();
-    Ok((Batch { records: filter_record_batch(&batch.records, &timed)?, ordinals, kinds, ..batch }, rejected))
+    let rejected = rejected.collect();
+    let kinds = batch.kinds.as_ref().map(|kinds| kinds.filter(good));
+    let ordinals = filter(&batch.ordinals, good)?.as_primitive().clone();
+    Ok((Batch { records: filter_record_batch(&batch.records, good)?, ordinals, kinds, ..batch }, rejected))
 }
 
 #[cfg(test)]
@@ -77,6 +103,25 @@ mod tests {
             assert_eq!(latest(&column).unwrap(), expected, "{column:?}");
         }
         assert!(latest(&(Arc::new(Int64Array::from(vec![1])) as ArrayRef)).is_err());
+    }
+
+    #[test]
+    fn rows_of_the_far_future_are_taken_out_and_say_why() {
+        let far = 253_402_300_799_000_000;
+        for unit in [1, 1_000_000] {
+            let times = [5, far, 20, 21, i64::MAX].map(|time| if unit == 1 { time } else { time / unit });
+            let column: ArrayRef = match unit {
+                1 => Arc::new(TimestampMicrosecondArray::from(times.to_vec())),
+                _ => Arc::new(TimestampSecondArray::from(times.to_vec())),
+            };
+            let records = RecordBatch::try_from_iter([("at", column)]).unwrap();
+            let batch = Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0, 1, 2, 3, 4]));
+            let (kept, rejected) = reject_implausible(batch, 0, 20).unwrap();
+            let (kept_rows, gone): (&[u64], Vec<u64>) = if unit == 1 { (&[0, 2], vec![1, 3, 4]) } else { (&[0, 2, 3], vec![1, 4]) };
+            assert_eq!(kept.ordinals.values(), kept_rows);
+            assert_eq!(rejected.iter().map(|row| row.ordinal).collect::<Vec<_>>(), gone);
+            assert!(rejected.iter().all(|row| row.code == RejectCode::ImplausibleTime && row.error.contains("\"at\"")));
+        }
     }
 
     #[test]

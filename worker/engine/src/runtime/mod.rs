@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌────────────── driver (one per task) ──────────────┐
 //!  readers ───▶│ executor ──▶ output channel ──▶ writer  (a tokio  │
-//!  (a tokio    │           └▶ output channel ──▶ writer   task each)│
+//!  (a tokio    │ (or lanes)└▶ output channel ──▶ writer   task each)│
 //!   task each  │   every interval: positions, state, Prepare(e) ─▶ …│
 //!   split)     │   closing(e): state files, prepared → dead letters │
 //!              │               → record → commit → mark             │
@@ -11,8 +11,10 @@
 //!              └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers are bounded, a quarter before the driver and the
-//! rest behind it. A plan that keeps state runs as one task over all splits of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)).
+//! State is stored by what has changed in it ([`stored`]). Reading goes on while an epoch closes; at most one epoch is closing. Bytes between readers and writers
+//! are bounded, a quarter before the driver, another in its lanes if there are any, and the rest behind it. A plan that keeps state runs as one task over all splits
+//! of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), in [lanes] if it can be shared by key; or as a task for each split, if the inputs are
+//! partitioned by its keys; or in two [stages](Stage) with an exchange between them: what is in front by split, what is behind by partition.
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
 mod closing;
@@ -21,13 +23,14 @@ mod counters;
 mod dead_letters;
 mod driver;
 mod event_time;
+mod lanes;
 mod observed;
 mod opening;
 mod output;
 mod processing;
 mod reading;
-mod restore;
-mod state_file;
+mod stage;
+mod stored;
 mod supervise;
 mod watermarks;
 
@@ -35,4 +38,5 @@ pub use closing::store_error;
 pub use config::{Control, DeadLetterBinding, Envelopes, InputBinding, OnPoison, OutputBinding, Splits, TaskConfig};
 pub use driver::TaskEnd;
 pub use observed::{Observed, Part, Snapshot};
+pub use stage::{BackStage, EXCHANGE_WRITER, FrontStage, Stage};
 pub use supervise::supervise;

@@ -41,6 +41,8 @@ pub struct Observed {
     pub epoch: AtomicU64,
     /// Bytes that the state takes, about.
     pub state_bytes: AtomicU64,
+    /// Bytes that telling apart the rows of the last epoch's state takes; a part of what the state takes.
+    pub stored_rows_bytes: AtomicU64,
     /// When it was found complete, milliseconds since 1970; 0 before the first.
     pub epoch_at_millis: AtomicI64,
     state: Mutex<State>,

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::datatypes::Schema;
+
 use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
 use super::dead_letters::DeadLetters;
 use super::driver::{Failure, Run};
+use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
 use super::reading::{Reading, ahead_of};
-use super::restore;
+use super::stored;
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
+use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
 
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
@@ -24,7 +28,7 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
     let uid = PipelineUid::encoded(&config.pipeline_uid);
     let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
         .map_err(state_failure)?;
-    restore::check_kind(config).await?;
+    stored::check_kind(config).await?;
     let mut opened = log.open(nonce).await.map_err(state_failure)?;
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
@@ -42,7 +46,7 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
         }
     }
     if let Some(last) = &opened.last {
-        restore::check_state(config, last)?;
+        stored::check_state(config, last)?;
     }
     let owner = match settlement {
         Settlement::Forward => log.claim(opened, config.plan.hash()).await,
@@ -56,7 +60,8 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
 
 /// Everybody who may have prepared something, as `generation`.
 fn writers(config: &TaskConfig, observed: &Observed, generation: u64) -> Vec<Writer> {
-    let outputs = config.reached_outputs().map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
+    let outputs = config.reached_outputs().chain(config.exchange_output());
+    let outputs = outputs.map(|(_, output)| (output.name.clone(), &output.sink, &output.sink_name));
     let dead = config.dead_letters.iter().map(|dead| (dead.writer_name(), &dead.sink, &dead.sink_name));
     outputs
         .chain(dead)
@@ -76,11 +81,12 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 /// Opens writers, operators and readers, at the last epoch of `owner`.
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
-    let mut executor = config.plan.executor(&names);
-    restore::restore(config, &owner, &mut executor).await?;
+    let quarter = ahead_of(config.in_flight_bytes);
+    let (operators, increments) = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
-    let budget = Budget::new(config.in_flight_bytes - ahead_of(config.in_flight_bytes));
+    let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
+    let budget = Budget::new(config.in_flight_bytes - before);
     let mut outputs = BTreeMap::new();
     let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
     let mut used = input_dead_letters.concat();
@@ -90,11 +96,24 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.name.clone(), generation),
             schema: Arc::clone(&plan.schema),
             event_time: config.event_time_of(index),
+            changelog: plan.changelog.clone(),
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
         outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
         used.extend(binding.dead_letter);
+    }
+    if let Some((index, binding)) = config.exchange_output() {
+        // Each channel has columns of its own, which the sink knows.
+        let open = OpenSink {
+            writer: identity(config, binding.name.clone(), generation),
+            schema: Arc::new(Schema::empty()),
+            event_time: None,
+            changelog: Changelog::Append,
+            epoch,
+            health: observed.health(Part::Sink(binding.sink_name.clone())),
+        };
+        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
     }
     used.sort_unstable();
     used.dedup();
@@ -105,6 +124,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             writer: identity(config, binding.writer_name(), generation),
             schema: config.envelopes.schema(),
             event_time: None,
+            changelog: Changelog::Append,
             epoch,
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
@@ -115,10 +135,12 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let positions = owner.last().positions.clone();
     let mut reading = Reading::new(config, observed, generation);
     reading.open(&positions).await?;
-    let watermarks = config.plan.is_stateful().then(|| watermarks_of(config, &owner));
-    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, dead };
+    let watermarks = config.keeps_time().then(|| watermarks_of(config, &owner));
+    let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
+    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
-    let mut run = Run::new(config, observed, reading, executor, outputs, input_dead_letters, dead, positions);
+    let mut run = Run::new(config, observed, reading, operators, outputs, input_dead_letters, dead, positions);
+    run.processing_time = processing_time;
     if let Some(watermarks) = watermarks {
         run.keep_time(watermarks)?;
     }
@@ -128,7 +150,14 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
 fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
     let inputs = config.inputs.iter().map(|input| {
         let delay = i64::try_from(input.max_delay.as_micros()).unwrap_or(i64::MAX);
-        let clock = config.plan.event_time(&input.name).map_or(watermarks::Clock::Processing, |_| watermarks::Clock::Event(delay));
+        let clock = match config.event_time(&input.name) {
+            _ if input.source.carries_time() => watermarks::Clock::Told,
+            Some(_) => watermarks::Clock::Event(delay),
+            // A table that rows look things up in has no time of its own: it only says when it has been read.
+            None if config.plan.is_table(&input.name) => watermarks::Clock::Event(delay),
+            None if config.keeps_state() => watermarks::Clock::Processing,
+            None => watermarks::Clock::Elsewhere,
+        };
         (input.name.clone(), clock)
     });
     Watermarks::new(inputs, config.idle_timeout, owner.last().event_times.as_ref())

@@ -11,6 +11,7 @@ use super::observed::Part;
 use crate::batch::Batch;
 use crate::connector::{ConnectorError, Health};
 use crate::sink::{Prepared, Sink, SinkWriter, WriterIdentity};
+use crate::time::Time;
 
 /// Batches that may wait in the channel; bytes are bounded by the [`Budget`], this only bounds the bookkeeping.
 const CHANNEL: usize = 1024;
@@ -35,21 +36,40 @@ impl Budget {
     }
 }
 
+/// What goes to a writer, in this order and no other: a time tells of the batches before it.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// Rows of a channel; an output that is no exchange has the channel 0 only.
+    Batch(usize, Batch),
+    /// How far time has come on a channel of an exchange.
+    Time(usize, Time),
+}
+
+impl Outgoing {
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Batch(_, batch) => batch.memory_bytes(),
+            Self::Time(..) => 0,
+        }
+    }
+}
+
 enum Message {
-    Batch(Batch, OwnedSemaphorePermit),
+    Outgoing(Outgoing, OwnedSemaphorePermit),
     Prepare(u64, oneshot::Sender<Result<Prepared, ConnectorError>>),
 }
 
-/// Room for one batch: of the budget, and in the channel.
+/// Room for one batch or time: of the budget, and in the channel.
 pub(super) struct Room {
     slot: mpsc::OwnedPermit<Message>,
     bytes: OwnedSemaphorePermit,
 }
 
 impl Room {
-    /// Hands the batch over.
-    pub(super) fn fill(self, batch: Batch) {
-        self.slot.send(Message::Batch(batch, self.bytes));
+    /// Hands over what there is room for.
+    pub(super) fn fill(self, outgoing: Outgoing) {
+        self.slot.send(Message::Outgoing(outgoing, self.bytes));
     }
 }
 
@@ -93,7 +113,7 @@ impl Output {
     /// Hands a batch over, once it fits. Not cancel-safe: a dropped call may lose the batch.
     pub(super) async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
         if let Some(room) = self.room(batch.memory_bytes()).await {
-            room.fill(batch);
+            room.fill(Outgoing::Batch(0, batch));
             return Ok(());
         }
         Err(self.failure().await)
@@ -152,8 +172,12 @@ impl Drop for Output {
 async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Message>) -> Result<(), ConnectorError> {
     while let Some(message) = messages.recv().await {
         match message {
-            Message::Batch(batch, permit) => {
-                if let Err(error) = writer.write(batch).await {
+            Message::Outgoing(outgoing, permit) => {
+                let taken = match outgoing {
+                    Outgoing::Batch(channel, batch) => writer.write_to(channel, batch).await,
+                    Outgoing::Time(channel, time) => writer.time(channel, time).await,
+                };
+                if let Err(error) = taken {
                     writer.close().await;
                     return Err(error);
                 }

@@ -1,17 +1,23 @@
 //! What a run does with what it is given: records and time through the plan, bad records to their place. It waits for nothing.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use millrace_crds::report::ErrorReason;
 
 use super::driver::{Failure, Run};
 use super::event_time;
+use super::lanes::CameOut;
 use super::observed::Part;
+use super::output::Outgoing;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
-use crate::operators::Message;
+use crate::operators::{ExecuteError, Message};
+use crate::plan::Changelog;
+use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
+use crate::time::Time;
 
 impl Run {
     /// Begins to keep time, after state was restored: the operators are told again what they knew.
@@ -51,6 +57,39 @@ impl Run {
         self.look_at_state()
     }
 
+    /// Tells operators that go by processing time what time it is: before each batch, and now and then without one. A clock that was put back, or that of a
+    /// worker that is behind, stands still until it has caught up.
+    pub(super) fn tell_clock(&mut self) -> Result<(), Failure> {
+        if !self.config.plan.reads_clock() {
+            return Ok(());
+        }
+        let now = self.config.clock.now_millis().saturating_mul(1000).max(self.processing_time.unwrap_or(i64::MIN));
+        if self.processing_time.replace(now) == Some(now) {
+            return Ok(());
+        }
+        self.execute(0, Message::Clock(now))?;
+        self.look_at_state()
+    }
+
+    /// A split has been read to its end, for the first time. Rows that look things up in a table wait for all of its splits.
+    pub(super) fn caught_up(&mut self, split: usize) -> Result<(), Failure> {
+        let input = self.reading.input_of(split);
+        self.read_once.insert(split);
+        let mut splits = self.reading.numbers().filter(|other| self.reading.input_of(*other) == input);
+        if !self.config.plan.is_table(&self.config.inputs[input].name) || !splits.all(|other| self.read_once.contains(&other)) {
+            return Ok(());
+        }
+        self.execute(input, Message::Idle)?;
+        self.look_at_state()
+    }
+
+    /// For how long nothing would come out at operators that go by processing time.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let wait = self.operators.due()?.saturating_sub(self.config.clock.now_millis().saturating_mul(1000));
+        // A clock that was put back would be asked again and again.
+        Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)).max(Duration::from_millis(1)))
+    }
+
     /// Everything has ended. If it has by itself, nothing that is held could still change: it comes out. What was told to drain goes on from its state
     /// another time.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
@@ -81,13 +120,18 @@ impl Run {
         let mut latest = None;
         if let Some(mut batch) = records.batch {
             if self.watermarks.is_some()
-                && let Some(column) = self.config.plan.event_time(&self.config.inputs[input].name)
+                && let Some(column) = self.config.event_time(&self.config.inputs[input].name)
             {
                 let (timed, timeless) = event_time::reject_timeless(batch, column).map_err(internal)?;
                 self.refuse(timeless, &sinks, &part)?;
-                latest = event_time::latest(timed.records.column(column)).map_err(internal)?;
-                batch = timed;
+                let delay = i64::try_from(self.config.inputs[input].max_delay.as_micros()).unwrap_or(i64::MAX);
+                let limit = self.config.clock.now_millis().saturating_mul(1000).saturating_add(event_time::AHEAD).saturating_add(delay);
+                let (plausible, implausible) = event_time::reject_implausible(timed, column, limit).map_err(internal)?;
+                self.refuse(implausible, &sinks, &part)?;
+                latest = event_time::latest(plausible.records.column(column)).map_err(internal)?;
+                batch = plausible;
             }
+            self.tell_clock()?;
             self.execute(input, Message::Batch(batch))?;
             self.look_at_state()?;
         }
@@ -99,17 +143,46 @@ impl Run {
 
     /// One message through the plan.
     fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
+        let mut emitted = Vec::new();
+        self.operators.push(input, message, &mut |index, message| emitted.push((index, message))).map_err(internal)?;
+        self.came_out(CameOut { input, emitted })
+    }
+
+    /// What lanes give for a message that they were given before.
+    pub(super) fn came_out_later(&mut self, out: Result<CameOut, ExecuteError>) -> Result<(), Failure> {
+        self.came_out(out.map_err(internal)?)?;
+        self.look_at_state()
+    }
+
+    fn came_out(&mut self, CameOut { input, emitted }: CameOut) -> Result<(), Failure> {
         let mut refused: Vec<(Rejected, Vec<usize>)> = Vec::new();
-        let (outputs, waiting, changed) = (&self.config.outputs, &mut self.waiting, &mut self.state_changed);
-        let emitted = &mut |index: usize, message: Message| match message {
-            Message::Batch(batch) => {
-                *changed = true;
-                waiting.push_back((index, batch));
+        for (index, message) in emitted {
+            let (output, channel) = self.config.place_of(index);
+            let outgoing = match message {
+                Message::Batch(mut batch) => {
+                    // Where some rows are revised, the others say that they are new.
+                    let plan = self.config.plan.outputs().get(index);
+                    if batch.kinds.is_none() && plan.is_some_and(|plan| plan.changelog != Changelog::Append) {
+                        batch.kinds = Some(RowKinds::new(std::iter::repeat_n(RowKind::Insert, batch.num_rows())));
+                    }
+                    Outgoing::Batch(channel, batch)
+                }
+                Message::Rejected(record) => {
+                    gather(&mut refused, record, self.config.outputs.get(index).and_then(|output| output.dead_letter));
+                    continue;
+                }
+                Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
+                Message::Idle => Outgoing::Time(channel, Time::Idle),
+                Message::End => Outgoing::Time(channel, Time::End),
+                Message::Clock(_) | Message::Barrier(_) => continue,
+            };
+            // Only whoever takes the rows on needs to know of time.
+            let exchange = self.config.exchange_output().map(|(index, _)| index);
+            if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {
+                self.state_changed = true;
+                self.waiting.push_back((output, outgoing));
             }
-            Message::Rejected(record) => gather(&mut refused, record, outputs[index].dead_letter),
-            Message::Watermark(_) | Message::Barrier(_) | Message::Idle | Message::End => {}
-        };
-        self.executor.push(input, message, emitted).map_err(internal)?;
+        }
         let part = self.reading.part(input);
         for (record, mut sinks) in refused {
             sinks.sort_unstable();
@@ -121,12 +194,13 @@ impl Run {
 
     /// The state must not outgrow its bound: whoever waits for the kernel to see it loses the process.
     fn look_at_state(&mut self) -> Result<(), Failure> {
-        if !self.config.plan.is_stateful() {
+        if !self.config.keeps_state() {
             return Ok(());
         }
-        let bytes = self.executor.state_bytes();
+        let bytes = self.operators.state_bytes();
         let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
         self.state_changed |= before != bytes as u64;
+        let bytes = bytes + self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize;
         let limit = self.config.state_bytes;
         if bytes <= limit {
             return Ok(());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::checkpoint::{EventTimes, InputTime};
 use crate::operators::Message;
+use crate::time::Time;
 
 /// Watermarks of a task, in microseconds since 1970. Inputs and splits are known by number.
 #[derive(Debug)]
@@ -25,8 +26,21 @@ pub(super) struct Watermarks {
 pub(super) enum Clock {
     /// Its event times, of which none is more than so many microseconds behind the latest.
     Event(i64),
+    /// What its splits say themselves.
+    Told,
     /// The clock on the wall.
     Processing,
+    /// Nothing: whoever takes the rows on knows.
+    Elsewhere,
+}
+
+impl Clock {
+    fn delay(self) -> i64 {
+        match self {
+            Self::Event(delay) => delay,
+            Self::Told | Self::Processing | Self::Elsewhere => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -100,6 +114,15 @@ impl Watermarks {
         }
     }
 
+    /// A split says how far time has come on it.
+    pub(super) fn told(&mut self, split: usize, time: Time) {
+        match time {
+            Time::Watermark(watermark) => self.seen(split, Some(watermark)),
+            Time::Idle => self.idle(split),
+            Time::End => self.ended(split),
+        }
+    }
+
     /// A split has given nothing for as long as is waited.
     pub(super) fn idle(&mut self, split: usize) {
         if let Some(split) = self.splits.get_mut(&split).filter(|split| split.state == State::Awake) {
@@ -120,9 +143,10 @@ impl Watermarks {
         for (index, input) in self.inputs.iter_mut().enumerate() {
             let lowest = match input.clock {
                 Clock::Processing => Lowest::At(wall),
-                Clock::Event(delay) => match lowest(self.splits.values().filter(|split| split.input == index)) {
+                Clock::Elsewhere => Lowest::Unknown,
+                Clock::Event(_) | Clock::Told => match lowest(self.splits.values().filter(|split| split.input == index)) {
                     Lowest::NoSplits if running < self.idle_after => Lowest::Unknown,
-                    Lowest::At(latest) => Lowest::At(latest.saturating_sub(delay)),
+                    Lowest::At(latest) => Lowest::At(latest.saturating_sub(input.clock.delay())),
                     other => other,
                 },
             };
@@ -168,7 +192,7 @@ impl Watermarks {
         let mut splits = self.restored.clone();
         splits.extend(self.splits.values().filter_map(|split| Some((split.key.clone(), split.latest?))));
         let told = |input: &Input| Some((input.name.clone(), InputTime { watermark: input.told?, idle: input.idle }));
-        EventTimes { splits, inputs: self.inputs.iter().filter_map(told).collect(), watermark: self.watermark }
+        EventTimes { splits, inputs: self.inputs.iter().filter_map(told).collect(), watermark: self.watermark, processing_time: None }
     }
 }
 

@@ -156,3 +156,33 @@ fn after_a_restore_the_operators_know_what_they_knew() {
     step(&mut w, 1, None);
     assert_eq!(w.watermark(), Some(110));
 }
+
+#[test]
+fn splits_that_say_their_time_are_believed() {
+    let mut w = Watermarks::new(inputs(&[Clock::Told, Clock::Told]), IDLE, None);
+    w.opened(0, 0, "a");
+    w.opened(1, 1, "b");
+    assert_eq!(text(w.advance(IDLE * 2, 99)), "", "whoever writes may be restarting, however long that takes");
+    w.told(0, Time::Watermark(40));
+    assert_eq!(now(&mut w), "0:40");
+    w.seen(0, None);
+    w.told(0, Time::Watermark(30));
+    assert_eq!(now(&mut w), "", "what was told is not taken back");
+    w.told(1, Time::Idle);
+    assert_eq!(now(&mut w), "1:idle");
+    w.told(1, Time::Watermark(50));
+    assert_eq!(now(&mut w), "1:50");
+    w.told(0, Time::End);
+    assert_eq!(now(&mut w), "0:idle");
+}
+
+#[test]
+fn what_is_known_elsewhere_is_told_only_at_the_end() {
+    let mut w = Watermarks::new(inputs(&[Clock::Elsewhere]), IDLE, None);
+    w.opened(0, 0, "a");
+    w.seen(0, None);
+    w.idle(0);
+    assert_eq!(text(w.advance(IDLE * 2, 99)), "");
+    w.ended(0);
+    assert_eq!((now(&mut w), text(w.finish())), (String::new(), "0:max 0:end".to_owned()));
+}

@@ -18,4 +18,4 @@ stateTtl 3600
 SELECT sum(price) OVER (PARTITION BY bidder ORDER BY price) AS n FROM bid
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 19 | OVER in another order than that of event time is not supported | write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is
+NotSupported | step s, line 1, column 19 | OVER in another order than that of event time is not supported | write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is. Or order by PROCTIME() AS a column of a step below

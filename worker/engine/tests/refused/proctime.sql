@@ -1,17 +1,16 @@
--- The clock of the wall is refused.
+-- Processing time is a column of a SELECT list, and nothing else.
 --- input logs
 time Timestamp(µs, "UTC")
 status Int32
-path Utf8
-bytes Int64
-client Utf8
-{"time":"2026-11-01T10:00:00Z","status":200,"path":"/a","bytes":10,"client":"10.0.0.1"}
-{"time":"2026-11-01T10:00:01.5Z","status":404,"path":"/b","bytes":0,"client":"10.0.0.2"}
-{"time":"2026-11-01T10:00:02Z","status":500,"path":"/a/b?q=1","bytes":70,"client":null}
-{"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
-{"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
+{"time":"2026-11-01T10:00:00Z","status":200}
 --- step s
-SELECT *, PROCTIME() AS now FROM logs
+SELECT status FROM logs WHERE PROCTIME() > time
+--- step t
+SELECT PROCTIME(), count(*) FROM logs GROUP BY PROCTIME()
+--- step u
+SELECT a.status FROM logs a JOIN logs b ON a.status = b.status AND b.time < PROCTIME()
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 11 | proctime() is not supported: it gives another result each time | after a failure the same records are read again and must give the same rows: use a column of the input, for example its event time
+NotSupported | step s | PROCTIME() outside of the list of SELECT is not supported | select PROCTIME() AS a column in a step or subquery below, and use that
+NotSupported | step t | PROCTIME() outside of the list of SELECT is not supported | select PROCTIME() AS a column in a step or subquery below, and use that
+NotSupported | step u | PROCTIME() outside of the list of SELECT is not supported | select PROCTIME() AS a column in a step or subquery below, and use that

@@ -11,7 +11,7 @@ client Utf8
 {"time":"2026-11-01T10:00:03Z","status":503,"path":null,"bytes":null,"client":"abc"}
 {"time":null,"status":null,"path":"/ä","bytes":5,"client":""}
 --- step s
-SELECT path FROM logs FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01'
+SELECT path FROM logs FOR SYSTEM_TIME AS OF logs.time
 --- output out from s
 --- problems
-SyntaxError | step s, line 1, column 27 | Expected: one of UPDATE or SHARE, found: SYSTEM_TIME | a step is one SELECT
+NotSupported | step s, line 1, column 45 | FOR SYSTEM_TIME AS OF anywhere but right after JOIN or LEFT JOIN is not supported | write FROM s JOIN t FOR SYSTEM_TIME AS OF s.time ON t.key = s.key

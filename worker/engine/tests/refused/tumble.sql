@@ -16,4 +16,4 @@ FROM TUMBLE(TABLE logs, DESCRIPTOR(time), INTERVAL '1' MINUTE)
 GROUP BY window_start
 --- output out from s
 --- problems
-PlanInvalid | step s, line 2, column 36 | time is not an event time, so TUMBLE cannot know when a window is complete | name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged
+PlanInvalid | step s, line 2, column 36 | time is not an event time, so TUMBLE cannot know when a window is complete | name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged; for processing time, select PROCTIME() AS a column in a step or subquery below

@@ -14,4 +14,4 @@ client Utf8
 SELECT sum(bytes) OVER (ORDER BY time) AS n FROM logs
 --- output out from s
 --- problems
-NotSupported | step s, line 1, column 19 | OVER in another order than that of event time is not supported | write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is
+NotSupported | step s, line 1, column 19 | OVER in another order than that of event time is not supported | write ORDER BY the event time of the input, ascending, and nothing else; eventTime of the Source says which column it is. Or order by PROCTIME() AS a column of a step below

@@ -16,7 +16,7 @@ use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord, position_key};
 use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
-    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits, TaskConfig, TaskEnd,
+    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits, Stage, TaskConfig, TaskEnd,
     supervise,
 };
 use millrace_engine::sink::{Sink, WriterIdentity};
@@ -205,6 +205,7 @@ impl World {
                 splits: Splits::One("0".to_owned()),
             }],
             plan: plan(self.setup.shape),
+            stage: Stage::All,
             outputs,
             dead_letters: vec![DeadLetterBinding { sink: sink(|world| &world.dead), sink_name: "dead".to_owned() }],
             on_poison: self.setup.on_poison,
@@ -215,6 +216,7 @@ impl World {
             interval: INTERVAL,
             retained: 2,
             in_flight_bytes: self.setup.in_flight_bytes,
+            lanes: 1,
             state_bytes: 1 << 20,
             may_drop_state: false,
             idle_timeout: Duration::from_secs(30),

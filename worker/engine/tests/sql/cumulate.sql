@@ -32,3 +32,5 @@ s/project/0 ← s/window_aggregate/0
     window_start, window_end, "sum(bids.price)" AS total
 output out ← s/project/0
     window_start Timestamp(ms), window_end Timestamp(ms), total Int64
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

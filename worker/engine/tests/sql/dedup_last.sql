@@ -28,3 +28,5 @@ s/rank/0 ← bid
     row 1 of each bidder by time DESC, the last of equal rows; at once, revised later; kept for 3600 s
 output out ← s/rank/0
     bidder Int64, price Int64, time Timestamp(µs)
+exchange s.rank.0.0 ← bid
+    by bidder

@@ -31,3 +31,5 @@ s/aggregate/0 ← bids
     item (kept for 3600s)
 output out ← s/aggregate/0
     item Utf8
+exchange s.aggregate.0.0 ← bids
+    by item

@@ -44,3 +44,5 @@ s/project/1 ← s/aggregate/0
     item, "count(Int64(1))" AS n, "sum(bids.price)" AS total, "min(bids.price)" AS lo, "max(bids.price)" AS hi, "avg(bids.price)" AS a, "array_agg(bids.price)" AS all_prices
 output out ← s/project/1
     item Utf8, n Int64, total Int64, lo Int64, hi Int64, a Float64, all_prices List(Int64)
+exchange s.aggregate.0.0 ← s/project/0
+    by item

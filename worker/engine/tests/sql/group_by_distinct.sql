@@ -38,3 +38,5 @@ s/project/1 ← s/aggregate/0
     "count(DISTINCT bids.item)" AS items, "count(DISTINCT bids.item) FILTER (WHERE bids.price > Int64(3))" AS dear, "sum(Int64(6) / bids.price) FILTER (WHERE bids.price != Int64(0))" AS q, "bool_or(bids.price > Int64(6))" AS b, "first_value(bids.price)" AS f, "median(bids.price)" AS m
 output out ← s/project/1
     items Int64, dear Int64, q Int64, b Boolean, f Int64, m Float64
+no exchange
+    operator s/aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

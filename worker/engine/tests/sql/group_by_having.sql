@@ -34,3 +34,5 @@ s/project/0 ← s/filter/0
     item, "count(Int64(1))" AS n
 output out ← s/project/0
     item Utf8, n Int64
+exchange s.aggregate.0.0 ← bids
+    by item

@@ -27,3 +27,5 @@ s/project/0 ← s/aggregate/0
     "count(Int64(1))" AS n, "count(bids.price)" AS p, "max(bids.ts)" AS last
 output out ← s/project/0
     n Int64, p Int64, last Timestamp(ms)
+no exchange
+    operator s/aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

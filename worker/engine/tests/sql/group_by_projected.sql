@@ -41,3 +41,5 @@ s/project/0 ← s/aggregate/0
     n * 2 AS twice
 output out ← s/project/0
     twice Int64
+exchange s.aggregate.0.0 ← bids
+    by item

@@ -48,3 +48,5 @@ s/project/1 ← s/aggregate/1
     n, "count(Int64(1))" AS items, "sum(per_item.total)" AS total, "min(per_item.total)" AS lo, "max(per_item.item)" AS last, "count(DISTINCT per_item.total)" AS totals, "array_agg(per_item.item)" AS items_of, "stddev(per_item.total)" AS d, "count(Int64(1)) FILTER (WHERE per_item.total > Int64(3))" AS big
 output out ← s/project/1
     n Int64, items Int64, total Int64, lo Int64, last Utf8, totals Int64, items_of List(Utf8), d Float64, big Int64
+no exchange
+    operator s/aggregate/1 brings rows together by count(*), which says nothing of where they are after operator s/aggregate/0 by item: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/aggregate/1

@@ -31,3 +31,5 @@ s/project/0 ← s/aggregate/0
     window_start, "count(Int64(1))" AS n
 output out ← s/project/0
     window_start Timestamp(ms), n Int64
+exchange s.aggregate.0.0 ← s/window/0
+    by window_start

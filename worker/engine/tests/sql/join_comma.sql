@@ -57,3 +57,5 @@ s/join/1 ← s/join/0, s/filter/1
     inner on left.id = right.auction; kept for 3600 s
 output out ← s/join/1
     name Utf8, price Int64
+no exchange
+    operator s/join/1 brings rows together by id, which says nothing of where they are after operator s/join/0 by id: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/join/1

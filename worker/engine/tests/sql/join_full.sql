@@ -51,3 +51,7 @@ s/join/0 ← auction, bid
     full on left.id = right.auction AND price >= 300; kept for 3600 s
 output out ← s/join/0
     id Int64, auction Int64, price Int64
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← bid
+    by auction

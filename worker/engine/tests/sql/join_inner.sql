@@ -43,3 +43,7 @@ s/project/0 ← s/join/0
     id, bidder, price, category
 output out ← s/project/0
     id Int64, bidder Int64, price Int64, category Int64
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← bid
+    by auction

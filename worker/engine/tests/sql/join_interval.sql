@@ -39,3 +39,7 @@ s/join/0 ← auction, bid
     inner on left.id = right.auction AND left.time - right.time from -6000000 to 0 µs; kept for the interval
 output out ← s/join/0
     id Int64, price Int64, time Timestamp(µs)
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← bid
+    by auction

@@ -48,3 +48,7 @@ s/join/0 ← auction, s/project/0
     full on left.seller = right.b.bidder - Int64(10) AND left.time - right.time from -2000000 to 0 µs; kept for the interval
 output out ← s/join/0
     id Int64, seller Int64, auction Int64, price Int64
+exchange s.join.0.0 ← auction
+    by seller
+exchange s.join.0.1 ← s/project/0
+    by b.bidder - Int64(10)

@@ -41,3 +41,7 @@ s/join/0 ← auction, s/filter/0
     left on left.id = right.auction AND left.time - right.time from -3000000 to 1000000 µs; kept for the interval
 output out ← s/join/0
     id Int64, price Int64
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← s/filter/0
+    by auction

@@ -75,3 +75,7 @@ output o2 ← s2/join/0
     id Int64, price Int64
 output o3 ← s3/join/0
     id Int64, price Int64
+exchange s0.join.0.0 ← auction
+    by id
+exchange s0.join.0.1 ← bid
+    by auction

@@ -37,3 +37,7 @@ s/join/0 ← s/project/0, s/project/1
     inner on left.a.seller + Int64(1) = right.p.id AND left.CASE WHEN a.category = Int64(7) THEN Utf8("CA") ELSE Utf8("OR") END = right.state; kept for 3600 s
 output out ← s/join/0
     id Int64, name Utf8
+exchange s.join.0.0 ← s/project/0
+    by a.seller + Int64(1), CASE WHEN a.category = Int64(7) THEN Utf8("CA") ELSE Utf8("OR") END
+exchange s.join.0.1 ← s/project/1
+    by p.id, state

@@ -50,3 +50,7 @@ s/join/0 ← auction, bid
     left on left.id = right.auction; kept for 3600 s
 output out ← s/join/0
     id Int64, bidder Int64, price Int64
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← bid
+    by auction

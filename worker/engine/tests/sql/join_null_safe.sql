@@ -38,3 +38,7 @@ s/join/0 ← auction, bid
     inner on left.seller = right.auction; kept for 3600 s
 output out ← s/join/0
     id Int64, price Int64
+exchange s.join.0.0 ← auction
+    by seller
+exchange s.join.0.1 ← bid
+    by auction

@@ -59,3 +59,5 @@ s/project/0 ← s/join/1
     name, id, price
 output out ← s/project/0
     name Utf8, id Int64, price Int64
+no exchange
+    operator s/join/1 brings rows together by seller, which says nothing of where they are after operator s/join/0 by id: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/join/1

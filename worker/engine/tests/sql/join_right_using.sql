@@ -38,3 +38,7 @@ s/project/0 ← s/join/0
     id, name, category
 output out ← s/project/0
     id Int64, name Utf8, category Int64
+exchange s.join.0.0 ← auction
+    by seller
+exchange s.join.0.1 ← person
+    by id

@@ -45,3 +45,5 @@ s/project/0 ← s/join/0
     bidder, price, price AS other
 output out ← s/project/0
     bidder Int64, price Int64, other Int64
+exchange s.join.0.0 ← bid
+    by bidder

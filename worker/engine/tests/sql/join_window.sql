@@ -42,3 +42,7 @@ s/join/0 ← s/window_aggregate/0, s/window_aggregate/1
     inner on left.id = right.seller AND left.window_start = right.window_start AND left.window_end = right.window_end; kept until the window ends
 output out ← s/join/0
     id Int64, name Utf8, starttime Timestamp(µs)
+exchange s.window_aggregate.0.0 ← person
+    by id
+exchange s.window_aggregate.1.0 ← auction
+    by seller

@@ -47,3 +47,7 @@ s/join/0 ← s/window/0, s/window/1
     left on left.id = right.auction AND left.window_end = right.window_end AND left.window_start = right.window_start; kept until the window ends
 output out ← s/join/0
     id Int64, window_end Timestamp(µs), price Int64
+exchange s.join.0.0 ← s/window/0
+    by id, window_end, window_start
+exchange s.join.0.1 ← s/window/1
+    by auction, window_end, window_start

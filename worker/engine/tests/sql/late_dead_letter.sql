@@ -31,6 +31,8 @@ s/project/0 ← s/window_aggregate/0
     window_end, "count(Int64(1))" AS n, "array_agg(bids.item)" AS items
 output out ← s/project/0
     window_end Timestamp(µs, "UTC"), n Int64, items List(Utf8)
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out
 --- rejected
 out <- bids 2: operator s/window_aggregate/0: the row is late: by `ts`, its window has ended and given its result {"ts":"2026-11-01T10:00:04Z","item":"late"}
 out <- bids 5: operator s/window_aggregate/0: `ts` is NULL, so there is no telling which window the row is in {"item":"no time"}

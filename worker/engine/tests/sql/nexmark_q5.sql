@@ -63,3 +63,5 @@ s/join/0 ← s/window_aggregate/0, s/window_aggregate/2
     inner on left.window_start = right.starttime AND left.window_end = right.endtime AND num >= maxn; kept until the window ends
 output out ← s/join/0
     auction Int64, num Int64
+no exchange
+    operator s/window_aggregate/2 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

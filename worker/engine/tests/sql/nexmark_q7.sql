@@ -40,3 +40,5 @@ s/project/0 ← s/join/0
     auction, price, bidder, time
 output out ← s/project/0
     auction Int64, price Int64, bidder Int64, time Timestamp(µs)
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

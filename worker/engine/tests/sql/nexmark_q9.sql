@@ -50,3 +50,7 @@ s/project/0 ← s/rank/0
     id, seller, auction, bidder, price, time AS bid_time
 output out ← s/project/0
     id Int64, seller Int64, auction Int64, bidder Int64, price Int64, bid_time Timestamp(µs)
+exchange s.join.0.0 ← auction
+    by id
+exchange s.join.0.1 ← bid
+    by auction

@@ -33,3 +33,5 @@ s/project/0 ← s/over/0
     bidder, price, time, "sum(bid.price) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] RANGE BETWEEN 6 SECOND PRECEDING AND CURRENT ROW" AS spent
 output out ← s/project/0
     bidder Int64, price Int64, time Timestamp(µs), spent Int64
+exchange s.over.0.0 ← bid
+    by bidder

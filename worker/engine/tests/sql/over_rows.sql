@@ -41,3 +41,5 @@ s/project/1 ← s/over/0
     bidder, price, "count(Int64(1)) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n, "avg(bid.price) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN 1 PRECEDING AND CURRENT ROW" AS mean, "max(bid.price) PARTITION BY [bid.bidder] ORDER BY [bid.time ASC NULLS FIRST] ROWS BETWEEN 1 PRECEDING AND CURRENT ROW" AS most
 output out ← s/project/1
     bidder Int64, price Int64, n Int64, mean Float64, most Int64
+exchange s.over.0.0 ← s/project/0
+    by bidder

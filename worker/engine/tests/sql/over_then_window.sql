@@ -34,3 +34,5 @@ s/project/0 ← s/window_aggregate/0
     window_end, "max(totals.total)" AS total
 output out ← s/project/0
     window_end Timestamp(µs), total Int64
+no exchange
+    operator totals/over/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

@@ -30,3 +30,5 @@ s/project/0 ← s/session_aggregate/0
     window_start, window_end, item, "count(Int64(1))" AS n, "sum(bids.price)" AS total, "array_agg(bids.price)" AS prices
 output out ← s/project/0
     window_start Timestamp(ms), window_end Timestamp(ms), item Utf8, n Int64, total Int64, prices List(Int64)
+exchange s.session_aggregate.0.0 ← bids
+    by item

@@ -36,3 +36,5 @@ s/project/0 ← s/session_aggregate/0
     dear, item, window_start, window_end, "count(Int64(1))" AS n
 output out ← s/project/0
     dear Boolean, item Utf8, window_start Timestamp(ms), window_end Timestamp(ms), n Int64
+exchange s.session_aggregate.0.0 ← q/project/0
+    by item, dear

@@ -33,3 +33,5 @@ s/project/0 ← s/rank/0
     auction, bidder, price, "row_number() PARTITION BY [bid.auction] ORDER BY [bid.price DESC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n
 output out ← s/project/0
     auction Int64, bidder Int64, price Int64, n UInt64
+exchange s.rank.0.0 ← bid
+    by auction

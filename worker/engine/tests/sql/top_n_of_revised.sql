@@ -54,3 +54,5 @@ s/project/0 ← s/rank/0
     category, id, price, "row_number() PARTITION BY [a.category] ORDER BY [b.price DESC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n
 output out ← s/project/0
     category Int64, id Int64, price Int64, n UInt64
+no exchange
+    operator s/rank/0 brings rows together by category, which says nothing of where they are after operator s/join/0 by id: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/rank/0

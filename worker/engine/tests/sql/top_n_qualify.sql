@@ -30,3 +30,5 @@ s/rank/0 ← bid
     row 1 of each auction by price DESC; at once, revised later; kept for 3600 s
 output out ← s/rank/0
     auction Int64, bidder Int64, price Int64
+exchange s.rank.0.0 ← bid
+    by auction

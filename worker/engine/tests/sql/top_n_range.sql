@@ -32,3 +32,5 @@ s/project/1 ← s/rank/0
     auction, "row_number() ORDER BY [bid.auction * Int64(2) ASC NULLS FIRST, bid.price % Int64(7) ASC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n
 output out ← s/project/1
     auction Int64, n UInt64
+no exchange
+    operator s/rank/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

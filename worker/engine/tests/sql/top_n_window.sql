@@ -36,3 +36,5 @@ s/project/0 ← s/rank/0
     window_end, auction, bids, "row_number() PARTITION BY [window_start, window_end] ORDER BY [bids DESC NULLS LAST, bid.auction DESC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" AS n
 output out ← s/project/0
     window_end Timestamp(µs), auction Int64, bids Int64, n UInt64
+no exchange
+    operator s/rank/0 brings rows together by window_start, window_end, which says nothing of where they are after operator s/window_aggregate/0 by auction: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/rank/0

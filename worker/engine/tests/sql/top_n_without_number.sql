@@ -30,3 +30,5 @@ s/filter/0 ← s/rank/0
     bidder > 20
 output out ← s/filter/0
     auction Int64, bidder Int64, price Int64
+exchange s.rank.0.0 ← bid
+    by auction

@@ -32,3 +32,5 @@ s/project/0 ← s/window_aggregate/0
     window_start, window_end, item, "count(Int64(1))" AS n, "sum(bids.price)" AS total
 output out ← s/project/0
     window_start Timestamp(ms), window_end Timestamp(ms), item Utf8, n Int64, total Int64
+exchange s.window_aggregate.0.0 ← bids
+    by item

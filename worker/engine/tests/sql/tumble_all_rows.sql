@@ -31,3 +31,5 @@ s/project/1 ← s/window_aggregate/0
     window_start, "count(Int64(1))" AS count(*) AS n, "avg(bids.price)" AS a, "min(bids.item)" AS first, "max(bids.price)" - "min(bids.price)" AS spread
 output out ← s/project/1
     window_start Timestamp(ms), n Int64, a Float64, first Utf8, spread Int64
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

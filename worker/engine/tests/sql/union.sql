@@ -33,3 +33,5 @@ s/aggregate/0 ← s/union/0
     item (kept for 3600s)
 output out ← s/aggregate/0
     item Utf8
+exchange s.aggregate.0.0 ← s/union/0
+    by item

@@ -34,3 +34,5 @@ s/project/0 ← s/window_aggregate/0
     window_end, item, "count(Int64(1))" AS n
 output out ← s/project/0
     window_end Timestamp(ms), item Utf8, n Int64
+exchange s.window_aggregate.0.0 ← s/filter/1
+    by item

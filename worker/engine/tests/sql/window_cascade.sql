@@ -39,3 +39,5 @@ s/project/0 ← s/window_aggregate/1
     window_start, window_end, item, "sum(small.total)" AS total
 output out ← s/project/0
     window_start Timestamp(ms), window_end Timestamp(ms), item Utf8, total Int64
+exchange s.window_aggregate.0.0 ← bids
+    by item

@@ -30,3 +30,5 @@ s/window_aggregate/0 ← s/project/0
     TUMBLE(size 10s): window_start, window_end, dear
 output out ← s/window_aggregate/0
     window_start Timestamp(ms), window_end Timestamp(ms), dear Boolean
+exchange s.window_aggregate.0.0 ← s/project/0
+    by dear

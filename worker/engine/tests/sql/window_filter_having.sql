@@ -36,3 +36,5 @@ s/project/1 ← s/filter/1
     "upper(bids.item)" AS name, window_end, "count(Int64(1)) FILTER (WHERE bids.price > Int64(3))" AS dear, "sum(bids.price)" * 2 + 1 AS twice
 output out ← s/project/1
     name Utf8, window_end Timestamp(ms), dear Int64, twice Int64
+exchange s.window_aggregate.0.0 ← s/project/0
+    by upper(bids.item)

@@ -32,3 +32,5 @@ s/project/2 ← s/window_aggregate/0
     window_end, "array_agg(bids.item)" AS items, "first_value(bids.item)" AS f, "last_value(bids.price)" AS l, "string_agg(bids.item,Utf8(""+""))" AS s, "stddev(bids.price)" AS d, "median(bids.price)" AS m, "approx_distinct(bids.item)" AS ad, "bool_or(bids.price > Int64(6))" AS b, "array_agg(bids.item) ORDER BY [bids.price DESC NULLS LAST]" AS o
 output out ← s/project/2
     window_end Timestamp(ms), items List(Utf8), f Utf8, l Int64, s LargeUtf8, d Float64, m Float64, ad UInt64, b Boolean, o List(Utf8)
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

@@ -34,3 +34,5 @@ s/project/0 ← s/window_aggregate/0
     ws, we, "sum(windowed.price)" AS total, "max(windowed.we)" AS again
 output out ← s/project/0
     ws Timestamp(ms), we Timestamp(ms), total Int64, again Timestamp(ms)
+no exchange
+    operator s/window_aggregate/0 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

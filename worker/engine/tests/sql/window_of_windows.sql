@@ -37,3 +37,5 @@ s/project/0 ← s/window_aggregate/1
     "max(counts.num)" AS maxn, starttime, endtime
 output out ← s/project/0
     maxn Int64, starttime Timestamp(ms), endtime Timestamp(ms)
+no exchange
+    operator s/window_aggregate/1 has to see all rows, because they have no key (a window alone is none), so only one task can run it; group or partition by a column of the rows as well, if they are to be shared out

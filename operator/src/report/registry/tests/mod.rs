@@ -27,6 +27,7 @@ pub(in crate::report) fn report_of(worker: &str, sequence: u64, distribution: Di
         inputs: vec![InputPlan { input: "logs".into(), distribution }],
         outputs: Vec::new(),
         state: None,
+        whole: None,
     };
     Report {
         version: REPORT_VERSION,

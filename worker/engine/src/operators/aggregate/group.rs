@@ -19,6 +19,11 @@ use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState
 use crate::row_kind::{RowKind, RowKinds};
 use crate::state::{KeyTable, hash_rows, key_group};
 
+/// Name of the table of the state.
+const TABLE: &str = "groups";
+/// Its first column of keys.
+const KEYS_FROM: usize = 2;
+
 /// An aggregate without a window as it stands in the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupBlueprint {
@@ -63,6 +68,21 @@ impl Blueprint for GroupBlueprint {
     fn state_signature(&self) -> Option<String> {
         let calls: Vec<String> = self.calls.iter().map(Call::signature).collect();
         Some(format!("aggregate 1: keys {:?}; {}; retracts {}", self.key_types, calls.join("; "), self.retracts))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.keys.clone()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        (table == TABLE).then(|| (KEYS_FROM..KEYS_FROM + self.keys.len()).collect())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match self.output.get(column)? {
+            OutputColumn::Key(key) => Some(vec![self.keys[*key]]),
+            _ => None,
+        }
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -156,7 +176,7 @@ impl Operator for Group {
             }
             None => None,
         };
-        Ok(Some(OperatorState { signature, tables: table.map(|table| ("groups".to_owned(), table)).into_iter().collect() }))
+        Ok(Some(OperatorState { signature, tables: table.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
     }
 
     fn state_bytes(&self) -> usize {
@@ -171,7 +191,7 @@ impl Operator for Group {
         if state.signature != signature {
             return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
         }
-        if let Some(table) = state.tables.remove("groups") {
+        if let Some(table) = state.tables.remove(TABLE) {
             let groups = self.restored(&table.records)?;
             self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
             self.groups = Some(groups);
@@ -293,11 +313,11 @@ impl Group {
         let wrong = || ExecuteError::State { message: "its columns are not those of the plan".to_owned() };
         let mut groups = Groups::new(&self.blueprint)?;
         let key_count = self.blueprint.keys.len().max(1);
-        let (first, mut rest) = records.columns().split_at_checked(2 + key_count).ok_or_else(wrong)?;
+        let (first, mut rest) = records.columns().split_at_checked(KEYS_FROM + key_count).ok_or_else(wrong)?;
         let numbers =
             |column: usize| Ok::<_, ExecuteError>(first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong)?.values().to_vec());
         (groups.touched, groups.rows) = (numbers(0)?, numbers(1)?);
-        groups.keys.intern(&first[2..], &hash_rows(&first[2..], records.num_rows())?)?;
+        groups.keys.intern(&first[KEYS_FROM..], &hash_rows(&first[KEYS_FROM..], records.num_rows())?)?;
         for (cells, call) in groups.cells.iter_mut().zip(&self.blueprint.calls) {
             let width = width(call, self.blueprint.retracts).map_err(|error| call.failed(error))?;
             let (state, others) = rest.split_at_checked(width).ok_or_else(wrong)?;
@@ -341,14 +361,14 @@ fn in_order(numbers: &[u32], total: usize) -> Vec<u32> {
 
 /// Rows that go out: the group of each, which version of its values (0 old, 1 new) at which position, and what it says.
 #[derive(Default)]
-struct Changes {
-    groups: Vec<u32>,
-    values: Vec<(usize, usize)>,
-    kinds: Vec<RowKind>,
+pub(super) struct Changes {
+    pub(super) groups: Vec<u32>,
+    pub(super) values: Vec<(usize, usize)>,
+    pub(super) kinds: Vec<RowKind>,
 }
 
 /// The net change of each group. `before` and `after` are those of `touched` that were and are there, with their `old` and `new` values.
-fn changes(touched: &[u32], before: &[u32], after: &[u32], old: &[ArrayRef], new: &[ArrayRef]) -> Result<Changes, ExecuteError> {
+pub(super) fn changes(touched: &[u32], before: &[u32], after: &[u32], old: &[ArrayRef], new: &[ArrayRef]) -> Result<Changes, ExecuteError> {
     let comparators = old.iter().zip(new).map(|(old, new)| make_comparator(old.as_ref(), new.as_ref(), SortOptions::default()));
     let comparators: Vec<DynComparator> = comparators.collect::<Result<_, _>>()?;
     let mut changes = Changes::default();

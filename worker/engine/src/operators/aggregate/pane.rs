@@ -52,7 +52,7 @@ impl Selection<'_> {
         })
     }
 
-    fn hashes(self, hashes: &[u64]) -> std::borrow::Cow<'_, [u64]> {
+    pub(super) fn hashes(self, hashes: &[u64]) -> std::borrow::Cow<'_, [u64]> {
         match self {
             Self::All => hashes.into(),
             Self::Range(start, rows) => hashes[start..start + rows].into(),
@@ -104,9 +104,21 @@ impl Pane {
         Ok(Finished { keys, hashes, results: self.accumulators.evaluate(calls)? })
     }
 
-    fn freeze(self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
+    pub(super) fn freeze(self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
         let (keys, hashes) = columns(&self.keys)?;
         Ok(Frozen { keys, hashes, states: self.accumulators.state(calls)? })
+    }
+}
+
+impl Frozen {
+    /// Some of the keys.
+    pub(super) fn pick(&self, rows: &UInt32Array) -> Result<Self, ExecuteError> {
+        let pick = |arrays: &[ArrayRef]| arrays.iter().map(|array| take(array, rows, None)).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            keys: pick(&self.keys)?,
+            hashes: rows.values().iter().map(|row| self.hashes[*row as usize]).collect(),
+            states: self.states.iter().map(|state| pick(state)).collect::<Result<_, _>>()?,
+        })
     }
 }
 

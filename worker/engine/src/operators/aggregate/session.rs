@@ -21,6 +21,11 @@ use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState
 use crate::plan::Late;
 use crate::state::{KeyTable, hash_rows, key_group};
 
+/// Name of the table of the state.
+const TABLE: &str = "sessions";
+/// Its first column of keys.
+const KEYS_FROM: usize = 3;
+
 /// A session aggregate as it stands in the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionBlueprint {
@@ -66,6 +71,21 @@ impl Blueprint for SessionBlueprint {
     fn state_signature(&self) -> Option<String> {
         let calls: Vec<String> = self.calls.iter().map(Call::signature).collect();
         Some(format!("session_aggregate 1: gap {}; keys {:?}; {}", self.gap, self.key_types, calls.join("; ")))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.keys.clone()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        (table == TABLE).then(|| (KEYS_FROM..KEYS_FROM + self.keys.len()).collect())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match self.output.get(column)? {
+            OutputColumn::Key(key) => Some(vec![self.keys[*key]]),
+            _ => None,
+        }
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -206,11 +226,16 @@ impl Operator for SessionAggregate {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        let Reverse((end, _)) = self.sessions.as_ref()?.due.peek()?;
+        Some(end.saturating_add(1))
+    }
+
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
         let calls = &self.blueprint.calls;
         let table = self.sessions.as_mut().map(|sessions| table(sessions, calls)).transpose()?.flatten();
-        Ok(Some(OperatorState { signature, tables: table.map(|table| ("sessions".to_owned(), table)).into_iter().collect() }))
+        Ok(Some(OperatorState { signature, tables: table.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
     }
 
     fn state_bytes(&self) -> usize {
@@ -227,7 +252,7 @@ impl Operator for SessionAggregate {
         if state.signature != signature {
             return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
         }
-        if let Some(table) = state.tables.remove("sessions") {
+        if let Some(table) = state.tables.remove(TABLE) {
             self.sessions = Some(self.restored(&table.records)?);
         }
         Ok(())
@@ -329,10 +354,10 @@ impl SessionAggregate {
     fn restored(&self, records: &RecordBatch) -> Result<Sessions, ExecuteError> {
         let wrong = || ExecuteError::State { message: "its columns are not those of the plan".to_owned() };
         let mut sessions = Sessions::new(&self.blueprint)?;
-        let (first, mut rest) = records.columns().split_at_checked(3 + self.blueprint.keys.len().max(1)).ok_or_else(wrong)?;
+        let (first, mut rest) = records.columns().split_at_checked(KEYS_FROM + self.blueprint.keys.len().max(1)).ok_or_else(wrong)?;
         let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong);
         let (sequences, starts, ends) = (numbers(0)?, numbers(1)?, numbers(2)?);
-        let keys = sessions.keys.intern(&first[3..], &hash_rows(&first[3..], records.num_rows())?)?;
+        let keys = sessions.keys.intern(&first[KEYS_FROM..], &hash_rows(&first[KEYS_FROM..], records.num_rows())?)?;
         sessions.by_key.resize_with(sessions.keys.len(), Vec::new);
         for (row, key) in keys.into_iter().enumerate() {
             let session = Session { key, start: starts.value(row), end: ends.value(row), sequence: sequences.value(row) };

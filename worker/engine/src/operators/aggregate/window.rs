@@ -19,6 +19,11 @@ use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState
 use crate::plan::Late;
 use crate::state::{hash_rows, key_group};
 
+/// Name of the table of the state.
+const TABLE: &str = "slices";
+/// Its first column of keys.
+const KEYS_FROM: usize = 3;
+
 /// Rows of one result batch at most.
 const RESULT_ROWS: usize = 16 * 1024;
 
@@ -43,7 +48,10 @@ pub(crate) struct WindowAggregateBlueprint {
     pub(crate) calls: Vec<Call>,
     /// One for each column of the schema.
     pub(crate) output: Vec<OutputColumn>,
+    /// What happens to rows that no window takes any more.
     pub(crate) late: Late,
+    /// For how long after they have ended windows still take rows, in microseconds. Above zero results are revised.
+    pub(crate) lateness: i64,
     pub(crate) schema: SchemaRef,
 }
 
@@ -57,7 +65,7 @@ impl WindowAggregateBlueprint {
     }
 
     /// Where the window that ends at `end` starts.
-    fn start(&self, (end, start): Window) -> i64 {
+    pub(super) fn start(&self, (end, start): Window) -> i64 {
         match self.assignment {
             Assignment::Time { windows, .. } => windows.start(end),
             Assignment::Attached { .. } => start,
@@ -84,7 +92,8 @@ impl Blueprint for WindowAggregateBlueprint {
     fn identity(&self) -> String {
         let calls: Vec<&str> = self.calls.iter().map(|call| call.identity.as_str()).collect();
         let fields: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
-        format!("{:?} by {:?} {calls:?} as {:?} {fields:?} late {:?}", self.assignment, self.keys, self.output, self.late)
+        let lateness = if self.lateness > 0 { format!(" within {}", self.lateness) } else { String::new() };
+        format!("{:?} by {:?} {calls:?} as {:?} {fields:?} late {:?}{lateness}", self.assignment, self.keys, self.output, self.late)
     }
 
     fn explain(&self) -> String {
@@ -92,12 +101,28 @@ impl Blueprint for WindowAggregateBlueprint {
             OutputColumn::Call(call) => self.calls[*call].sql.clone(),
             _ => field.name().clone(),
         });
-        format!("{}: {}", self.windows(), columns.collect::<Vec<_>>().join(", "))
+        let late = if self.lateness > 0 { format!("; revised for {} s", self.lateness / 1_000_000) } else { String::new() };
+        format!("{}: {}{late}", self.windows(), columns.collect::<Vec<_>>().join(", "))
     }
 
     fn state_signature(&self) -> Option<String> {
         let calls: Vec<String> = self.calls.iter().map(Call::signature).collect();
         Some(format!("window_aggregate 1: {}; keys {:?}; {}", self.windows(), self.key_types, calls.join("; ")))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.keys.clone()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        (table == TABLE).then(|| (KEYS_FROM..KEYS_FROM + self.keys.len()).collect())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match self.output.get(column)? {
+            OutputColumn::Key(key) => Some(vec![self.keys[*key]]),
+            _ => None,
+        }
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -117,19 +142,19 @@ impl Blueprint for WindowAggregateBlueprint {
 }
 
 /// A window or slice: its end, and its start where rows say it.
-type Window = (i64, i64);
+pub(super) type Window = (i64, i64);
 
-struct WindowAggregate {
-    blueprint: WindowAggregateBlueprint,
-    origin: Origin,
-    key_types: Vec<DataType>,
+pub(super) struct WindowAggregate {
+    pub(super) blueprint: WindowAggregateBlueprint,
+    pub(super) origin: Origin,
+    pub(super) key_types: Vec<DataType>,
     /// Columns that the calls read.
     read: Vec<usize>,
-    slices: BTreeMap<Window, Slice>,
+    pub(super) slices: BTreeMap<Window, Slice>,
     /// Windows that have rows and have not ended.
     pending: BTreeSet<Window>,
     /// Windows that end here or before have left.
-    closed: i64,
+    pub(super) closed: i64,
 }
 
 impl Operator for WindowAggregate {
@@ -150,9 +175,13 @@ impl Operator for WindowAggregate {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        self.pending.first().map(|(end, _)| *end)
+    }
+
     fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| ("slices".to_owned(), table)).into_iter().collect() }))
+        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
     }
 
     fn state_bytes(&self) -> usize {
@@ -164,7 +193,7 @@ impl Operator for WindowAggregate {
         if state.signature != signature {
             return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
         }
-        match state.tables.remove("slices") {
+        match state.tables.remove(TABLE) {
             Some(table) => self.restore_slices(&table.records),
             None => Ok(()),
         }
@@ -207,7 +236,7 @@ impl WindowAggregate {
                         self.late(batch, &[slice], output);
                         return Ok(());
                     }
-                    return self.put(slice, rows, Selection::All);
+                    return self.put_all(&[(slice, Selection::All)], rows, output);
                 }
                 // Times come nearly in order, so the slice is mostly that of the row before.
                 let mut current = (0, 0);
@@ -234,22 +263,43 @@ impl WindowAggregate {
                 self.late(batch, &slices, output);
                 return Ok(());
             }
-            return self.put(*first, rows, Selection::All);
+            return self.put_all(&[(*first, Selection::All)], rows, output);
         }
         self.late(batch, &slices, output);
-        for (slice, picked) in parts(&slices) {
-            if !self.is_late(slice) {
-                match contiguous(&picked) {
-                    Some((start, length)) => self.put(slice, rows, Selection::Range(start, length))?,
-                    None => self.put(slice, rows, Selection::Rows(&UInt32Array::from(picked)))?,
-                }
-            }
+        let parts: Vec<(Window, UInt32Array)> = parts(&slices)
+            .into_iter()
+            .filter(|(slice, _)| !self.is_late(*slice))
+            .map(|(slice, picked)| (slice, UInt32Array::from(picked)))
+            .collect();
+        let selections = parts.iter().map(|(slice, picked)| {
+            let selection = match contiguous(picked.values()) {
+                Some((start, length)) => Selection::Range(start, length),
+                None => Selection::Rows(picked),
+            };
+            (*slice, selection)
+        });
+        self.put_all(&selections.collect::<Vec<_>>(), rows, output)
+    }
+
+    /// Puts rows into their slices, and says what that changes in windows that have given their result.
+    fn put_all(&mut self, parts: &[(Window, Selection<'_>)], rows: &Rows<'_>, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let revised = self.revised(parts, rows);
+        let mut before = Vec::with_capacity(revised.len());
+        for (window, keys) in &revised {
+            before.push(self.results(*window, Some(keys))?);
+        }
+        for (slice, selection) in parts {
+            self.put(*slice, rows, *selection)?;
+        }
+        for ((window, keys), before) in revised.iter().zip(&before) {
+            let after = self.results(*window, Some(keys))?;
+            self.revise(*window, before, &after, output)?;
         }
         Ok(())
     }
 
     fn is_late(&self, slice: Window) -> bool {
-        self.blueprint.last_window(slice) <= self.closed
+        self.blueprint.last_window(slice).saturating_add(self.blueprint.lateness) <= self.closed
     }
 
     /// Does away with rows of which all windows have ended; `slices` has one for each row, or one for all.
@@ -282,9 +332,7 @@ impl WindowAggregate {
                 let open = windows.windows_of(slice.0).find(|end| *end > self.closed);
                 self.pending.extend(open.map(|end| (end, 0)));
             }
-            Assignment::Attached { .. } => {
-                self.pending.insert(slice);
-            }
+            Assignment::Attached { .. } => self.pending.extend(Some(slice).filter(|(end, _)| *end > self.closed)),
         }
     }
 
@@ -295,11 +343,18 @@ impl WindowAggregate {
             self.emit(window, output)?;
         }
         self.closed = self.closed.max(time);
+        // What was kept for late rows goes with the last moment at which they are taken.
+        while self.blueprint.lateness > 0
+            && let Some(slice) = self.slices.first_key_value().map(|(slice, _)| *slice).filter(|slice| self.is_late(*slice))
+        {
+            self.slices.remove(&slice);
+        }
         Ok(())
     }
 
     fn emit(&mut self, window: Window, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let pane = self.take(window)?;
+        let finished =
+            if self.blueprint.lateness > 0 { self.results(window, None)? } else { self.take(window)?.finish(&self.blueprint.calls)? };
         let (end, start) = (window.0, self.blueprint.start(window));
         if let Assignment::Time { windows, .. } = self.blueprint.assignment
             && let Some(next) = windows.next(end)
@@ -307,7 +362,7 @@ impl WindowAggregate {
         {
             self.pending.insert((next, 0));
         }
-        let Finished { keys, hashes, results } = pane.finish(&self.blueprint.calls)?;
+        let Finished { keys, hashes, results } = finished;
         let rows = hashes.len();
         let columns = self.blueprint.output.iter().zip(self.blueprint.schema.fields()).map(|(column, field)| match column {
             OutputColumn::Key(key) => Ok(Arc::clone(&keys[*key])),
@@ -328,14 +383,19 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// All of a window. Slices that are in no later window are dropped.
-    fn take(&mut self, window: Window) -> Result<Pane, ExecuteError> {
-        let calls = &self.blueprint.calls;
+    /// The slices of a window.
+    pub(super) fn inside(&self, window: Window) -> Vec<Window> {
         let first = match self.blueprint.assignment {
             Assignment::Time { windows, .. } => (windows.start(window.0).saturating_add(1), i64::MIN),
             Assignment::Attached { .. } => window,
         };
-        let inside: Vec<Window> = self.slices.range(first..=window).map(|(slice, _)| *slice).collect();
+        self.slices.range(first..=window).map(|(slice, _)| *slice).collect()
+    }
+
+    /// All of a window. Slices that are in no later window are dropped.
+    fn take(&mut self, window: Window) -> Result<Pane, ExecuteError> {
+        let calls = &self.blueprint.calls;
+        let inside = self.inside(window);
         if let [only] = inside[..]
             && self.blueprint.last_window(only) <= window.0
             && let Some(pane) = self.slices.get_mut(&only).and_then(Slice::take_live)
@@ -391,10 +451,10 @@ impl WindowAggregate {
 
     fn restore_slices(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
         let wrong = || ExecuteError::State { message: "its columns are not those of the plan".to_owned() };
-        let (first, rest) = records.columns().split_at_checked(3 + self.key_types.len()).ok_or_else(wrong)?;
+        let (first, rest) = records.columns().split_at_checked(KEYS_FROM + self.key_types.len()).ok_or_else(wrong)?;
         let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong);
         let (ends, starts, closed) = (numbers(0)?, numbers(1)?, numbers(2)?);
-        let keys = &first[3..];
+        let keys = &first[KEYS_FROM..];
         let mut widths = Vec::with_capacity(self.blueprint.calls.len());
         for call in &self.blueprint.calls {
             widths.push(call.function.state_fields().map_err(|error| call.failed(error))?.len());

@@ -27,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Blueprint, Expression, Operator};
 use crate::batch::Origin;
+use crate::plan::Late;
 
 /// A join as it stands in the plan.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct JoinBlueprint {
     pub(crate) residual: Option<Residual>,
     /// How long rows are kept.
     pub(crate) lifetime: Lifetime,
+    /// What happens to rows that come too late to meet any.
+    pub(crate) late: Late,
     /// For each column that comes out, the side and the column there.
     pub(crate) output: Vec<(usize, usize)>,
     /// The columns that come out.
@@ -146,10 +149,11 @@ impl Blueprint for JoinBlueprint {
         let revised = self.sides.each_ref().map(|side| (&side.take, &side.revised_by));
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         format!(
-            "join {} {keys:?} nulls {} {:?} {residual:?} revised {revised:?} take {:?} AS {}",
+            "join {} {keys:?} nulls {} {:?} late {:?} {residual:?} revised {revised:?} take {:?} AS {}",
             self.name(),
             self.nulls_are_equal,
             self.lifetime,
+            self.late,
             self.output,
             columns.join(", ")
         )
@@ -187,6 +191,22 @@ impl Blueprint for JoinBlueprint {
             Lifetime::Window { ends } => format!("window {ends:?}"),
         };
         Some(format!("join {} {lifetime} ({}) ({})", self.name(), sides[0], sides[1]))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(self.sides.iter().map(|side| side.keys.iter().map(|key| side.take[*key]).collect()).collect())
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        operator::TABLES.iter().position(|name| *name == table).map(|side| self.sides[side].keys.clone())
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let (side, column) = *self.output.get(column)?;
+        let key = self.sides[side].keys.iter().position(|key| *key == column)?;
+        // Where the other side comes out alone, this one is padded.
+        let padded = self.sides[1 - side].outer;
+        (!padded).then(|| self.sides.iter().map(|side| side.take[side.keys[key]]).collect())
     }
 
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {

@@ -14,6 +14,7 @@ use crate::operators::alignment::Alignment;
 use crate::operators::evaluate::{Piece, evaluate};
 use crate::operators::revision::Comparators;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow};
+use crate::plan::Late;
 use crate::row_kind::RowKinds;
 use crate::state::{KeyTable, NO_ROW, hash_rows, mix, row_ids};
 
@@ -22,7 +23,7 @@ const BLOCK: usize = 8192;
 /// Mixed into the name of a row that is padded: it names no pair.
 const PADDED: u64 = 0x70ad_ded0_70ad_ded0;
 /// Names of the tables of the state, by side.
-const TABLES: [&str; 2] = ["left", "right"];
+pub(super) const TABLES: [&str; 2] = ["left", "right"];
 
 /// A join of one lane.
 pub(super) struct Join {
@@ -189,7 +190,7 @@ impl Join {
         let usable = arrived.usable.as_ref().is_none_or(|usable| usable.is_valid(row));
         let over = usable && self.sides[own].is_over(position, self.watermark);
         if over && matches!(self.blueprint.lifetime, Lifetime::Window { .. }) {
-            output.filtered(1);
+            self.late(arrived, row, "its window has ended", output);
             return Ok(());
         }
         let addition = arrived.batch.kind(row).is_addition();
@@ -226,12 +227,25 @@ impl Join {
         }
         if outer && pairs.is_empty() && (at_once || over || !usable) {
             changes.push(own, subject, NO_ROW, addition, mix(id, PADDED));
+        } else if over && addition && pairs.is_empty() {
+            self.late(arrived, row, "the rows that it could meet are gone", output);
         }
         if addition && usable && !over {
             self.sides[own].matches[position as usize] = if outer { pairs.len() as u32 } else { 0 };
             self.sides[own].link(arrived.keys[row], position);
         }
         Ok(())
+    }
+
+    /// Does away with a row that comes too late.
+    fn late(&self, arrived: &Arrived<'_>, row: usize, why: &str, output: &mut dyn Output) {
+        match self.blueprint.late {
+            Late::Drop => output.filtered(1),
+            Late::DeadLetter => {
+                let error = format!("the row is late: {why}");
+                output.reject(RejectedRow { origin: arrived.batch.origin.clone(), ordinal: arrived.batch.ordinals.value(row), error });
+            }
+        }
     }
 
     /// Columns of rows of both sides.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::{JoinBlueprint, JoinSide, Lifetime, Residual};
 use crate::operators::harness::{Harness, Row, batch, id, schema};
 use crate::operators::{Blueprint, Expression, Message};
+use crate::plan::Late;
 use crate::row_kind::RowKind;
 
 fn blueprint(outer: [bool; 2], revised: [bool; 2], lifetime: Lifetime, residual: bool) -> JoinBlueprint {
@@ -36,6 +37,7 @@ fn blueprint(outer: [bool; 2], revised: [bool; 2], lifetime: Lifetime, residual:
             schema: Arc::new(Schema::new(vec![Field::new("l", DataType::Int64, true), Field::new("r", DataType::Int64, true)])),
         }),
         lifetime,
+        late: Late::Drop,
         output: output.clone(),
         schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
     }

@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Blueprint, Call, Operator};
 use crate::batch::Origin;
+use crate::plan::Late;
 
 /// Aggregates over frames as they stand in the plan.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct OverBlueprint {
     pub(crate) calls: Vec<FramedCall>,
     /// For how long a key is kept after its last row if a frame goes back without end in time, in microseconds.
     pub(crate) ttl: Option<i64>,
+    /// What happens to rows that come when it was their turn already.
+    pub(crate) late: Late,
     /// The columns that come out.
     pub(crate) output: Vec<OverColumn>,
     /// The same with names and types.
@@ -99,12 +102,13 @@ impl Blueprint for OverBlueprint {
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         let calls: Vec<String> = self.calls.iter().map(|framed| format!("{} {:?}", framed.call.identity, framed.frame)).collect();
         format!(
-            "over {calls:?} of {:?} {:?} by {} slack {} ttl {:?} take {:?} AS {}",
+            "over {calls:?} of {:?} {:?} by {} slack {} ttl {:?} late {:?} take {:?} AS {}",
             self.take,
             self.partition_by,
             self.time,
             self.slack,
             self.ttl,
+            self.late,
             self.output,
             columns.join(", ")
         )
@@ -128,6 +132,25 @@ impl Blueprint for OverBlueprint {
         let columns: Vec<String> = self.input.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         let calls: Vec<String> = self.calls.iter().map(|framed| format!("{} {:?}", framed.call.signature(), framed.frame)).collect();
         Some(format!("over {calls:?} of ({}) by {} of {}", self.names(&self.partition_by), self.time, columns.join(", ")))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.partition_by.iter().map(|key| self.take[*key]).collect()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        match table {
+            operator::ROWS => Some(self.partition_by.clone()),
+            operator::KEYS => Some((0..self.partition_by.len()).collect()),
+            _ => None,
+        }
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        match *self.output.get(column)? {
+            OverColumn::Input(column) if self.partition_by.contains(&column) => Some(vec![self.take[column]]),
+            OverColumn::Input(_) | OverColumn::Call(_) => None,
+        }
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

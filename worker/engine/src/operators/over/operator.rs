@@ -13,7 +13,8 @@ use super::partition::{NEVER, Partition, Running, accumulator};
 use super::{OverBlueprint, OverColumn};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, row_ids};
 
 /// Rows of a batch that comes out.
@@ -23,8 +24,8 @@ const COMPACTED: usize = 4096;
 /// The part of its time by which a key may be kept longer than it must.
 const GRANULES: i64 = 64;
 /// Names of the tables of the state.
-const ROWS: &str = "rows";
-const KEYS: &str = "keys";
+pub(super) const ROWS: &str = "rows";
+pub(super) const KEYS: &str = "keys";
 
 /// Aggregates over frames of one lane.
 pub(super) struct Over {
@@ -93,7 +94,14 @@ impl Over {
         let mut late = 0;
         for (row, (position, key)) in (first..).zip(keys).enumerate() {
             if times.is_null(row) || times.value(row).saturating_add(self.blueprint.slack) < self.watermark {
-                late += 1;
+                match self.blueprint.late {
+                    Late::Drop => late += 1,
+                    Late::DeadLetter => {
+                        let name = self.blueprint.input.field(self.blueprint.time);
+                        let error = format!("the row is late, or has no time: rows of its time by `{}` have left", name.name());
+                        output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error });
+                    }
+                }
             } else {
                 self.wait(key, position);
             }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::{Frame, FramedCall, OverBlueprint, OverColumn};
 use crate::operators::harness::{Harness, Row, batch, schema};
 use crate::operators::{Argument, Call, Message};
+use crate::plan::Late;
 use crate::row_kind::RowKind;
 
 fn call(function: Arc<AggregateUDF>, frame: Frame) -> FramedCall {
@@ -46,6 +47,7 @@ fn blueprint(frame: Frame, ttl: Option<i64>) -> OverBlueprint {
         slack: 0,
         calls: functions.into_iter().map(|function| call(function, frame)).collect(),
         ttl,
+        late: Late::Drop,
         output: (0..3).map(OverColumn::Input).chain((0..3).map(OverColumn::Call)).collect(),
         schema: Arc::new(Schema::new(fields)),
     }

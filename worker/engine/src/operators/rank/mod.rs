@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Blueprint, Operator};
 use crate::batch::Origin;
+use crate::plan::Late;
 
 /// A top-N as it stands in the plan.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct RankBlueprint {
     pub(crate) revised_by: Option<Vec<usize>>,
     /// When rows come out.
     pub(crate) emission: Emission,
+    /// What happens to rows that come once it is known that they have no number.
+    pub(crate) late: Late,
     /// For each column that comes out, its position among those that are kept; `None` for the row's number.
     pub(crate) output: Vec<Option<usize>>,
     /// The columns that come out.
@@ -121,7 +124,7 @@ impl Blueprint for RankBlueprint {
     fn identity(&self) -> String {
         let columns: Vec<String> = self.schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect();
         format!(
-            "rank {} to {} of {:?} {:?} by {:?} {:?} {:?} revised {:?} take {:?} AS {}",
+            "rank {} to {} of {:?} {:?} by {:?} {:?} {:?} late {:?} revised {:?} take {:?} AS {}",
             self.first,
             self.last,
             self.take,
@@ -129,6 +132,7 @@ impl Blueprint for RankBlueprint {
             self.order_by,
             self.ties,
             self.emission,
+            self.late,
             self.revised_by,
             self.output,
             columns.join(", ")
@@ -162,6 +166,23 @@ impl Blueprint for RankBlueprint {
             self.order(),
             columns.join(", ")
         ))
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<usize>>> {
+        Some(vec![self.partition_by.iter().map(|key| self.take[*key]).collect()])
+    }
+
+    fn stored_keys(&self, table: &str) -> Option<Vec<usize>> {
+        match table {
+            operator::ROWS => Some(self.partition_by.clone()),
+            operator::KEYS => Some((0..self.partition_by.len()).collect()),
+            _ => None,
+        }
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        let column = (*self.output.get(column)?)?;
+        self.partition_by.contains(&column).then(|| vec![self.take[column]])
     }
 
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {

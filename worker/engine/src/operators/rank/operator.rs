@@ -11,7 +11,8 @@ use super::{Emission, RankBlueprint};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
 use crate::operators::revision::Comparators;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::plan::Late;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::state::{Ends, mix, row_ids};
 
@@ -22,8 +23,8 @@ const GRANULES: i64 = 64;
 /// Of a key that has not been touched.
 const UNTOUCHED: i64 = i64::MAX;
 /// Names of the tables of the state.
-const ROWS: &str = "rows";
-const KEYS: &str = "keys";
+pub(super) const ROWS: &str = "rows";
+pub(super) const KEYS: &str = "keys";
 
 /// A top-N of one lane.
 pub(super) struct Rank {
@@ -79,11 +80,11 @@ impl Rank {
             Emission::Revised { .. } => self.revise(batch, first, &keys, output)?,
             Emission::First { time, .. } => {
                 let times = micros(&columns[time])?;
-                self.wait(first, &keys, &times, self.watermark, output);
+                self.wait(batch, (first, &keys), &times, self.watermark, output);
             }
             Emission::Window { end } => {
                 let times = micros(&columns[end])?;
-                self.wait(first, &keys, &times, self.watermark.saturating_add(1), output);
+                self.wait(batch, (first, &keys), &times, self.watermark.saturating_add(1), output);
             }
         }
         self.compact()
@@ -171,12 +172,19 @@ impl Rank {
     }
 
     /// Takes in rows that come out later, unless their time is below `late`.
-    fn wait(&mut self, first: u32, keys: &[u32], times: &Int64Array, late: i64, output: &mut dyn Output) {
+    fn wait(&mut self, batch: &Batch, (first, keys): (u32, &[u32]), times: &Int64Array, late: i64, output: &mut dyn Output) {
         let is_first = matches!(self.blueprint.emission, Emission::First { .. });
         let mut dropped = 0;
         for (row, (position, key)) in (first..).zip(keys.iter().copied()).enumerate() {
             if times.is_null(row) || times.value(row) < late {
-                dropped += 1;
+                match self.blueprint.late {
+                    Late::Drop => dropped += 1,
+                    Late::DeadLetter => {
+                        let what = if is_first { "the first row of this time has been given out" } else { "its window has ended" };
+                        let error = format!("the row is late, or has no time: {what}");
+                        output.reject(RejectedRow { origin: batch.origin.clone(), ordinal: batch.ordinals.value(row), error });
+                    }
+                }
                 continue;
             }
             if is_first && self.touched[key as usize] != UNTOUCHED {

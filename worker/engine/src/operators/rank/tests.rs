@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{Emission, OrderBy, RankBlueprint, Ties};
 use crate::operators::harness::{Harness, Row, batch, schema};
 use crate::operators::{Blueprint, Message};
+use crate::plan::Late;
 use crate::row_kind::RowKind;
 
 const WEEK: i64 = 604_800_000_000;
@@ -34,6 +35,7 @@ fn blueprint(order_by: OrderBy, ties: Ties, range: (u64, u64), number: bool, rev
         last: range.1,
         revised_by: revised.then(|| vec![0, 1, 2, 3]),
         emission,
+        late: Late::Drop,
         output,
         schema: Arc::new(Schema::new(fields)),
     }

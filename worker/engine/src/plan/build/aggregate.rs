@@ -21,7 +21,7 @@ use crate::operators::{
 use crate::plan::expression::{self, is_guarded};
 use crate::plan::needs::Columns;
 use crate::plan::problem::{Reason, Refusal, quoted};
-use crate::plan::time::TimeAttribute;
+use crate::plan::time::{Clock, TimeAttribute};
 use crate::plan::traits;
 use crate::plan::window::{Grouping, WindowGrouping};
 
@@ -55,8 +55,8 @@ impl Builder<'_> {
         let mut gather = Gather::default();
         let keys = gather_keys(aggregate, &window.attributes, &mut gather);
         let wanted = gather_calls(aggregate, needed, schema, &mut gather)?;
-        let column = |attribute: TimeAttribute| {
-            let group = window.attributes.iter().position(|known| *known == Some(attribute))?;
+        let column = |attribute: fn(Clock) -> TimeAttribute| {
+            let group = window.attributes.iter().position(|known| *known == Some(attribute(window.clock)))?;
             Some(Expr::from(schema.qualified_field(window.columns[group]?)))
         };
         let (start, end, time) = (column(TimeAttribute::WindowStart), column(TimeAttribute::WindowEnd), column(TimeAttribute::WindowTime));
@@ -75,19 +75,22 @@ impl Builder<'_> {
         let keys: Vec<usize> = keys.iter().map(|key| gathered.positions[*key]).collect();
         let key_types = key_types(&keys, &gathered)?;
         let (output, fields) = outputs(aggregate, &window.attributes, needed);
-        let (late, schema) = (self.policy.late, Arc::new(Schema::new(fields)));
+        let (late, lateness, schema) = (self.policy.late, window.clock.lateness(), Arc::new(Schema::new(fields)));
         if let Some(Windows::Session { gap }) = window.fused.map(|node| node.windows) {
             check_groups(&calls, false).map_err(|error| DataFusionError::External(Box::new(error)))?;
             let time = gathered.positions[carrier];
             let blueprint = SessionBlueprint { time, time_name: name, gap, keys, key_types, calls, output, late, schema };
-            return Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) });
+            return Ok(Bound {
+                upstream: self.add_by(window.clock, Arc::new(blueprint), vec![gathered.upstream]),
+                columns: among(needed, aggregate),
+            });
         }
         let assignment = match window.fused {
             Some(node) => Assignment::Time { column: gathered.positions[carrier], windows: node.windows },
             None => Assignment::Attached { start: start.map(|start| gathered.positions[start]), end: gathered.positions[carrier] },
         };
-        let blueprint = WindowAggregateBlueprint { assignment, time_name: name, keys, key_types, calls, output, late, schema };
-        Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
+        let blueprint = WindowAggregateBlueprint { assignment, time_name: name, keys, key_types, calls, output, late, lateness, schema };
+        Ok(Bound { upstream: self.add_by(window.clock, Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
     }
 }
 
@@ -266,9 +269,9 @@ fn outputs(aggregate: &Aggregate, attributes: &[Option<TimeAttribute>], needed: 
         } else {
             match attributes[column] {
                 None => OutputColumn::Key(attributes[..column].iter().filter(|attribute| attribute.is_none()).count()),
-                Some(TimeAttribute::WindowStart) => OutputColumn::WindowStart,
-                Some(TimeAttribute::WindowEnd) => OutputColumn::WindowEnd,
-                Some(TimeAttribute::WindowTime | TimeAttribute::Event) => OutputColumn::WindowTime,
+                Some(TimeAttribute::WindowStart(_)) => OutputColumn::WindowStart,
+                Some(TimeAttribute::WindowEnd(_)) => OutputColumn::WindowEnd,
+                Some(TimeAttribute::WindowTime(_) | TimeAttribute::Time(_)) => OutputColumn::WindowTime,
             }
         };
         let nullable = matches!(output, OutputColumn::Key(_) | OutputColumn::Call(_));

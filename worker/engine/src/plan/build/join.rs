@@ -17,23 +17,23 @@ use crate::plan::needs::{self, Columns};
 use crate::plan::traits::Mode;
 
 /// What one side has to deliver.
-struct Wanted {
-    gather: Gather,
+pub(super) struct Wanted {
+    pub(super) gather: Gather,
     /// Numbers of the keys in the gather.
-    keys: Vec<usize>,
+    pub(super) keys: Vec<usize>,
     /// Numbers of columns of the side's schema in the gather.
-    columns: Vec<Option<usize>>,
+    pub(super) columns: Vec<Option<usize>>,
 }
 
 impl Wanted {
-    fn new(plan: &LogicalPlan, keys: impl Iterator<Item = Expr>) -> Self {
+    pub(super) fn new(plan: &LogicalPlan, keys: impl Iterator<Item = Expr>) -> Self {
         let mut gather = Gather::default();
         let keys = keys.map(|key| gather.add(&key)).collect();
         Self { gather, keys, columns: vec![None; plan.schema().fields().len()] }
     }
 
     /// Wants a column of the side's schema.
-    fn add(&mut self, plan: &LogicalPlan, column: usize) {
+    pub(super) fn add(&mut self, plan: &LogicalPlan, column: usize) {
         let expr = Expr::Column(Column::from(plan.schema().qualified_field(column)));
         self.columns[column] = Some(self.gather.add(&expr));
     }
@@ -101,11 +101,12 @@ impl Builder<'_> {
             nulls_are_equal: join.null_equality == NullEquality::NullEqualsNull,
             residual,
             lifetime,
+            late: self.policy.late,
             output,
             schema: Arc::new(Schema::new(fields)),
         };
         let columns = (0..join.schema.fields().len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
-        Ok(Bound { upstream: self.add(Arc::new(blueprint), upstreams), columns })
+        Ok(Bound { upstream: self.add_by(plan.clock(), Arc::new(blueprint), upstreams), columns })
     }
 
     fn side(&mut self, join: &Join, plan: &JoinPlan, wanted: &Wanted, number: usize) -> Result<Side> {

@@ -5,6 +5,7 @@ mod gather;
 mod join;
 mod over;
 mod rank;
+mod temporal;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -16,13 +17,15 @@ use datafusion_expr::logical_plan::{Filter, Projection, TableScan, Union};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
 
-use crate::operators::{Blueprint, FilterBlueprint, ProjectBlueprint, UnionBlueprint};
+use crate::operators::{Blueprint, ByClockBlueprint, ClockBlueprint, FilterBlueprint, ProjectBlueprint, UnionBlueprint};
 use crate::plan::expression::{self, is_guarded};
 use crate::plan::graph::{Graph, Input, Node, Output, Upstream};
 use crate::plan::needs::{self, Columns};
+use crate::plan::processing;
 use crate::plan::rank::RankPlan;
+use crate::plan::time::Clock;
 use crate::plan::traits::renamed;
-use crate::plan::{Changelog, OutputPlan, Policy, window};
+use crate::plan::{Changelog, OutputPlan, Policy, temporal as temporal_plan, window};
 
 /// Where the columns of a logical plan are.
 #[derive(Clone, Debug)]
@@ -108,7 +111,10 @@ impl<'a> Builder<'a> {
             LogicalPlan::Window(window) => self.over(window, needed),
             LogicalPlan::Extension(extension) => match window::of_extension(extension) {
                 Some(node) => self.window(plan, node, needed),
-                None => Err(needs::outside(plan)),
+                None => match temporal_plan::of_extension(extension) {
+                    Some(node) => self.temporal(node, needed),
+                    None => Err(needs::outside(plan)),
+                },
             },
             other => Err(needs::outside(other)),
         }
@@ -168,14 +174,21 @@ impl<'a> Builder<'a> {
         let below = needs::of_inputs(plan, needed)?.pop().unwrap_or_default();
         let bound = self.bind(&projection.input, &below)?;
         let input = projection.input.schema();
+        if needed.iter().any(|column| processing::reads_clock(&projection.expr[*column])) {
+            return self.with_clock(projection, needed, &bound);
+        }
         if let Some(columns) = only_renames(projection, needed, &bound)? {
             return Ok(Bound { upstream: bound.upstream, columns });
         }
+        self.project(projection, input, needed, &bound)
+    }
+
+    fn project(&mut self, projection: &Projection, input: &DFSchema, needed: &Columns, bound: &Bound) -> Result<Bound> {
         let physical = Arc::clone(self.graph.schema(bound.upstream));
         let mut fields = Vec::with_capacity(needed.len());
         let mut expressions = Vec::with_capacity(needed.len());
         for column in needed {
-            let expr = &projection.expr[*column];
+            let expr = &processing::as_column(&projection.expr[*column])?;
             let wanted = projection.schema.field(*column);
             fields.push(match renamed(expr) {
                 Some(source) => {
@@ -187,11 +200,25 @@ impl<'a> Builder<'a> {
                 None => Arc::new(Field::new(wanted.name(), wanted.data_type().clone(), true)),
             });
             let data_type = renamed(expr).is_none().then(|| wanted.data_type());
-            expressions.push(expression::bind(expr, input, &bound, &physical, data_type)?);
+            expressions.push(expression::bind(expr, input, bound, &physical, data_type)?);
         }
         let columns = (0..projection.expr.len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
         let blueprint = ProjectBlueprint { expressions, schema: Arc::new(Schema::new(fields)) };
         Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![bound.upstream]), columns })
+    }
+
+    /// A projection that asks for the time: an operator below it adds it to each row as a column.
+    fn with_clock(&mut self, projection: &Projection, needed: &Columns, bound: &Bound) -> Result<Bound> {
+        let now = processing::column();
+        let below = self.graph.schema(bound.upstream).fields().iter().cloned().chain([Arc::clone(&now)]);
+        let blueprint = ClockBlueprint { schema: Arc::new(Schema::new(below.collect::<Vec<_>>())) };
+        let position = blueprint.schema.fields().len() - 1;
+        let upstream = self.add(Arc::new(blueprint), vec![bound.upstream]);
+        let columns = bound.columns.iter().copied().chain([Some(position)]).collect();
+        let input = projection.input.schema();
+        let fields = input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).chain([(None, now)]).collect();
+        let input = DFSchema::new_with_metadata(fields, std::collections::HashMap::new())?;
+        self.project(projection, &input, needed, &Bound { upstream, columns })
     }
 
     fn union(&mut self, union: &Union, needed: &Columns) -> Result<Bound> {
@@ -232,6 +259,15 @@ impl<'a> Builder<'a> {
         let blueprint = ProjectBlueprint { expressions, schema: Arc::new(Schema::new(fields)) };
         let upstream = bound.upstream;
         Ok(self.add(Arc::new(blueprint), vec![upstream]))
+    }
+
+    /// Adds an operator that `clock` tells when something is over.
+    fn add_by(&mut self, clock: Clock, blueprint: Arc<dyn Blueprint>, upstreams: Vec<Upstream>) -> Upstream {
+        let blueprint = match clock {
+            Clock::Event { .. } => blueprint,
+            Clock::Processing => Arc::new(ByClockBlueprint { inner: blueprint }),
+        };
+        self.add(blueprint, upstreams)
     }
 
     /// Adds an operator to the current step, unless it has one that does exactly the same.

@@ -68,12 +68,13 @@ impl Builder<'_> {
             slack: plan.slack(),
             calls,
             ttl: if plan.needs_ttl() { Some(self.ttl()?) } else { None },
+            late: self.policy.late,
             output,
             schema: out,
             input: kept,
         };
         let columns = (0..window.schema.fields().len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
-        Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns })
+        Ok(Bound { upstream: self.add_by(plan.clock(), Arc::new(blueprint), vec![gathered.upstream]), columns })
     }
 }
 

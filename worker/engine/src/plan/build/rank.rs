@@ -72,6 +72,7 @@ impl Builder<'_> {
             last: plan.range.1,
             revised_by,
             emission,
+            late: self.policy.late,
             output,
             schema: out,
         };
@@ -79,6 +80,6 @@ impl Builder<'_> {
             return Err(DataFusionError::Internal("a top-N of no rows was let through".to_owned()));
         }
         let columns = (0..=number).map(|column| needed.iter().position(|needed| *needed == column)).collect();
-        Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns })
+        Ok(Bound { upstream: self.add_by(plan.clock(), Arc::new(blueprint), vec![gathered.upstream]), columns })
     }
 }

@@ -1,6 +1,8 @@
 //! What stands in FROM: tables and subqueries pass, joins and everything that makes rows from nothing do not.
 
-use datafusion_sql::sqlparser::ast::{Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableSampleKind, TableWithJoins};
+use datafusion_sql::sqlparser::ast::{
+    Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableSampleKind, TableVersion, TableWithJoins,
+};
 
 use super::query::{NO_STATE, REMOVE};
 use super::{Refuser, place};
@@ -44,7 +46,10 @@ impl Refuser<'_> {
                 }
                 for (present, what) in [
                     (!with_hints.is_empty(), "WITH after a table"),
-                    (version.is_some(), "FOR SYSTEM_TIME AS OF (a temporal or lookup join)"),
+                    (
+                        version.as_ref().is_some_and(|version| !matches!(version, TableVersion::ForSystemTimeAsOf(_))),
+                        "a version of a table other than FOR SYSTEM_TIME AS OF",
+                    ),
                     (*with_ordinality, "WITH ORDINALITY"),
                     (!partitions.is_empty(), "PARTITION after a table"),
                     (json_path.is_some(), "a JSON path after a table"),

@@ -6,7 +6,7 @@ use datafusion_expr::{Expr, LogicalPlan};
 
 use super::node::{WindowNode, of_extension};
 use crate::operators::Windows;
-use crate::plan::time::TimeAttribute;
+use crate::plan::time::{Clock, TimeAttribute};
 use crate::plan::traits::{self, renamed};
 
 /// What ends the state of an aggregate.
@@ -27,6 +27,8 @@ pub(in crate::plan) struct WindowGrouping<'a> {
     pub(in crate::plan) columns: Vec<Option<usize>>,
     /// The window function, if rows need not be given windows one by one.
     pub(in crate::plan) fused: Option<&'a WindowNode>,
+    /// What says that a window has ended.
+    pub(in crate::plan) clock: Clock,
 }
 
 impl<'a> Grouping<'a> {
@@ -35,16 +37,19 @@ impl<'a> Grouping<'a> {
         let schema = aggregate.input.schema();
         let columns = aggregate.group_expr.iter().map(|expr| renamed(expr).map(|column| schema.index_of_column(column)).transpose());
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        let attributes: Vec<Option<TimeAttribute>> = columns
+        let mut attributes: Vec<Option<TimeAttribute>> = columns
             .iter()
             .map(|column| column.and_then(|column| input.times[column]).filter(|attribute| attribute.is_of_window()))
             .collect();
-        let has = |wanted: TimeAttribute| attributes.contains(&Some(wanted));
+        let clock = attributes.iter().flatten().next().map_or(Clock::EVENT, |first| first.clock());
+        // A window is of one clock; columns of another window are keys like any other.
+        attributes.iter_mut().for_each(|attribute| *attribute = attribute.filter(|attribute| attribute.clock() == clock));
+        let has = |wanted: fn(Clock) -> TimeAttribute| attributes.contains(&Some(wanted(clock)));
         let fused = if reads_windows(aggregate, &input.times)? { None } else { fused(&aggregate.input)? };
         // The end of a window tells when it is complete; where all windows have one length, so does the start.
         let of_one_length = fused.is_some_and(|node| matches!(node.windows, Windows::Tumble { .. } | Windows::Hop { .. }));
         let bounded = has(TimeAttribute::WindowEnd) || has(TimeAttribute::WindowTime) || (has(TimeAttribute::WindowStart) && of_one_length);
-        Ok(if bounded { Self::Window(WindowGrouping { attributes, columns, fused }) } else { Self::Unbounded })
+        Ok(if bounded { Self::Window(WindowGrouping { attributes, columns, fused, clock }) } else { Self::Unbounded })
     }
 }
 
@@ -97,6 +102,18 @@ fn fused(plan: &LogicalPlan) -> Result<Option<&WindowNode>> {
 }
 
 impl WindowGrouping<'_> {
+    /// Positions in GROUP BY of bounds of the window each of which tells which window it is: its end, its last millisecond, and its start where all windows
+    /// have one length.
+    pub(in crate::plan) fn interchangeable(&self) -> Vec<usize> {
+        let of_one_length = self.fused.is_some_and(|node| matches!(node.windows, Windows::Tumble { .. } | Windows::Hop { .. }));
+        let tells = |attribute: &Option<TimeAttribute>| match attribute {
+            Some(TimeAttribute::WindowEnd(_) | TimeAttribute::WindowTime(_)) => self.fused.is_some(),
+            Some(TimeAttribute::WindowStart(_)) => of_one_length,
+            _ => false,
+        };
+        self.attributes.iter().enumerate().filter(|(_, attribute)| tells(attribute)).map(|(group, _)| group).collect()
+    }
+
     /// Whether GROUP BY names exactly what SESSION is partitioned by, beside the window.
     pub(in crate::plan) fn groups_by_session(&self, aggregate: &Aggregate, node: &WindowNode) -> Result<bool> {
         let mut keys = Vec::new();
@@ -111,7 +128,7 @@ impl WindowGrouping<'_> {
         for column in &node.partition_by {
             partitions.push(Some(node.input.schema().index_of_column(column)?));
         }
-        let has = |attribute| self.attributes.contains(&Some(attribute));
+        let has = |attribute: fn(Clock) -> TimeAttribute| self.attributes.contains(&Some(attribute(self.clock)));
         let both = has(TimeAttribute::WindowStart) && (has(TimeAttribute::WindowEnd) || has(TimeAttribute::WindowTime));
         keys.sort_unstable();
         partitions.sort_unstable();

@@ -12,7 +12,7 @@ use datafusion_expr::logical_plan::Extension;
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::operators::Windows;
-use crate::plan::time::{TimeAttribute, WINDOW_COLUMNS, window_type};
+use crate::plan::time::{Clock, TimeAttribute, WINDOW_COLUMNS, window_type};
 use crate::plan::traits::{self, Traits};
 
 /// Rows with the windows that they are in.
@@ -55,11 +55,13 @@ impl WindowNode {
 
     pub(in crate::plan) fn traits(&self) -> Result<Traits> {
         let mut traits = traits::of(&self.input)?;
-        // What an earlier window was is no matter for this one, except that its last moment is an event time.
+        // What an earlier window was is no matter for this one, except that its last moment is a time.
         for attribute in &mut traits.times {
-            *attribute = attribute.filter(|attribute| attribute.is_event_time()).map(|_| TimeAttribute::Event);
+            *attribute = attribute.filter(|attribute| attribute.is_time()).map(|attribute| TimeAttribute::Time(attribute.clock()));
         }
-        traits.times.extend([TimeAttribute::WindowStart, TimeAttribute::WindowEnd, TimeAttribute::WindowTime].map(Some));
+        let clock = traits.times[self.time_column()?].map_or(Clock::EVENT, TimeAttribute::clock);
+        let added = [TimeAttribute::WindowStart(clock), TimeAttribute::WindowEnd(clock), TimeAttribute::WindowTime(clock)];
+        traits.times.extend(added.map(Some));
         Ok(traits)
     }
 }

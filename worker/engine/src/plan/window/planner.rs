@@ -66,9 +66,10 @@ fn window(input: LogicalPlan, call: &Call, windows: Windows, context: &dyn Relat
         return Err(Refusal::at(call.place, Reason::NotSupported, message, hint).into());
     }
     let position = input.schema().index_of_column(&time)?;
-    if !traits.times[position].is_some_and(TimeAttribute::is_event_time) {
+    if !traits.times[position].is_some_and(TimeAttribute::is_time) {
         let message = format!("{} is not an event time, so {function} cannot know when a window is complete", quoted(&time.name));
-        let hint = "name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged";
+        let hint = "name the column in spec.eventTime of the Source, with the delay that is to be waited for, and select it unchanged; \
+                    for processing time, select PROCTIME() AS a column in a step or subquery below";
         return Err(Refusal::at(here, Reason::PlanInvalid, message, hint).into());
     }
     if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| input.schema().fields().iter().any(|field| field.name() == *name)) {

@@ -144,7 +144,7 @@ impl Reading {
         OpenSplit {
             split: split.to_owned(),
             position: positions.get(&position_key(&binding.name, split)).cloned(),
-            projection: self.config.plan.projection(&binding.name),
+            projection: self.config.projection(input),
             generation: self.generation,
             shared: shared(&self.config, binding),
             health: self.observed.health(self.part(input)),
@@ -163,7 +163,7 @@ impl Reading {
             ahead: self.ahead.clone(),
             lag: Arc::clone(&lag),
             health,
-            idle_after: self.config.plan.is_stateful().then_some(self.config.idle_timeout),
+            idle_after: (self.config.keeps_time() && !binding.source.carries_time()).then_some(self.config.idle_timeout),
             told: position.clone(),
         };
         let left_over = binding.is_queue() && matches!(binding.splits, Splits::All) && name != OWN_SPLIT;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ahead::{Ahead, Held};
 use crate::connector::{ConnectorError, Health};
 use crate::source::{Lag, OpenSplit, Records, Source, SourceEvent, SplitReader};
+use crate::time::Time;
 
 /// How often lag and position are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -23,8 +24,12 @@ const OVERHEAD: usize = 256;
 pub(in crate::runtime) enum Said {
     /// Records, and where to go on after them.
     Records(Records, Value, Held),
+    /// How far time has come after everything that was read, and where to go on.
+    Time(Time, Value),
     /// The position has moved without records.
     Moved(Value),
+    /// Everything that there was has been told; said once, and only by readers that know how much there is.
+    CaughtUp,
     /// Nothing has come for the idle timeout, and the source is not in trouble.
     Idle,
     /// Nothing more will come.
@@ -140,6 +145,7 @@ impl SplitTask {
         let (mut room, mut since, mut expected) = (false, Instant::now(), 0);
         let mut idle = self.idle_after.is_none();
         let silence = self.idle_after.unwrap_or_default();
+        let mut caught_up = false;
         loop {
             tokio::select! {
                 biased;
@@ -173,7 +179,15 @@ impl SplitTask {
                         self.told = Some(position.clone());
                         self.tell.tell(Said::Records(records, position, self.ahead.hold(expected)));
                     }
-                    Ok(SourceEvent::End) => {
+                    // It takes no room worth counting, and keeps its place among the records.
+                    Ok(SourceEvent::Time(time)) if time != Time::End => {
+                        room = false;
+                        expected = 0;
+                        let position = reader.position();
+                        self.told = Some(position.clone());
+                        self.tell.tell(Said::Time(time, position));
+                    }
+                    Ok(SourceEvent::End | SourceEvent::Time(_)) => {
                         reading = false;
                         self.moved(&*reader);
                         self.tell.tell(Said::Ended);
@@ -187,7 +201,11 @@ impl SplitTask {
             if reading {
                 self.moved(&*reader);
             }
-            *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = reader.lag();
+            let lag = reader.lag();
+            if reading && lag.records == Some(0) && !std::mem::replace(&mut caught_up, true) {
+                self.tell.tell(Said::CaughtUp);
+            }
+            *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
         }
         reader.close().await;
     }

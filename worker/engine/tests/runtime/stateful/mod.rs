@@ -1,10 +1,15 @@
 //! Tasks that keep state: windows over several splits, state in epochs, watermarks. What has come out must be what an uninterrupted run gives.
 //!
 //! * [`scene`]: a Pipeline that counts per window and key, and everything that outlives its processes. [`splits`]: its source. [`results`]: its sink.
-//! * [`recovery`]: crashes, state files that are damaged, plans that do not fit. [`time`]: idle and late splits, draining, limits.
+//! * [`exchange`]: the same in two stages.
+//! * [`increments`]: state stored by what has changed. [`recovery`]: crashes, state files that are damaged, plans that do not fit. [`time`]: idle and late splits, draining, limits.
+//! * [`shared`]: a task for each split, and a task in lanes.
 
+mod exchange;
+mod increments;
 mod recovery;
 mod results;
 mod scene;
+mod shared;
 mod splits;
 mod time;

@@ -101,7 +101,8 @@ impl SinkWriter for Writer {
         let rows = std::mem::take(&mut self.buffer);
         let mut committables = Vec::new();
         if !rows.is_empty() {
-            let name = format!("{}/{}/{epoch}", self.identity.output, self.identity.generation);
+            let WriterIdentity { output, task, generation, .. } = &self.identity;
+            let name = format!("{output}/{task}/{generation}/{epoch}");
             self.results.staged.lock().unwrap().insert(name.clone(), rows);
             committables.push(json!(name));
         }

@@ -1,6 +1,6 @@
 //! A Pipeline that counts rows per window of ten seconds and key, and everything that outlives its processes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord};
 use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
-    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits as Which, TaskConfig, TaskEnd,
-    supervise,
+    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits as Which, Stage, TaskConfig,
+    TaskEnd, supervise,
 };
 use object_store::path::Path;
 use tokio::sync::watch;
@@ -34,6 +34,26 @@ pub(super) const IDLE: Duration = Duration::from_secs(30);
 pub(super) const COUNT: &str = "SELECT window_start, k, count(*) AS n FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECONDS)) \
                                 GROUP BY window_start, window_end, k";
 
+/// The same over both splits, each as an input of its own, window by window side by side. Each is united with nothing, so that time goes two ways.
+const JOINED: [(&str, &str); 5] = [
+    ("e", "SELECT ts, k FROM events UNION ALL SELECT ts, k FROM events WHERE k = 'none'"),
+    ("o", "SELECT ts, k FROM others UNION ALL SELECT ts, k FROM others WHERE k = 'none'"),
+    (
+        "x",
+        "SELECT window_start, window_end, k, count(*) AS n FROM TABLE(TUMBLE(TABLE e, DESCRIPTOR(ts), INTERVAL '10' SECONDS)) \
+         GROUP BY window_start, window_end, k",
+    ),
+    (
+        "y",
+        "SELECT window_start, window_end, k, count(*) AS n FROM TABLE(TUMBLE(TABLE o, DESCRIPTOR(ts), INTERVAL '10' SECONDS)) \
+         GROUP BY window_start, window_end, k",
+    ),
+    (
+        "joined",
+        "SELECT x.window_start, x.k, x.n + y.n AS n FROM x JOIN y ON x.window_start = y.window_start AND x.window_end = y.window_end AND x.k = y.k",
+    ),
+];
+
 /// Everything that outlives processes.
 pub(super) struct Scene {
     /// Its store, and what it notices of records.
@@ -43,6 +63,9 @@ pub(super) struct Scene {
     pub(super) dead: Arc<Mutex<Vec<(u64, String)>>>,
     pub(super) step: Mutex<Step>,
     pub(super) task: Mutex<TaskRef>,
+    /// Whether the splits are two inputs that are joined.
+    pub(super) joined: bool,
+    pub(super) lanes: AtomicU16,
     pub(super) state_bytes: usize,
     pub(super) may_drop_state: bool,
     clock: Arc<TestClock>,
@@ -72,6 +95,8 @@ impl Scene {
             dead: Arc::default(),
             step: Mutex::new(Step { name: "counts".to_owned(), sql: COUNT.to_owned() }),
             task: Mutex::new(TaskRef::whole()),
+            joined: false,
+            lanes: AtomicU16::new(1),
             state_bytes: 1 << 20,
             may_drop_state: false,
             clock: Arc::new(TestClock(Instant::now())),
@@ -82,6 +107,18 @@ impl Scene {
     /// Two splits whose rows are out of order by less than [`DELAY`], over some minutes.
     pub(super) fn two_splits() -> Self {
         Self::new(rows(), true)
+    }
+
+    /// Starts the task of one split.
+    pub(super) fn start_split(&self, split: usize, fate: Fate) -> Running {
+        *self.task.lock().unwrap() = TaskRef { input: "events".to_owned(), split: split.to_string() };
+        self.start(fate)
+    }
+
+    /// Starts the task of all splits, in so many lanes.
+    pub(super) fn start_in_lanes(&self, lanes: u16, fate: Fate) -> Running {
+        self.lanes.store(lanes, Ordering::Relaxed);
+        self.start(fate)
     }
 
     pub(super) fn store(&self) -> Arc<dyn object_store::ObjectStore> {
@@ -113,23 +150,30 @@ impl Scene {
         Running { process, observed, control, handle, clock: Arc::clone(&self.clock), task }
     }
 
-    fn config(&self, process: &Arc<Process>) -> TaskConfig {
+    pub(super) fn config(&self, process: &Arc<Process>) -> TaskConfig {
         let task = self.task.lock().unwrap().clone();
         let sink = |results: &Arc<Results>| Arc::new(ResultSink { results: Arc::clone(results), process: Arc::clone(process) });
         let which = if task.is_whole() { Which::All } else { Which::One(task.split.clone()) };
+        let input = |name: &str, splits: Which| InputBinding {
+            name: name.to_owned(),
+            source: Arc::new(SplitSource { splits: Arc::clone(&self.splits), process: Arc::clone(process) }),
+            source_name: name.to_owned(),
+            event_time: Some("ts".to_owned()),
+            max_delay: DELAY,
+            splits,
+        };
+        let inputs = if self.joined {
+            vec![input("events", Which::One("0".to_owned())), input("others", Which::One("1".to_owned()))]
+        } else {
+            vec![input("events", which)]
+        };
         TaskConfig {
             pipeline_uid: "uid".to_owned(),
             pipeline: "edge".to_owned(),
             task,
-            inputs: vec![InputBinding {
-                name: "events".to_owned(),
-                source: Arc::new(SplitSource { splits: Arc::clone(&self.splits), process: Arc::clone(process) }),
-                source_name: "events".to_owned(),
-                event_time: Some("ts".to_owned()),
-                max_delay: DELAY,
-                splits: which,
-            }],
+            inputs,
             plan: self.plan(),
+            stage: Stage::All,
             outputs: vec![OutputBinding {
                 name: "out".to_owned(),
                 sink: sink(&self.results),
@@ -145,6 +189,7 @@ impl Scene {
             interval: INTERVAL,
             retained: 2,
             in_flight_bytes: 1 << 20,
+            lanes: self.lanes.load(Ordering::Relaxed),
             state_bytes: self.state_bytes,
             may_drop_state: self.may_drop_state,
             idle_timeout: IDLE,
@@ -153,10 +198,15 @@ impl Scene {
     }
 
     pub(super) fn plan(&self) -> Arc<Plan> {
-        let step = self.step.lock().unwrap().clone();
-        let input = InputTable { name: "events".to_owned(), schema: schema(), event_time: Some("ts".to_owned()) };
-        let outputs = [("out".to_owned(), step.name.clone())];
-        Arc::new(compile(&[step], &[input], &outputs, &Policy::default()).unwrap())
+        let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("ts".to_owned()) };
+        let step = |(name, sql): (&str, &str)| Step { name: name.to_owned(), sql: sql.to_owned() };
+        let (steps, inputs) = if self.joined {
+            (JOINED.map(step).to_vec(), vec![input("events"), input("others")])
+        } else {
+            (vec![self.step.lock().unwrap().clone()], vec![input("events")])
+        };
+        let outputs = [("out".to_owned(), steps.last().unwrap().name.clone())];
+        Arc::new(compile(&steps, &inputs, &outputs, &Policy::default()).unwrap())
     }
 }
 

@@ -57,6 +57,36 @@ async fn a_window_that_an_idle_split_closed_is_not_opened_again_after_a_restore(
     assert_eq!(scene.results.rows(), counted(&[seconds(0..70), seconds(0..4), seconds(60..70)]));
 }
 
+/// What comes out of OVER, which knows what is late by the watermark alone, when rows come after the watermark has passed them.
+async fn over(restored: bool) -> Vec<String> {
+    let scene = Scene::new(vec![seconds(0..40)], false);
+    let frame = "PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW";
+    let sql = format!("SELECT ts, k, count(k) OVER ({frame}) AS n FROM events");
+    *scene.step.lock().unwrap() = millrace_crds::pipeline::Step { name: "counts".to_owned(), sql };
+    let mut running = scene.start(Fate::Live);
+    until("everything is read", || scene.splits.all_acknowledged()).await;
+    if restored {
+        running.tell(Control::Close);
+        assert_eq!(running.end().await, TaskEnd::Released);
+        running = scene.start(Fate::Live);
+    }
+    scene.splits.add(0, seconds(5..20));
+    until("the late rows are read", || scene.splits.all_acknowledged()).await;
+    scene.splits.add(0, seconds(40..60));
+    until("everything is read", || scene.splits.all_acknowledged()).await;
+    running.tell(Control::Close);
+    assert_eq!(running.end().await, TaskEnd::Released);
+    scene.results.rows()
+}
+
+/// The watermark does not move before the late rows are there: operators know that they are late only if they are told again what they knew.
+#[tokio::test(start_paused = true)]
+async fn rows_that_were_late_before_a_restore_are_late_after_it() {
+    let uninterrupted = over(false).await;
+    assert!(uninterrupted.len() > 50, "{uninterrupted:?}");
+    assert_eq!(over(true).await, uninterrupted);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_split_that_appears_is_read_from_its_start_and_holds_back() {
     let scene = Scene::new(vec![seconds(0..20), seconds(0..20), seconds(2..30)], false);
@@ -145,4 +175,56 @@ async fn an_idle_task_with_state_writes_nothing() {
     let steps = running.process.steps().len();
     sleep(INTERVAL * 100).await;
     assert_eq!(running.process.steps().len(), steps, "an idle task did something");
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_of_processing_time_end_by_the_clock_of_the_task() {
+    const BY_CLOCK: &str = "WITH timed AS (SELECT *, PROCTIME() AS proc FROM events) \
+                            SELECT window_start, k, count(*) AS n FROM TUMBLE(TABLE timed, DESCRIPTOR(proc), INTERVAL '10' SECOND) \
+                            GROUP BY window_start, window_end, k";
+    let total = |rows: Vec<String>| {
+        let count = |row: &String| serde_json::from_str::<serde_json::Value>(row).unwrap()["n"].as_u64().unwrap();
+        rows.iter().map(count).sum::<u64>()
+    };
+    let scene = Scene::new(vec![seconds(0..4), seconds(100..103)], false);
+    BY_CLOCK.clone_into(&mut scene.step.lock().unwrap().sql);
+    let running = scene.start(Fate::Live);
+    until("the window has ended, without another row", || total(scene.results.rows()) == 7).await;
+    // The clock of the test began at 22:13:20; what the rows say of time is no matter.
+    assert_eq!(scene.results.rows(), [r#"{"window_start":"2023-11-14T22:13:20Z","k":"a","n":7}"#]);
+    scene.splits.add(0, seconds(4..6));
+    until("what came is acknowledged", || scene.splits.all_acknowledged()).await;
+    running.tell(Control::Close);
+    assert_eq!(running.end().await, TaskEnd::Released);
+    assert!(scene.epochs().last().unwrap().event_times.as_ref().unwrap().processing_time.is_some());
+    let again = scene.start(Fate::Live);
+    scene.splits.add(1, seconds(3..5));
+    until("open windows have gone on", || total(scene.results.rows()) == 11).await;
+    again.tell(Control::Close);
+    assert_eq!(again.end().await, TaskEnd::Released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_the_far_future_ends_no_window() {
+    let mut rows = vec![seconds(0..10), seconds(0..30)];
+    rows[1].insert(3, (Some(4_000_000_000), "a"));
+    let scene = Scene::new(rows, true);
+    let running = scene.start(Fate::Live);
+    assert_eq!(running.end().await, TaskEnd::Finished);
+    assert_eq!(scene.results.rows(), counted(&[seconds(0..10), seconds(0..30)]));
+    let dead = scene.dead.lock().unwrap().clone();
+    assert!(matches!(&dead[..], [(3, error)] if error.contains("ahead of the clock") && error.contains("\"ts\"")), "{dead:?}");
+}
+
+/// What one input has counted last must not be late because the other has ended: both wake before the first of them comes to its end.
+#[tokio::test(start_paused = true)]
+async fn joined_windows_are_complete_when_inputs_end_while_they_are_idle() {
+    for lanes in [1, 2] {
+        for (first, second) in [(0..40, 0..40), (0..40, 0..37), (0..37, 0..40)] {
+            let mut scene = Scene::new(vec![seconds(first.clone()), seconds(second.clone())], true);
+            scene.joined = true;
+            assert_eq!(scene.start_in_lanes(lanes, Fate::Live).end().await, TaskEnd::Finished);
+            assert_eq!(scene.results.rows(), counted(&[seconds(first), seconds(second)]), "{lanes} lanes");
+        }
+    }
 }

@@ -1,0 +1,346 @@
+//! Plans that keep state and are shared through a Kafka exchange, against a real broker: worker processes are killed while windows are counted, and bounded
+//! inputs end. What comes out is compared with a computation of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use millrace_crds::report::{Distribution, EXCHANGE};
+use millrace_tests::conductor::Conductor;
+use millrace_tests::image::{self, Image};
+use millrace_tests::poll;
+use millrace_tests::servers::Kafka;
+use millrace_tests::servers::process::{Lifetime, Process};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+
+const DEADLINE: Duration = Duration::from_mins(5);
+/// Partitions of the topic that is read, of the exchange, and of the topic that is written.
+/// Workers killed, each at a random moment, and records before each.
+const KILLS: u64 = 8;
+const RECORDS: u64 = 1500;
+const KEYS: u64 = 40;
+/// Seconds of a window, and by how much records come out of order.
+const IN_PARTITIONS: i32 = 4;
+const EXCHANGE_PARTITIONS: u32 = 3;
+const OUT_PARTITIONS: i32 = 2;
+/// Seconds of a window.
+const WINDOW: u64 = 10;
+/// By how many seconds records come out of order, in each partition.
+const DISORDER: u64 = 4;
+
+const SQL: &str = "SELECT window_start, k, count(*) AS n, sum(v) AS total FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(at), INTERVAL '10' SECONDS)) \
+                   GROUP BY window_start, window_end, k";
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+async fn program() -> Result<PathBuf> {
+    tokio::task::spawn_blocking(|| image::build(Image::Worker, image::Profile::for_tests())).await?
+}
+
+/// Seconds since 2026 as text.
+fn instant(seconds: u64) -> String {
+    format!("2026-01-01T{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// What must come out: count and sum for each window and key.
+type Windows = BTreeMap<(String, String), (i64, i64)>;
+
+fn job(kafka: &Kafka, state: &Path) -> Value {
+    let columns = json!([{"name": "k", "type": "Varchar"}, {"name": "v", "type": "BigInt"}, {"name": "at", "type": "Timestamp"}]);
+    json!({
+        "version": 1,
+        "pipeline": {"namespace": "default", "name": "shared", "uid": "5b0e4e5c-1111-4222-8333-944444444444"},
+        "inputs": [{"name": "events", "sourceName": "events", "source": {
+            "kafka": {"bootstrapServers": kafka.bootstrap(), "topics": ["in"]},
+            "format": {"json": {}},
+            "schema": {"columns": columns},
+            "eventTime": {"column": "at", "maxDelaySeconds": DISORDER},
+        }}],
+        "steps": [{"name": "counts", "sql": SQL}],
+        "outputs": [{"name": "out", "from": "counts", "sink": "out"}],
+        "sinks": {"out": {"kafka": {
+            "bootstrapServers": kafka.bootstrap(), "topic": "out", "keyFrom": ["k"], "transactional": "Auto", "format": {"json": {}},
+        }}},
+        "state": {"location": format!("file://{}", state.display())},
+        "checkpoint": {"intervalSeconds": 1},
+        "errorPolicy": {},
+        "exchange": {"kafka": {"bootstrapServers": kafka.bootstrap(), "partitions": EXCHANGE_PARTITIONS}},
+        "limits": {},
+        // Nothing here is ever idle: a worker that is dead must hold time back, however long.
+        "time": {"idleTimeoutSeconds": 3600},
+    })
+}
+
+/// Everything that a reader of what is committed sees.
+fn committed(kafka: &Kafka) -> Result<Vec<Value>> {
+    let mut config = kafka.config();
+    config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    let reader: BaseConsumer = config.create()?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..OUT_PARTITIONS {
+        list.add_partition_offset("out", partition, Offset::Beginning)?;
+    }
+    reader.assign(&list)?;
+    let (mut rows, mut ends) = (Vec::new(), 0);
+    while ends < OUT_PARTITIONS {
+        match reader.poll(DEADLINE).context("no answer")? {
+            Ok(record) => rows.push(serde_json::from_slice(record.payload().unwrap_or_default())?),
+            Err(KafkaError::PartitionEOF(_)) => ends += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(rows)
+}
+
+/// What was read, by window and key. Anything that is there twice is an error.
+fn windows(rows: &[Value]) -> Result<Windows> {
+    let mut windows = Windows::new();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().map(str::to_owned).with_context(|| format!("{name} in {row}"));
+        let number = |name: &str| row[name].as_i64().with_context(|| format!("{name} in {row}"));
+        // Without fractions and zone: all are whole seconds of UTC.
+        let start = text("window_start")?.get(..19).with_context(|| format!("a time in {row}"))?.to_owned();
+        let before = windows.insert((start, text("k")?), (number("n")?, number("total")?));
+        ensure!(before.is_none(), "a window is there twice: {row}");
+    }
+    Ok(windows)
+}
+
+/// Worker processes.
+struct Workers {
+    program: PathBuf,
+    folder: PathBuf,
+    url: String,
+    running: BTreeMap<String, Process>,
+}
+
+impl Workers {
+    fn start(&mut self, name: &str) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["worker", "--http", "127.0.0.1:0", "--operator-url", &self.url, "--name", name]);
+        command.arg("--job").arg(self.folder.join("job.json")).arg("--token-file").arg(self.folder.join("token"));
+        command.arg("--secrets-dir").arg(self.folder.join("secrets"));
+        self.running.insert(name.to_owned(), Process::start(name, &self.folder, command, Lifetime::Owned)?);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
+    let program = program().await?;
+    let kafka = Kafka::start().await?;
+    kafka.create_topic("in", IN_PARTITIONS).await?;
+    kafka.create_topic("out", OUT_PARTITIONS).await?;
+    let folder = tempfile::tempdir()?;
+    let job = job(&kafka, &folder.path().join("state"));
+    std::fs::write(folder.path().join("job.json"), serde_json::to_vec(&job)?)?;
+    std::fs::write(folder.path().join("token"), "token")?;
+    let conductor = Conductor::start().await?;
+    let mut workers = Workers { program, folder: folder.path().to_owned(), url: conductor.url(), running: BTreeMap::new() };
+    for name in ["a", "b"] {
+        workers.start(name)?;
+    }
+    conductor.share(&["a", "b"]);
+
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut expected = Windows::new();
+    let mut clock = 0;
+    for kill in 0..=KILLS {
+        let mut records = Vec::new();
+        for _ in 0..RECORDS {
+            // The partition has nothing to do with the key.
+            let (partition, key, value) = (dice.below(4), dice.below(KEYS), dice.below(1000));
+            let at = clock + dice.below(DISORDER);
+            clock += u64::from(dice.below(25) == 0);
+            let key = format!("key-{key}");
+            let entry = expected.entry((instant(at / WINDOW * WINDOW).replace('Z', ""), key.clone())).or_default();
+            *entry = (entry.0 + 1, entry.1 + i64::try_from(value)?);
+            records.push((i32::try_from(partition)?, json!({"k": key, "v": value, "at": instant(at)}).to_string()));
+        }
+        let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
+        kafka.produce("in", &records).await?;
+        // From one round to the next, there are three, two or three workers.
+        let names: &[&str] = if kill % 3 == 1 { &["a", "b"] } else { &["a", "b", "c"] };
+        for name in names {
+            if !workers.running.contains_key(*name) {
+                workers.start(name)?;
+            }
+        }
+        conductor.share(names);
+        if kill == 0 {
+            poll::until("both stages run", DEADLINE, async || {
+                let reports = conductor.reports();
+                let plan = reports.values().find_map(|report| report.check.plan.clone()).context("no plan yet")?;
+                ensure!(plan.inputs.iter().all(|input| input.distribution == Distribution::Partitioned), "{:?}", plan.inputs);
+                let tasks: Vec<_> = reports.values().flat_map(|report| &report.tasks).collect();
+                let back = tasks.iter().filter(|task| task.task.input == EXCHANGE && task.epoch > 0).count();
+                ensure!(
+                    back == EXCHANGE_PARTITIONS as usize && tasks.len() > back,
+                    "{} of {} tasks are behind the exchange",
+                    back,
+                    tasks.len()
+                );
+                Ok(())
+            })
+            .await?;
+        }
+        if kill < KILLS {
+            tokio::time::sleep(Duration::from_millis(dice.below(4000))).await;
+            let name = names[usize::try_from(dice.below(names.len() as u64))?];
+            if let Some(mut worker) = workers.running.remove(name) {
+                worker.kill()?;
+            }
+            conductor.gone(name);
+        }
+    }
+    // Time passes in each partition, so that the last windows end.
+    let end = json!({"k": "end", "v": 0, "at": instant(clock + 3600)}).to_string();
+    let ends: Vec<(i32, &str, &str)> = (0..IN_PARTITIONS).map(|partition| (partition, "", end.as_str())).collect();
+    kafka.produce("in", &ends).await?;
+    for name in ["a", "b", "c"] {
+        if !workers.running.contains_key(name) {
+            workers.start(name)?;
+        }
+    }
+    conductor.share(&["a", "b", "c"]);
+    poll::until("all windows are there", DEADLINE, async || {
+        let found = windows(&committed(&kafka)?)?.len();
+        ensure!(found >= expected.len(), "{found} of {} windows: {:?}", expected.len(), troubles(&conductor));
+        Ok(())
+    })
+    .await?;
+    let found = windows(&committed(&kafka)?)?;
+    let wrong: Vec<_> = expected.iter().filter(|(window, values)| found.get(window) != Some(values)).take(5).collect();
+    assert!(
+        wrong.is_empty() && found.len() == expected.len(),
+        "{} windows, {} expected; among those that differ: {wrong:?}",
+        found.len(),
+        expected.len()
+    );
+    println!("{} windows of {} records exactly once after {KILLS} kills", found.len(), (KILLS + 1) * RECORDS);
+    Ok(())
+}
+
+/// What workers say is wrong.
+fn troubles(conductor: &Conductor) -> Vec<String> {
+    let reports = conductor.reports();
+    let tasks = reports.values().flat_map(|report| &report.tasks);
+    tasks.flat_map(|task| task.troubles.iter().map(|trouble| format!("{:?}: {}", task.task, trouble.message))).collect()
+}
+
+/// A Pipeline over files: a join of two inputs and a count of one of them, by other keys than that.
+fn manifests(folder: &Path, out: &str, exchange: Option<(&Kafka, u32)>) -> String {
+    let exchange = exchange.map_or_else(String::new, |(kafka, partitions)| {
+        format!("  exchange: {{kafka: {{bootstrapServers: \"{}\", partitions: {partitions}}}}}\n", kafka.bootstrap())
+    });
+    let source = |name: &str, columns: &str| {
+        format!(
+            "apiVersion: millrace.dev/v1alpha1\nkind: Source\nmetadata: {{name: {name}}}\nspec:\n  files: {{path: {}, include: {name}.jsonl, mode: Once}}\n  \
+             format: {{json: {{}}}}\n  schema: {{columns: [{columns}]}}\n  eventTime: {{column: at, maxDelaySeconds: 5}}\n---\n",
+            folder.display()
+        )
+    };
+    let sink = |name: &str| {
+        let path = folder.join(out).join(name);
+        format!(
+            "apiVersion: millrace.dev/v1alpha1\nkind: Sink\nmetadata: {{name: {name}}}\nspec: {{files: {{path: {}, format: {{json: {{}}}}}}}}\n---\n",
+            path.display()
+        )
+    };
+    [
+        source("orders", "{name: id, type: BigInt}, {name: customer, type: Varchar}, {name: at, type: Timestamp}"),
+        source("payments", "{name: id, type: BigInt}, {name: amount, type: BigInt}, {name: at, type: Timestamp}"),
+        sink("paid"),
+        sink("busy"),
+        sink("raw"),
+        format!(
+            "apiVersion: millrace.dev/v1alpha1\nkind: Pipeline\nmetadata: {{name: {out}}}\nspec:\n  inputs: [{{name: orders, sourceRef: {{name: orders}}}}, \
+             {{name: payments, sourceRef: {{name: payments}}}}]\n  steps:\n  - name: paid\n    sql: |\n      SELECT o.id, o.customer, p.amount FROM orders o JOIN payments p \
+             ON o.id = p.id AND p.at BETWEEN o.at AND o.at + INTERVAL '1' MINUTE\n  - name: busy\n    sql: |\n      SELECT window_start, id, count(*) AS n \
+             FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(at), INTERVAL '10' SECONDS)) GROUP BY window_start, window_end, id\n  outputs:\n  \
+             - {{name: paid, from: paid, sinkRef: {{name: paid}}}}\n  - {{name: busy, from: busy, sinkRef: {{name: busy}}}}\n  \
+             - {{name: raw, from: orders, sinkRef: {{name: raw}}}}\n  checkpoint: {{intervalSeconds: 1}}\n{exchange}"
+        ),
+    ]
+    .concat()
+}
+
+/// Runs a Pipeline to its end; what it has printed as errors if it fails.
+async fn run(program: &Path, folder: &Path, name: &str, manifest: &str) -> Result<(bool, String)> {
+    let file = folder.join(format!("{name}.yaml"));
+    std::fs::write(&file, manifest)?;
+    let mut command = Command::new(program);
+    command.arg("run").arg(&file).args(["--quiet", "--state-dir"]).arg(folder.join("state"));
+    let output = tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(move || command.output())).await???;
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// All rows that were written below a folder, sorted.
+fn rows(folder: &Path) -> Result<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "_millrace") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "jsonl" || extension == "json") {
+                rows.extend(std::fs::read_to_string(&path)?.lines().map(str::to_owned));
+            }
+        }
+    }
+    rows.sort();
+    Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounded_inputs_end_through_the_exchange_and_give_what_they_give_without() -> Result<()> {
+    let program = program().await?;
+    let kafka = Kafka::start().await?;
+    let folder = tempfile::tempdir()?;
+    let mut dice = Dice(42);
+    let (mut orders, mut payments) = (String::new(), String::new());
+    for id in 0..600 {
+        let at = id / 4 + dice.below(DISORDER);
+        orders.push_str(&format!("{}\n", json!({"id": id, "customer": format!("c{}", dice.below(20)), "at": instant(at)})));
+        for _ in 0..dice.below(3) {
+            let (id, amount) = (dice.below(id + 1), dice.below(100));
+            payments.push_str(&format!("{}\n", json!({"id": id, "amount": amount, "at": instant(at + dice.below(DISORDER))})));
+        }
+    }
+    std::fs::write(folder.path().join("orders.jsonl"), orders)?;
+    std::fs::write(folder.path().join("payments.jsonl"), payments)?;
+
+    let whole = run(&program, folder.path(), "whole", &manifests(folder.path(), "whole", None)).await?;
+    assert!(whole.0, "{}", whole.1);
+    let shared = run(&program, folder.path(), "shared", &manifests(folder.path(), "shared", Some((&kafka, 3)))).await?;
+    assert!(shared.0, "{}", shared.1);
+    for output in ["paid", "busy", "raw"] {
+        let expected = rows(&folder.path().join("whole").join(output))?;
+        assert!(expected.len() > 100, "{output}: {} rows", expected.len());
+        assert_eq!(rows(&folder.path().join("shared").join(output))?, expected, "{output}");
+    }
+    // It has ended: another run adds nothing.
+    let again = run(&program, folder.path(), "shared", &manifests(folder.path(), "shared", Some((&kafka, 3)))).await?;
+    assert!(again.0, "{}", again.1);
+    assert_eq!(rows(&folder.path().join("shared/paid"))?, rows(&folder.path().join("whole/paid"))?);
+    Ok(())
+}

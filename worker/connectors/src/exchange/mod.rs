@@ -1,0 +1,180 @@
+//! The exchange through Kafka: rows go from the tasks that read the inputs to the tasks that keep state, by key. Nothing but Millrace reads or writes its topics.
+//!
+//! Maturity: beta.
+//!
+//! ```text
+//!  front task, one for each split of an input             topic of a channel              back task, one for each partition
+//!  input ▶ stateless part of the plan ▶ partition ──┬──▶ 0 ▒▒▒▒▒▒▒▒▒▒▒▒▒ ──────────────▶ state of the keys of 0 ▶ outputs
+//!      one transaction for each epoch, all channels └──▶ 1 ▒▒▒▒▒▒▒▒▒▒▒▒▒ ──────────────▶ state of the keys of 1 ▶ outputs
+//! ```
+//!
+//! * A *channel* is one way into the part of the plan that keeps state: one topic, with as many partitions as the Pipeline says. All partitions `p` of all
+//!   channels belong to one task, which holds the state of a fixed range of key groups.
+//! * A *message* ([`codec`]) is rows of one origin, or how far time has come with the task that wrote it, the *producer*. What a row is known by (origin,
+//!   ordinal, branch, row kind) goes with it, so that results have the same coordinates as without an exchange.
+//! * *Exactly once*: a front task writes all channels of an epoch in one transaction, with an entry in the ledger, as the Kafka sink does
+//!   ([`kafka`](crate::kafka), "Transactions"). It is the task's anchor. A back task reads `read_committed`, from the offsets in its own epochs. So a row is
+//!   visible when the epoch of its producer is committed, and never twice.
+//! * *Time*: at the end of each epoch a producer writes into every partition how far its own time has come. The reader of a partition takes the minimum over
+//!   the producers that there are ([`producers`]): those of which the inputs say that they have such a split. One that has not spoken, or is being restarted,
+//!   holds time back, however long that takes: its rows are yet to come. One that is idle says so, as does one that has ended.
+//!
+//! Known limits
+//! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
+//! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Every row goes through it as it is: nothing is aggregated before.
+//! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
+//! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
+//! * Topics keep what was read until their retention (7 days) is over. A task that did not run for longer stops and says which range is lost.
+//! * They outlive their Pipeline: delete them by their prefix. A changed column or key of a channel can be taken on once what was written before has been read.
+
+mod codec;
+mod producers;
+mod reader;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod writer;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use millrace_crds::pipeline;
+use millrace_crds::report::ErrorReason;
+use millrace_engine::connector::ConnectorError;
+use millrace_engine::sink::Sink;
+use millrace_engine::source::{Shared, Source};
+
+use self::codec::Layout;
+use self::producers::Directory;
+use self::sink::ExchangeSink;
+use self::source::ExchangeSource;
+use self::topics::Topics;
+use crate::context::Context;
+use crate::kafka::producing::Producing;
+use crate::kafka::transaction::{self, Live};
+
+/// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
+const MESSAGE_BYTES: usize = 16 << 20;
+
+/// One way into the part of a plan that keeps state.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name: the same for the same place in the plan.
+    pub name: String,
+    /// Columns of its rows.
+    pub schema: SchemaRef,
+    /// Columns by which rows are brought together.
+    pub key: Vec<usize>,
+    /// Whether its rows have event times, and producers say how far they have come.
+    pub timed: bool,
+}
+
+/// An input that reaches a channel: its splits are the producers to expect.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Its name.
+    pub input: String,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// What its readers share.
+    pub shared: Shared,
+}
+
+/// The exchange of one Pipeline. Making it opens no connection.
+#[derive(Clone, Debug)]
+pub struct KafkaExchange {
+    topics: Topics,
+    channels: Vec<Arc<ExchangeChannel>>,
+    producing: Producing,
+    directory: Arc<Directory>,
+}
+
+/// A channel and its topic.
+#[derive(Debug)]
+struct ExchangeChannel {
+    channel: Channel,
+    topic: String,
+    layout: Layout,
+}
+
+impl KafkaExchange {
+    /// The exchange with `options` of the Pipeline with this UID.
+    ///
+    /// # Errors
+    /// `Invalid` if a channel cannot be sent: a column type that has no form in a message, a name that makes no topic.
+    pub fn new(options: &pipeline::KafkaExchange, uid: &str, channels: &[Channel], context: &Context) -> Result<Self, ConnectorError> {
+        let partitions = u16::try_from(options.partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
+            ConnectorError::new(ErrorReason::Invalid, format!("exchange.kafka.partitions is {}: it must be 1 to 128", options.partitions))
+        })?;
+        let producing = Producing {
+            access: options.access.clone(),
+            context: context.clone(),
+            target: format!("the exchange {}", topics::stem(options.prefix(), uid)),
+            timeout_seconds: transaction::TIMEOUT_SECONDS,
+            record_bytes: MESSAGE_BYTES,
+            live: Live::default(),
+        };
+        let channels = channels.iter().map(|channel| {
+            check_types(channel)?;
+            let topic = topics::name(options.prefix(), uid, &channel.name)?;
+            let layout = Layout::new(&channel.schema, &channel.key);
+            Ok(Arc::new(ExchangeChannel { channel: channel.clone(), topic, layout }))
+        });
+        Ok(Self {
+            topics: Topics { partitions },
+            channels: channels.collect::<Result<_, ConnectorError>>()?,
+            producing,
+            directory: Arc::default(),
+        })
+    }
+
+    /// Number of partitions: as many tasks keep state.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.topics.partitions
+    }
+
+    /// Names of the topics, in the order of the channels.
+    pub fn topic_names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|channel| channel.topic.as_str())
+    }
+
+    /// What front tasks write to: all channels, by number.
+    #[must_use]
+    pub fn sink(&self) -> Arc<dyn Sink> {
+        Arc::new(ExchangeSink::new(self.clone()))
+    }
+
+    /// What back tasks read of a channel: its partitions are its splits. `upstreams` are the inputs that reach it.
+    ///
+    /// # Panics
+    /// If there is no such channel.
+    #[must_use]
+    pub fn source(&self, channel: usize, upstreams: Vec<Upstream>) -> Arc<dyn Source> {
+        Arc::new(ExchangeSource::new(self.clone(), Arc::clone(&self.channels[channel]), upstreams))
+    }
+}
+
+/// Refuses columns that a message without dictionaries cannot hold.
+fn check_types(channel: &Channel) -> Result<(), ConnectorError> {
+    fn has_dictionary(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Dictionary(..) | DataType::Union(..) | DataType::RunEndEncoded(..) => true,
+            DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
+                has_dictionary(field.data_type())
+            }
+            DataType::Struct(fields) => fields.iter().any(|field| has_dictionary(field.data_type())),
+            _ => false,
+        }
+    }
+    match channel.schema.fields().iter().find(|field| has_dictionary(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(ConnectorError::new(
+            ErrorReason::Invalid,
+            format!("column \"{}\" is {}, which cannot go through the exchange: cast it", field.name(), field.data_type()),
+        )),
+    }
+}

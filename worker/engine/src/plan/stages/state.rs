@@ -1,0 +1,90 @@
+//! Deals the state of a plan out among lanes, and puts it together again. Knows no operator but by its blueprint.
+//!
+//! State is stored with the key group of the operator's own key, of which the key of the exchange may be only a part; so it is dealt out by the columns of the
+//! exchange, never by the group that it is stored with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt16Array};
+use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
+use arrow::datatypes::UInt16Type;
+
+use super::Exchange;
+use super::keys::StateKeys;
+use super::rows::partitions_of;
+use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable};
+
+impl Exchange {
+    /// The state of each of `partitions` backs, out of the state of the whole.
+    ///
+    /// # Errors
+    /// If there is state that the plan does not have.
+    pub fn split(&self, snapshot: &Snapshot, partitions: u16) -> Result<Vec<Snapshot>, ExecuteError> {
+        let mut parts = vec![Snapshot::new(); usize::from(partitions)];
+        for (id, state) in snapshot {
+            let keys = self.keys.get(id).ok_or_else(|| unknown(id, "the operator"))?;
+            for (part, state) in parts.iter_mut().zip(split(id, state, keys, partitions)?) {
+                part.insert(Arc::clone(id), state);
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The state of the whole, out of that of all backs.
+    ///
+    /// # Errors
+    /// If they are not backs of one plan.
+    pub fn merge(parts: Vec<Snapshot>) -> Result<Snapshot, ExecuteError> {
+        let mut by_operator: BTreeMap<Arc<str>, Vec<OperatorState>> = BTreeMap::new();
+        for (id, state) in parts.into_iter().flatten() {
+            by_operator.entry(id).or_default().push(state);
+        }
+        by_operator.into_iter().map(|(id, states)| Ok((id, merge(states)?))).collect()
+    }
+}
+
+fn split(id: &Arc<str>, state: &OperatorState, keys: &StateKeys, partitions: u16) -> Result<Vec<OperatorState>, ExecuteError> {
+    let empty = OperatorState { signature: state.signature.clone(), tables: BTreeMap::new() };
+    let mut parts = vec![empty; usize::from(partitions)];
+    for (name, table) in &state.tables {
+        let stored = keys.blueprint.stored_keys(name).ok_or_else(|| unknown(id, name))?;
+        let columns = keys.positions.iter().map(|position| table.records.columns().get(*stored.get(*position)?).map(Arc::clone));
+        let columns: Option<Vec<ArrayRef>> = columns.collect();
+        let of_row = partitions_of(&columns.ok_or_else(|| unknown(id, name))?, table.records.num_rows(), partitions)?;
+        for (partition, part) in (0..).zip(&mut parts) {
+            let mask: BooleanArray = of_row.iter().map(|of_row| Some(*of_row == partition)).collect();
+            let groups = filter(&table.groups, &mask)?.as_primitive::<UInt16Type>().clone();
+            part.tables.insert(name.clone(), StateTable { groups, records: filter_record_batch(&table.records, &mask)? });
+        }
+    }
+    Ok(parts)
+}
+
+fn merge(states: Vec<OperatorState>) -> Result<OperatorState, ExecuteError> {
+    let signature = states.first().map_or_else(String::new, |state| state.signature.clone());
+    let mut by_name: BTreeMap<String, Vec<StateTable>> = BTreeMap::new();
+    for (name, table) in states.into_iter().flat_map(|state| state.tables) {
+        by_name.entry(name).or_default().push(table);
+    }
+    let tables = by_name.into_iter().map(|(name, tables)| Ok((name, concatenated(tables)?)));
+    Ok(OperatorState { signature, tables: tables.collect::<Result<_, ExecuteError>>()? })
+}
+
+fn concatenated(mut tables: Vec<StateTable>) -> Result<StateTable, ExecuteError> {
+    if tables.len() == 1
+        && let Some(only) = tables.pop()
+    {
+        return Ok(only);
+    }
+    let groups: Vec<&dyn Array> = tables.iter().map(|table| &table.groups as &dyn Array).collect();
+    let groups: UInt16Array = concat(&groups)?.as_primitive::<UInt16Type>().clone();
+    let records: Vec<&RecordBatch> = tables.iter().map(|table| &table.records).collect();
+    let schema = records.first().map(|records| records.schema());
+    let schema = schema.ok_or_else(|| ExecuteError::State { message: "a table of no lane".to_owned() })?;
+    Ok(StateTable { groups, records: concat_batches(&schema, records)? })
+}
+
+fn unknown(id: &Arc<str>, what: &str) -> ExecuteError {
+    ExecuteError::State { message: format!("it has `{what}` of operator {id}, which the plan does not have") }
+}

@@ -1,0 +1,72 @@
+//! Streaming equals batch: every shape of query over random inputs, in random batches and out of order, restored now and then, against a judge of finished
+//! inputs. It never looks at when something came out, only at what is left in the end.
+//!
+//! The judge is DataFusion, as far as this workspace has it: its parser and planner, its coercions of types, its expressions and its accumulators. Relations it
+//! takes by their definition ([`batch`]): a join is a filtered cross product, a frame is a list of rows. It shares no code with the operators.
+//!
+//! `make oracle` lets DataFusion itself, from PyPI, answer the same cases and compares: it judges the judge.
+//!
+//! Inputs have NULLs, duplicates and rows out of order, as far behind as the watermark allows. What the stream says is materialised change by change: nothing
+//! may be taken back that is not there, and no two rows may have the key that the plan promises. `MILLRACE_ORACLE_CASES` is the number of inputs for each
+//! shape (8 unless set).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod accumulate;
+mod batch;
+mod catalog;
+mod inputs;
+mod shapes;
+mod stream;
+mod tables;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use shapes::SHAPES;
+
+#[test]
+fn streaming_equals_batch() {
+    let cases = std::env::var("MILLRACE_ORACLE_CASES").map_or(8, |cases| cases.parse().expect("a number"));
+    let only = std::env::var("MILLRACE_ORACLE_SHAPE").ok();
+    let shapes: Vec<_> = SHAPES.iter().filter(|shape| only.as_ref().is_none_or(|only| shape.name == only)).collect();
+    assert!(only.is_some() || shapes.len() >= 36, "{} shapes", shapes.len());
+    let different = std::thread::scope(|scope| {
+        let half = |part: usize| shapes.iter().skip(part).step_by(2).filter_map(|shape| check(shape, cases)).collect::<Vec<String>>();
+        let other = scope.spawn(move || half(1));
+        let mut different = half(0);
+        different.extend(other.join().unwrap());
+        different
+    });
+    assert!(different.is_empty(), "{} of {} shapes differ:\n{}", different.len(), shapes.len(), different.join("\n"));
+    println!("{} shapes x {cases} inputs: what the stream leaves is what the batch gives", shapes.len());
+}
+
+/// What differs for a shape, if anything does, for the smallest input that shows it.
+fn check(shape: &shapes::Shape, cases: u32) -> Option<String> {
+    let plan = match stream::compile(shape) {
+        Ok(plan) => plan,
+        Err(problems) => return Some(format!("== {}: the stream refuses it: {problems}", shape.name)),
+    };
+    // Every shape has inputs of its own, the same in every run.
+    let mut seed = [7; 32];
+    shape.name.bytes().enumerate().for_each(|(index, byte)| seed[index % 32] ^= byte);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let run = runner.run(&inputs::inputs(), |inputs| {
+        let streamed = stream::run(&plan, &inputs).map_err(TestCaseError::fail)?;
+        let expected = tables::answer(shape, &inputs).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        if streamed == expected { Ok(()) } else { Err(TestCaseError::fail(difference(&streamed, &expected))) }
+    });
+    run.err().map(|error| format!("== {}\n{}\n{error}", shape.name, shape.text))
+}
+
+fn difference(streamed: &[String], expected: &[String]) -> String {
+    let mut missing = expected.to_vec();
+    let mut added = Vec::new();
+    for row in streamed {
+        match missing.iter().position(|known| known == row) {
+            Some(index) => drop(missing.remove(index)),
+            None => added.push(row.clone()),
+        }
+    }
+    format!("only in the batch: {missing:#?}\nonly in the stream: {added:#?}")
+}

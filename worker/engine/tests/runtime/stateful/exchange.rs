@@ -1,0 +1,441 @@
+//! The same Pipeline in two stages: a task for each split in front of an exchange, a task for each of its partitions behind it, in two processes. What comes
+//! out is what one task gives, coordinates and all, whatever crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use millrace_crds::delivery::Guarantee;
+use millrace_crds::report::{Distribution, ErrorReason, ProbeResult, TaskRef};
+use millrace_engine::batch::Batch;
+use millrace_engine::checkpoint::decide::Fate as Transaction;
+use millrace_engine::connector::ConnectorError;
+use millrace_engine::plan::stages::{Exchange, partition_rows};
+use millrace_engine::runtime::{
+    BackStage, Control, EXCHANGE_WRITER, FrontStage, InputBinding, Observed, OutputBinding, Splits as Which, Stage, TaskConfig, TaskEnd,
+    supervise,
+};
+use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter, WriterIdentity};
+use millrace_engine::source::{Lag, OpenSplit, Records, Shared, Source, SourceEvent, SplitReader};
+use millrace_engine::time::Time;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::scene::{DELAY, IDLE, Scene, counted, rows};
+use super::splits::Row;
+use crate::process::{Dice, Fate, Process};
+
+const PARTITIONS: u16 = 2;
+
+/// What a producer has written.
+#[derive(Clone, Debug)]
+enum Said {
+    Rows(Batch),
+    Time(Time),
+}
+
+/// By channel and partition, what is committed: producer and what it said.
+type Partitions = BTreeMap<(usize, u16), Vec<(String, Said)>>;
+
+/// An exchange in memory. Outlives every process.
+#[derive(Debug, Default)]
+struct Log {
+    books: Mutex<Books>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    visible: Partitions,
+    staged: BTreeMap<String, Vec<(usize, u16, Said)>>,
+    done: BTreeSet<String>,
+    aborted: BTreeSet<String>,
+}
+
+impl Log {
+    /// Aborts what a task has prepared and not committed.
+    fn fence(&self, task: &str) {
+        let mut books = self.books.lock().unwrap();
+        let open: Vec<String> =
+            books.staged.keys().filter(|name| name.starts_with(&format!("{task}/")) && !books.done.contains(*name)).cloned().collect();
+        books.aborted.extend(open);
+    }
+}
+
+struct LogSink {
+    log: Arc<Log>,
+    exchange: Exchange,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl Sink for LogSink {
+    fn accepts(&self, _: &SchemaRef, _: Option<&str>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn guarantee(&self) -> (Guarantee, &'static str) {
+        (Guarantee::ExactlyOnce, "the test compares what comes out behind it")
+    }
+
+    async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        self.process.step("exchange: open").await;
+        self.log.fence(&open.writer.task);
+        let (log, exchange, process) = (Arc::clone(&self.log), self.exchange.clone(), Arc::clone(&self.process));
+        Ok(Box::new(LogWriter { log, exchange, process, identity: open.writer, buffer: Vec::new() }))
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {
+        self.process.step("exchange: commit: before").await;
+        for name in commit.committables.iter().filter_map(Value::as_str) {
+            let mut books = self.log.books.lock().unwrap();
+            if books.aborted.contains(name) {
+                return Err(ConnectorError::new(ErrorReason::ServerError, "it was aborted"));
+            }
+            if books.done.insert(name.to_owned()) {
+                for (channel, partition, said) in books.staged[name].clone() {
+                    books.visible.entry((channel, partition)).or_default().push((commit.writer.task.clone(), said));
+                }
+            }
+        }
+        self.log.changes.send_replace(());
+        self.process.step("exchange: commit: after").await;
+        Ok(())
+    }
+
+    fn anchor(&self) -> bool {
+        true
+    }
+
+    async fn seal(&self, commit: Commit<'_>) -> Result<Transaction, ConnectorError> {
+        self.process.step("exchange: seal").await;
+        self.log.fence(&commit.writer.task);
+        let books = self.log.books.lock().unwrap();
+        let aborted = commit.committables.iter().filter_map(Value::as_str).any(|name| books.aborted.contains(name));
+        Ok(if aborted { Transaction::Aborted } else { Transaction::Committed })
+    }
+
+    async fn probe(&self) -> ProbeResult {
+        ProbeResult::Unsupported
+    }
+}
+
+struct LogWriter {
+    log: Arc<Log>,
+    exchange: Exchange,
+    process: Arc<Process>,
+    identity: WriterIdentity,
+    buffer: Vec<(usize, u16, Said)>,
+}
+
+#[async_trait]
+impl SinkWriter for LogWriter {
+    async fn write(&mut self, _: Batch) -> Result<(), ConnectorError> {
+        panic!("an exchange has channels")
+    }
+
+    async fn write_to(&mut self, channel: usize, batch: Batch) -> Result<(), ConnectorError> {
+        self.process.step("exchange: write").await;
+        let key = &self.exchange.channels()[channel].key;
+        let parts = partition_rows(&batch, key, PARTITIONS).unwrap();
+        self.buffer.extend(parts.into_iter().map(|(partition, part)| (channel, partition, Said::Rows(part))));
+        Ok(())
+    }
+
+    async fn time(&mut self, channel: usize, time: Time) -> Result<(), ConnectorError> {
+        self.buffer.extend((0..PARTITIONS).map(|partition| (channel, partition, Said::Time(time))));
+        Ok(())
+    }
+
+    async fn prepare(&mut self, epoch: u64) -> Result<Prepared, ConnectorError> {
+        self.process.step("exchange: prepare: before").await;
+        let said = std::mem::take(&mut self.buffer);
+        let mut committables = Vec::new();
+        if !said.is_empty() {
+            let name = format!("{}/{}/{epoch}", self.identity.task, self.identity.generation);
+            self.log.books.lock().unwrap().staged.insert(name.clone(), said);
+            committables.push(json!(name));
+        }
+        self.process.step("exchange: prepare: after").await;
+        Ok(Prepared { committables, rejected: Vec::new() })
+    }
+
+    async fn close(&mut self) {}
+}
+
+struct LogSource {
+    log: Arc<Log>,
+    channel: usize,
+    schema: SchemaRef,
+    /// Tasks of the splits.
+    producers: Vec<String>,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl Source for LogSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn distribution(&self) -> Distribution {
+        Distribution::Partitioned
+    }
+
+    fn carries_time(&self) -> bool {
+        true
+    }
+
+    async fn splits(&self, _: &Shared) -> Result<Vec<String>, ConnectorError> {
+        Ok((0..PARTITIONS).map(|partition| partition.to_string()).collect())
+    }
+
+    async fn open(&self, open: OpenSplit) -> Result<Box<dyn SplitReader>, ConnectorError> {
+        self.process.step("exchange: read: open").await;
+        let mut reader = LogReader {
+            log: Arc::clone(&self.log),
+            place: (self.channel, open.split.parse().unwrap()),
+            times: self.producers.iter().map(|producer| (producer.clone(), None)).collect(),
+            process: Arc::clone(&self.process),
+            next: 0,
+            told: None,
+        };
+        // What was read before is read again for the times in it.
+        let next = open.position.map_or(0, |position| position.as_u64().unwrap());
+        while reader.next < next {
+            drop(reader.take().unwrap());
+        }
+        Ok(Box::new(reader))
+    }
+
+    async fn probe(&self) -> ProbeResult {
+        ProbeResult::Unsupported
+    }
+}
+
+struct LogReader {
+    log: Arc<Log>,
+    place: (usize, u16),
+    times: BTreeMap<String, Option<Time>>,
+    process: Arc<Process>,
+    next: u64,
+    told: Option<Time>,
+}
+
+impl LogReader {
+    /// The next thing that was said; rows wake their producer, a time is noted.
+    fn take(&mut self) -> Option<Said> {
+        let said = self.log.books.lock().unwrap().visible.get(&self.place)?.get(usize::try_from(self.next).unwrap())?.clone();
+        self.next += 1;
+        if let (producer, Said::Time(time)) = &said {
+            self.times.insert(producer.clone(), Some(*time));
+        }
+        Some(said.1)
+    }
+
+    fn merged(&self) -> Option<Time> {
+        let mut merged = Time::End;
+        for time in self.times.values() {
+            merged = match (merged, (*time)?) {
+                (Time::Watermark(one), Time::Watermark(other)) => Time::Watermark(one.min(other)),
+                (_, Time::Watermark(watermark)) => Time::Watermark(watermark),
+                (Time::End, Time::Idle) => Time::Idle,
+                (other, Time::Idle | Time::End) => other,
+            };
+        }
+        Some(merged)
+    }
+}
+
+#[async_trait]
+impl SplitReader for LogReader {
+    async fn next(&mut self) -> Result<SourceEvent, ConnectorError> {
+        let mut changes = self.log.changes.subscribe();
+        loop {
+            if let Some(time) = self.merged().filter(|time| self.told != Some(*time)) {
+                self.told = Some(time);
+                return Ok(SourceEvent::Time(time));
+            }
+            self.process.step("exchange: read").await;
+            match self.take() {
+                Some(Said::Rows(batch)) => {
+                    return Ok(SourceEvent::Records(Records { batch: Some(batch), rejected: Vec::new(), bytes: 1 }));
+                }
+                Some(Said::Time(_)) => {}
+                None => drop(changes.changed().await),
+            }
+        }
+    }
+
+    fn position(&self) -> Value {
+        json!(self.next)
+    }
+
+    async fn acknowledge(&mut self, _: &Value) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn drain(&mut self) {}
+
+    fn lag(&self) -> Lag {
+        Lag::default()
+    }
+
+    async fn close(&mut self) {}
+}
+
+/// Two processes, each with a task of either stage.
+struct Pair {
+    scene: Scene,
+    log: Arc<Log>,
+    exchange: Exchange,
+    nonces: Arc<AtomicU64>,
+}
+
+impl Pair {
+    fn new(rows: Vec<Vec<Row>>, bounded: bool) -> Self {
+        let scene = Scene::new(rows, bounded);
+        let exchange = scene.plan().exchange().unwrap();
+        assert_eq!(exchange.channels().len(), 1);
+        Self { scene, log: Arc::default(), exchange, nonces: Arc::default() }
+    }
+
+    fn front(&self, process: &Arc<Process>, split: u16) -> TaskConfig {
+        let sink = LogSink { log: Arc::clone(&self.log), exchange: self.exchange.clone(), process: Arc::clone(process) };
+        let output =
+            OutputBinding { name: EXCHANGE_WRITER.to_owned(), sink: Arc::new(sink), sink_name: "exchange".to_owned(), dead_letter: None };
+        let mut config = self.scene.config(process);
+        config.task = TaskRef { input: "events".to_owned(), split: split.to_string() };
+        config.inputs[0].splits = Which::One(split.to_string());
+        config.stage = Stage::Front(Arc::new(FrontStage { exchange: self.exchange.clone(), output }));
+        config
+    }
+
+    fn back(&self, process: &Arc<Process>, partition: u16) -> TaskConfig {
+        let task = |split: u16| TaskRef { input: "events".to_owned(), split: split.to_string() };
+        let bind = |(channel, plan): (usize, &millrace_engine::plan::stages::Channel)| InputBinding {
+            name: plan.name.clone(),
+            source: Arc::new(LogSource {
+                log: Arc::clone(&self.log),
+                channel,
+                schema: Arc::clone(&plan.schema),
+                producers: (0..2).map(|split| TaskConfig::id_of(&task(split)).as_str().to_owned()).collect(),
+                process: Arc::clone(process),
+            }),
+            source_name: "exchange".to_owned(),
+            event_time: None,
+            max_delay: Duration::ZERO,
+            splits: Which::One(partition.to_string()),
+        };
+        let mut config = self.scene.config(process);
+        config.task = TaskRef::exchange(partition.into());
+        config.inputs = self.exchange.channels().iter().enumerate().map(bind).collect();
+        config.stage = Stage::Back(Arc::new(BackStage { exchange: self.exchange.clone(), event_times: vec![None] }));
+        config
+    }
+
+    /// Runs the tasks of a process to their end; false if it crashed.
+    async fn run(&self, tasks: impl Fn(&Arc<Process>) -> Vec<TaskConfig>, fate: Fate) -> (bool, Arc<Process>) {
+        let process = Process::new(fate);
+        let (_control, receiver) = watch::channel(Control::Run);
+        let mut running = JoinSet::new();
+        for config in tasks(&process) {
+            let nonces = Arc::clone(&self.nonces);
+            let nonce = move || u128::from(nonces.fetch_add(1, Ordering::Relaxed));
+            running.spawn(supervise(config, Arc::new(Observed::default()), receiver.clone(), nonce));
+        }
+        let ended = async {
+            while let Some(end) = running.join_next().await {
+                assert_eq!(end.unwrap(), TaskEnd::Finished);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = process.crashed() => (false, Arc::clone(&process)),
+            ended = tokio::time::timeout(Duration::from_mins(40), ended) => {
+                ended.unwrap_or_else(|_| panic!("no end; the last steps: {:?}", process.steps().into_iter().rev().take(9).collect::<Vec<_>>()));
+                (true, Arc::clone(&process))
+            }
+        }
+    }
+
+    /// Runs both processes to their end, each again after it has crashed. The steps that the first one took in the end.
+    async fn finish(&self, fates: [Fate; 2]) -> [usize; 2] {
+        let one = async |place: u16| {
+            let mut fate = fates[usize::from(place)];
+            loop {
+                let (ended, process) = self.run(|process| vec![self.front(process, place), self.back(process, 1 - place)], fate).await;
+                if ended {
+                    return process.steps().len();
+                }
+                fate = Fate::Live;
+            }
+        };
+        let (first, second) = futures::join!(one(0), one(1));
+        [first, second]
+    }
+}
+
+/// What one task gives.
+async fn whole() -> Vec<String> {
+    let scene = Scene::two_splits();
+    assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
+    scene.results.with_coordinates()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_stages_give_what_one_task_gives() {
+    let expected = whole().await;
+    let pair = Pair::new(rows(), true);
+    pair.finish([Fate::Live, Fate::Live]).await;
+    assert_eq!(pair.scene.results.rows(), counted(&rows()));
+    assert_eq!(pair.scene.results.with_coordinates(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_do_wherever_either_process_crashes() {
+    let expected = whole().await;
+    let steps = Pair::new(rows(), true).finish([Fate::Live, Fate::Live]).await;
+    for seed in 0..80 {
+        let mut dice = Dice::new(seed);
+        let pair = Pair::new(rows(), true);
+        let fates = [Fate::CrashAt(dice.below(steps[0])), Fate::CrashAt(dice.below(steps[1]))];
+        pair.finish(fates).await;
+        assert_eq!(pair.scene.results.with_coordinates(), expected, "seed {seed}: {fates:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_front_task_that_is_away_holds_time_back_and_one_that_is_idle_does_not() {
+    let rows: Vec<Vec<Row>> = vec![vec![(Some(1), "a"), (Some(50), "a")], vec![(Some(2), "a")]];
+    let pair = Pair::new(rows, false);
+    let first = |process: &Arc<Process>| vec![pair.front(process, 0), pair.back(process, 0), pair.back(process, 1)];
+    let second = |process: &Arc<Process>| vec![pair.front(process, 1)];
+    let expected = counted(&[vec![(Some(1), "a"), (Some(2), "a")]]);
+    let watching = async {
+        // Much longer than a split may be silent, and the other front task does not run at all.
+        for seconds in 51..55 {
+            tokio::time::sleep(IDLE).await;
+            pair.scene.splits.add(0, [(Some(seconds), "a")]);
+        }
+        assert!(pair.scene.results.rows().is_empty());
+        let idle = async {
+            // It runs and says its one row; nothing more comes, and after a while it says that it is idle. Only then can the other move time on.
+            tokio::time::sleep(IDLE + DELAY).await;
+            pair.scene.splits.add(0, [(Some(56), "a")]);
+            crate::world::until("its window ends", || pair.scene.results.rows() == expected).await;
+        };
+        tokio::select! {
+            _ = pair.run(second, Fate::Live) => panic!("its input has no end"),
+            () = idle => {}
+        }
+    };
+    tokio::select! {
+        _ = pair.run(first, Fate::Live) => panic!("its input has no end"),
+        () = watching => {}
+    }
+}
