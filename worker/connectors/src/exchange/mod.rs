@@ -22,6 +22,7 @@
 //! Known limits
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
 //! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
 //! * Every row goes through it as it is: nothing is aggregated before.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
 //! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
