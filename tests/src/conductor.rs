@@ -171,7 +171,8 @@ mod tests {
         assert!(splits(&book.answer(report("b", &[], &[]))).is_empty(), "a still reports it");
         assert_eq!(splits(&book.answer(report("a", &["0"], &[]))), ["0"]);
         assert_eq!(splits(&book.answer(report("b", &[], &[]))), ["1"]);
-        (book.reports.remove("a"), book.told.remove("a"));
+        book.reports.remove("a");
+        book.told.remove("a");
         book.workers.remove("a");
         assert_eq!(splits(&book.answer(report("b", &["1"], &[]))), ["0", "1"]);
     }

@@ -1,6 +1,5 @@
 //! `Pipeline`: inputs, SQL steps, outputs, and the policy they run under. What a query means is not known here.
 
-
 mod exchange;
 mod status;
 mod test;

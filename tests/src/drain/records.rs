@@ -67,7 +67,7 @@ pub fn fill(kafka: &Kafka, topic: &str, kind: Kind, count: u64) -> Result<(f64, 
     for n in 0..count {
         let index = usize::try_from(n).unwrap_or(0) % DIFFERENT;
         // A batch of a partition at a time, as a producer without keys does.
-        let partition = i32::try_from(n / 500 % PARTITIONS.unsigned_abs() as u64).unwrap_or(0);
+        let partition = i32::try_from(n / 500 % u64::from(PARTITIONS.unsigned_abs())).unwrap_or(0);
         let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(&records[index]);
         while let Err((error, back)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {

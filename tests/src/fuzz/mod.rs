@@ -84,6 +84,7 @@ impl Fuzz {
     ///
     /// # Errors
     /// The target panics or takes too much memory; the error says where the input is kept.
+    #[expect(clippy::disallowed_methods, reason = "how long inputs take is reported; nothing depends on it")]
     pub fn run(&self, seed: u64, effort: Effort) -> Result<Done> {
         let began = Instant::now();
         let mut done = Done { inputs: 0, slowest: Duration::ZERO, memory_bytes: 0 };

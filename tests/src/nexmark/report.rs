@@ -136,7 +136,7 @@ pub fn means(lines: &[Line]) -> String {
     let mut text = String::new();
     for goal in GOALS {
         let measured = |query: &&str| lines.iter().find(|line| line.query == **query).and_then(Line::ratio);
-        let ratios: Vec<f64> = goal.queries.iter().filter_map(|query| measured(query)).collect();
+        let ratios: Vec<f64> = goal.queries.iter().filter_map(measured).collect();
         let missing: Vec<&str> = goal.queries.iter().filter(|query| measured(query).is_none()).copied().collect();
         let mean = geometric_mean(&ratios)
             .map_or("not measured".to_owned(), |mean| format!("measured **{mean:.1}×** over {} queries", ratios.len()));

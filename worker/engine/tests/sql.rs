@@ -343,7 +343,7 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
         let mut start = 0;
         let mut latest = i64::MIN;
         let mut clocks = input.clocks.iter().copied().filter(|_| plan.reads_clock()).peekable();
-        let mut tick = |executor: &mut Executor, lines: &mut Vec<Vec<String>>, start: usize| {
+        let mut tick = |executor: &mut Running, lines: &mut Vec<Vec<String>>, start: usize| {
             while let Some((_, time)) = clocks.next_if(|(after, _)| *after <= start) {
                 now = Some(time);
                 push(plan, executor, 0, Message::Clock(time), lines);

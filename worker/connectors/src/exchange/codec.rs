@@ -17,7 +17,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow_ipc::reader::read_record_batch;
-use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::row_kind::{RowKind, RowKinds};
 use sha2::{Digest as _, Sha256};
@@ -124,7 +124,8 @@ pub(super) fn encode_rows(layout: &Layout, producer: &str, batch: &Batch) -> Res
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let records = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
     let mut tracker = DictionaryTracker::new(true);
-    let (_, encoded) = IpcDataGenerator::default().encode(&records, &mut tracker, &IpcWriteOptions::default(), &mut Default::default())?;
+    let (_, encoded) =
+        IpcDataGenerator::default().encode(&records, &mut tracker, &IpcWriteOptions::default(), &mut IpcWriteContext::default())?;
     let mut bytes = head(ROWS, producer, encoded.ipc_message.len() + encoded.arrow_data.len() + NAME_BYTES + 64);
     bytes.extend(layout.fingerprint.to_le_bytes());
     bytes.extend(batch.origin.key());
@@ -219,7 +220,7 @@ fn rows(layout: &Layout, mut rest: Bytes<'_>) -> Result<Batch, DecodeError> {
     let records = read.unwrap_or_else(|_| Err("the decoder gave up".to_owned())).map_err(DecodeError::Rows)?;
     let width = layout.columns.fields().len();
     let ordinals = records.column(width).as_primitive::<UInt64Type>().clone();
-    let kinds = records.columns().get(width + 1).map(|column| column.as_primitive::<UInt8Type>());
+    let kinds = records.columns().get(width + 1).map(arrow::array::AsArray::as_primitive::<UInt8Type>);
     let kinds = kinds.map(|codes| codes.values().iter().map(|code| kind(*code)).collect::<Option<Vec<_>>>());
     let kinds = match kinds {
         None => None,

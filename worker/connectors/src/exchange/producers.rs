@@ -32,13 +32,12 @@ impl Directory {
         let mut producers = BTreeSet::new();
         for Upstream { input, source, shared } in upstreams {
             let known = self.known(input);
-            let splits = match known {
-                Some(splits) => splits,
-                None => {
-                    let splits = source.splits(shared).await?;
-                    self.lock().insert(input.clone(), (Instant::now(), splits.clone()));
-                    splits
-                }
+            let splits = if let Some(splits) = known {
+                splits
+            } else {
+                let splits = source.splits(shared).await?;
+                self.lock().insert(input.clone(), (Instant::now(), splits.clone()));
+                splits
             };
             producers.extend(splits.iter().map(|split| producer(input, split)));
         }

@@ -22,8 +22,8 @@ fn rows(numbers: &[Option<i64>], kinds: Option<Vec<RowKind>>) -> Batch {
     let inner: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("n", Arc::new(Int64Array::from(numbers.to_vec()))),
-        ("text", Arc::new(StringArray::from_iter(texts()))),
-        ("view", Arc::new(StringViewArray::from_iter(texts()))),
+        ("text", Arc::new(texts().collect::<StringArray>())),
+        ("view", Arc::new(texts().collect::<StringViewArray>())),
         ("at", Arc::new(TimestampMicrosecondArray::from(numbers.to_vec()).with_timezone("UTC"))),
         ("list", Arc::new(list)),
         ("row", Arc::new(StructArray::from(vec![(Arc::new(Field::new("inner", DataType::Int64, true)), inner)]))),

@@ -71,8 +71,16 @@ impl Directory {
             mode: self.mode,
             compression: millrace_crds::format::Compression::Auto,
         };
-        let spec =
-            SourceSpec { files: Some(options.clone()), s3: None, kafka: None, format, schema: Some(schema), event_time: None, probe: None };
+        let spec = SourceSpec {
+            files: Some(options.clone()),
+            s3: None,
+            kafka: None,
+            format,
+            schema: Some(schema),
+            event_time: None,
+            partitioned_by: Vec::new(),
+            probe: None,
+        };
         FilesSource::new(&options, &spec, &conformance::context(Path::new("/nowhere"))).unwrap()
     }
 

@@ -219,8 +219,16 @@ impl World {
             "sqs": {"queueUrl": "http://queue/q", "visibilityTimeoutSeconds": self.hidden_seconds}, "bucket": "b", "prefix": "in/"
         }))
         .unwrap();
-        let spec =
-            SourceSpec { files: None, s3: Some(options.clone()), kafka: None, format, schema: Some(schema), event_time: None, probe: None };
+        let spec = SourceSpec {
+            files: None,
+            s3: Some(options.clone()),
+            kafka: None,
+            format,
+            schema: Some(schema),
+            event_time: None,
+            partitioned_by: Vec::new(),
+            probe: None,
+        };
         let queue: Arc<dyn Queue> = Arc::clone(&self.queue) as _;
         let buckets = Arc::new(OneBucket(Arc::clone(&self.bucket)));
         S3Source::over(queue, buckets, &options, &spec, &conformance::context(FilePath::new("/nowhere"))).unwrap()

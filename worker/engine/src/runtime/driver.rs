@@ -185,6 +185,7 @@ impl Run {
             }
             let settling = epoch_wanted && !settled;
             let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
+            let clock_due = self.until_due();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
@@ -223,7 +224,7 @@ impl Run {
                         self.advance()?;
                     }
                 }
-                () = after(self.until_due()), if processing => self.tell_clock()?,
+                () = after(clock_due), if processing => self.tell_clock()?,
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }

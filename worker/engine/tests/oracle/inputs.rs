@@ -79,12 +79,12 @@ fn records(rows: &[Row]) -> RecordBatch {
     let times = TimestampMicrosecondArray::from_iter_values(times.collect::<Vec<_>>());
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(0..rows.len() as i64)),
-        Arc::new(StringArray::from_iter(rows.iter().map(|row| row.k.map(|k| ["", "a", "b", "c"][usize::from(k)])))),
-        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.g))),
-        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.n))),
+        Arc::new(rows.iter().map(|row| row.k.map(|k| ["", "a", "b", "c"][usize::from(k)])).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|row| row.g).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| row.n).collect::<Int64Array>()),
         // Quarters: their sums are exact in any order.
-        Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.f.map(|f| f as f64 / 4.0)))),
-        Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.ok))),
+        Arc::new(rows.iter().map(|row| row.f.map(|f| f as f64 / 4.0)).collect::<Float64Array>()),
+        Arc::new(rows.iter().map(|row| row.ok).collect::<BooleanArray>()),
         Arc::new(times),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()

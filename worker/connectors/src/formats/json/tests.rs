@@ -210,7 +210,7 @@ fn a_message_may_span_lines_and_must_not_be_empty() {
 #[test]
 fn names_are_told_apart_whatever_the_record_before_had_in_their_place() {
     let text = "{\"a\":1,\"b\":2}\n{\"b\":3,\"a\":4}\n{ \"a\" : 5 , \"ab\":6,\"b\":7}\n{\"\\u0061\":8,\"b\":9}\n{\"a\":10,\"b\":11}\n{\"a\":12,\"b\":13,\"a\":14}\n{\"a\"x:1}\n{\"a\":15}\n";
-    let output = Input::json("a BigInt,b BigInt").decode(text.to_owned());
+    let output = Input::json("a BigInt,b BigInt").decode(text);
     let column = |name: &str| -> Vec<Option<i64>> { output.rows.iter().map(|row| row.get(name).and_then(Value::as_i64)).collect() };
     assert_eq!(column("a"), [Some(1), Some(4), Some(5), Some(8), Some(10), Some(14), Some(15)]);
     assert_eq!(column("b"), [Some(2), Some(3), Some(7), Some(9), Some(11), Some(13), None]);

@@ -33,8 +33,11 @@ pub fn partition_rows(batch: &Batch, key: &[usize], partitions: u16) -> Result<V
     parts.map(|(partition, rows)| Ok((partition, rows.map_or_else(|| Ok(batch.clone()), |rows| pick(batch, rows))?))).collect()
 }
 
-/// The rows of each partition that has some; `None` if it has all. See [`partition_rows`].
-pub(crate) fn deal(batch: &Batch, key: &[usize], partitions: u16) -> Result<Vec<(u16, Option<Vec<u32>>)>, ArrowError> {
+/// Partitions that have rows, and which; `None` if one has all.
+type Dealt = Vec<(u16, Option<Vec<u32>>)>;
+
+/// The rows of each partition. See [`partition_rows`].
+pub(crate) fn deal(batch: &Batch, key: &[usize], partitions: u16) -> Result<Dealt, ArrowError> {
     let columns: Vec<ArrayRef> = key.iter().map(|column| Arc::clone(batch.records.column(*column))).collect();
     let of_row = partitions_of(&columns, batch.num_rows(), partitions)?;
     let Some(first) = of_row.first() else { return Ok(Vec::new()) };
