@@ -27,4 +27,4 @@ s/project/0 ← s/aggregate/1
 output out ← s/project/0
     n Int64, total Float64, items Int64
 no exchange
-    operator s/aggregate/1 brings rows together by count(Int64(1)), which says nothing of where they are after operator s/aggregate/0 by item: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/aggregate/1
+    operator s/aggregate/1 brings rows together by count(*), which says nothing of where they are after operator s/aggregate/0 by item: they would have to be exchanged a second time, which is not supported; keep a column of the earlier key, as it is, in the key of s/aggregate/1

@@ -186,7 +186,7 @@ pub(crate) fn shared() -> Vec<Case> {
                 ),
             ],
             vec!["s"],
-            vec!["x.window_aggregate.0.0 ← a by l, k"],
+            vec!["x.window_aggregate.0.0 ← a by k, l"],
         ),
         (
             "windows in windows, keyed by less: by what both have",
