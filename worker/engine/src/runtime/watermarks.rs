@@ -1,6 +1,7 @@
 //! How far event time has come: per split the latest time, per input the minimum over the splits that are awake. Pure: time is passed in, nothing is read.
 //!
-//! A split holds the watermark of its input back until it has spoken, is idle, or has ended. What the operators are told never goes backwards.
+//! A split holds the watermark of its input back until it has spoken, is idle, or has ended. An input whose splits have all ended is complete: its watermark is
+//! the end of time. What the operators are told never goes backwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +50,8 @@ struct Input {
     clock: Clock,
     told: Option<i64>,
     idle: bool,
+    /// Whether the operators have been told that it is complete. Not stored: after a restore its splits end again.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Watermarks {
     pub(super) fn new(inputs: impl IntoIterator<Item = (String, Clock)>, idle_after: Duration, restored: Option<&EventTimes>) -> Self {
         let input = |(name, clock): (String, Clock)| {
             let told = restored.and_then(|times| times.inputs.get(&name));
-            Input { clock, told: told.map(|told| told.watermark), idle: told.is_some_and(|told| told.idle), name }
+            Input { clock, told: told.map(|told| told.watermark), idle: told.is_some_and(|told| told.idle), over: false, name }
         };
         Self {
             inputs: inputs.into_iter().map(input).collect(),
@@ -157,11 +160,15 @@ impl Watermarks {
                         messages.push((index, Message::Idle));
                     }
                 }
-                Lowest::At(watermark) => {
-                    // Where ways of one input meet again, all of them wake before the first one moves on: what comes by the others would be late.
-                    if std::mem::replace(&mut input.idle, false) {
-                        messages.extend(input.told.map(|told| (index, Message::Watermark(told))));
+                // It says so itself, rather than be overtaken: what its operators still hold would be late.
+                Lowest::AllEnded => {
+                    if !std::mem::replace(&mut input.over, true) {
+                        messages.extend(input.wake(index));
+                        messages.push((index, Message::Watermark(i64::MAX)));
                     }
+                }
+                Lowest::At(watermark) => {
+                    messages.extend(input.wake(index));
                     if input.told.is_none_or(|told| told < watermark) {
                         input.told = Some(watermark);
                         messages.push((index, Message::Watermark(watermark)));
@@ -169,15 +176,16 @@ impl Watermarks {
                 }
             }
         }
-        let awake = self.inputs.iter().filter(|input| !input.idle).map(|input| input.told).min();
+        let awake = self.inputs.iter().filter(|input| !input.idle && !input.over).map(|input| input.told).min();
         self.watermark = self.watermark.max(awake.flatten());
         messages
     }
 
-    /// What to tell the operators when everything has ended. Inputs that have ended are idle: they wake first, so that none is overtaken by the others' last results.
+    /// What to tell the operators when everything has ended. Inputs that are idle wake first, so that none is overtaken by the others' last results.
     pub(super) fn finish(&self) -> Vec<(usize, Message)> {
         let inputs = 0..self.inputs.len();
-        let awake = self.inputs.iter().enumerate().filter_map(|(index, input)| Some((index, Message::Watermark(input.told?))));
+        let going = self.inputs.iter().enumerate().filter(|(_, input)| !input.over);
+        let awake = going.filter_map(|(index, input)| Some((index, Message::Watermark(input.told?))));
         let last = inputs.clone().map(|index| (index, Message::Watermark(i64::MAX)));
         awake.chain(last).chain(inputs.map(|index| (index, Message::End))).collect()
     }
@@ -196,10 +204,20 @@ impl Watermarks {
     }
 }
 
+impl Input {
+    /// Where ways of one input meet again, all of them wake before the first one moves on: what comes by the others would be late.
+    fn wake(&mut self, index: usize) -> Option<(usize, Message)> {
+        std::mem::replace(&mut self.idle, false).then_some(())?;
+        Some((index, Message::Watermark(self.told?)))
+    }
+}
+
 enum Lowest {
     /// There are no splits yet.
     NoSplits,
-    /// No split is awake.
+    /// All splits have ended.
+    AllEnded,
+    /// No split is awake, and not all have ended.
     AllIdle,
     /// A split has not spoken yet.
     Unknown,
@@ -214,7 +232,8 @@ fn lowest<'a>(splits: impl Iterator<Item = &'a Split>) -> Lowest {
             (Lowest::Unknown, ..) | (_, State::Awake, None) => Lowest::Unknown,
             (Lowest::At(other), State::Awake, Some(latest)) => Lowest::At(other.min(latest)),
             (_, State::Awake, Some(latest)) => Lowest::At(latest),
-            (Lowest::NoSplits, ..) => Lowest::AllIdle,
+            (Lowest::NoSplits | Lowest::AllEnded, State::Ended, _) => Lowest::AllEnded,
+            (Lowest::NoSplits | Lowest::AllEnded, ..) => Lowest::AllIdle,
             (other, ..) => other,
         };
     }
