@@ -98,10 +98,6 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
             Err(error) => problems.push(problem("TemplateInvalid", format!("sink {name}"), &error)),
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-
     problems.extend(inputs.iter().filter_map(not_partitioned));
     if !problems.is_empty() {
         return Err(problems);

@@ -74,6 +74,8 @@ const STACK_BYTES: usize = 64 << 20;
 pub struct Plan {
     graph: Arc<Graph>,
     outputs: Arc<[OutputPlan]>,
+    /// Asked with every batch.
+    stateful: bool,
 }
 
 /// One output.
@@ -196,7 +198,7 @@ impl Plan {
     /// Whether some operator keeps state.
     #[must_use]
     pub fn is_stateful(&self) -> bool {
-        self.graph.nodes.iter().any(|node| node.blueprint.state_signature().is_some())
+        self.stateful
     }
 
     /// Whether some operator goes by processing time: then [`Message::Clock`](crate::operators::Message::Clock) has to be told before each batch, and now and then
@@ -293,7 +295,8 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
         }
     })?;
     let outputs = graph.outputs.iter().map(|output| output.plan.clone()).collect();
-    Ok(Plan { graph: Arc::new(graph), outputs })
+    let stateful = graph.nodes.iter().any(|node| node.blueprint.state_signature().is_some());
+    Ok(Plan { graph: Arc::new(graph), outputs, stateful })
 }
 
 /// Inputs and steps are tables of one query: their names must differ.

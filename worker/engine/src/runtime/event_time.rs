@@ -40,12 +40,13 @@ pub(super) fn reject_timeless(batch: Batch, column: usize) -> Result<(Batch, Vec
     keep(batch, &timed, RejectCode::MissingField, &error)
 }
 
-/// Takes the rows out whose event time is later than `limit`, in microseconds. Which rows these are depends on when they are read: one that is read again after
+/// Takes the rows out whose event time is later than `limit`, in microseconds; the latest time of the others. Which rows these are depends on when they are read: one that is read again after
 /// a failure may have become plausible.
-pub(super) fn reject_implausible(batch: Batch, column: usize, limit: i64) -> Result<(Batch, Vec<Rejected>), ArrowError> {
+pub(super) fn reject_implausible(batch: Batch, column: usize, limit: i64) -> Result<(Batch, Vec<Rejected>, Option<i64>), ArrowError> {
     let times = batch.records.column(column);
-    if latest(times)?.is_none_or(|latest| latest <= limit) {
-        return Ok((batch, Vec::new()));
+    let last = latest(times)?;
+    if last.is_none_or(|last| last <= limit) {
+        return Ok((batch, Vec::new(), last));
     }
     let plausible = (0..batch.num_rows()).map(|row| latest(&times.slice(row, 1)).map(|time| Some(time.is_none_or(|time| time <= limit))));
     let plausible: BooleanArray = plausible.collect::<Result<Vec<_>, _>>()?.into();
@@ -53,7 +54,9 @@ pub(super) fn reject_implausible(batch: Batch, column: usize, limit: i64) -> Res
     let error = format!(
         "the event time (column \"{name}\") is more than a day ahead of the clock: taken for true, it would end all windows until then. Is it in another unit, or no event time?"
     );
-    keep(batch, &plausible, RejectCode::ImplausibleTime, &error)
+    let (batch, rejected) = keep(batch, &plausible, RejectCode::ImplausibleTime, &error)?;
+    let last = latest(batch.records.column(column))?;
+    Ok((batch, rejected, last))
 }
 
 /// The rows for which `good` is true; the others are rejected.
@@ -116,7 +119,8 @@ mod tests {
             };
             let records = RecordBatch::try_from_iter([("at", column)]).unwrap();
             let batch = Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0, 1, 2, 3, 4]));
-            let (kept, rejected) = reject_implausible(batch, 0, 20).unwrap();
+            let (kept, rejected, last) = reject_implausible(batch, 0, 20).unwrap();
+            assert_eq!(last, Some(if unit == 1 { 20 } else { 0 }));
             let (kept_rows, gone): (&[u64], Vec<u64>) = if unit == 1 { (&[0, 2], vec![1, 3, 4]) } else { (&[0, 2, 3], vec![1, 4]) };
             assert_eq!(kept.ordinals.values(), kept_rows);
             assert_eq!(rejected.iter().map(|row| row.ordinal).collect::<Vec<_>>(), gone);

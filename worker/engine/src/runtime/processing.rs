@@ -126,10 +126,9 @@ impl Run {
                 self.refuse(timeless, &sinks, &part)?;
                 let delay = i64::try_from(self.config.inputs[input].max_delay.as_micros()).unwrap_or(i64::MAX);
                 let limit = self.config.clock.now_millis().saturating_mul(1000).saturating_add(event_time::AHEAD).saturating_add(delay);
-                let (plausible, implausible) = event_time::reject_implausible(timed, column, limit).map_err(internal)?;
+                let implausible;
+                (batch, implausible, latest) = event_time::reject_implausible(timed, column, limit).map_err(internal)?;
                 self.refuse(implausible, &sinks, &part)?;
-                latest = event_time::latest(plausible.records.column(column)).map_err(internal)?;
-                batch = plausible;
             }
             self.tell_clock()?;
             self.execute(input, Message::Batch(batch))?;

@@ -26,6 +26,13 @@ pub(crate) enum OutputColumn {
     Call(usize),
 }
 
+impl OutputColumn {
+    /// The column that arrives and is passed on in this one, if it is a key; `keys` are the positions of the keys among what arrives.
+    pub(super) fn lineage(self, keys: &[usize]) -> Option<Vec<usize>> {
+        if let Self::Key(key) = self { Some(vec![keys[key]]) } else { None }
+    }
+}
+
 /// One millisecond.
 pub(in crate::operators) const MILLISECOND: i64 = 1000;
 

@@ -79,10 +79,7 @@ impl Blueprint for GroupBlueprint {
     }
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
-        match self.output.get(column)? {
-            OutputColumn::Key(key) => Some(vec![self.keys[*key]]),
-            _ => None,
-        }
+        self.output.get(column)?.lineage(&self.keys)
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
