@@ -11,5 +11,6 @@ mod recovery;
 mod results;
 mod scene;
 mod shared;
+mod spilled;
 mod splits;
 mod time;
