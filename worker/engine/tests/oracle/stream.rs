@@ -7,7 +7,7 @@ use arrow::array::{AsArray as _, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::{Message, TakenSnapshot};
+use millrace_engine::operators::Message;
 use millrace_engine::plan::{self, Changelog, Executor, InputTable, Plan, Policy};
 
 use crate::inputs::{Inputs, MAX_DELAY, schema};
@@ -80,9 +80,14 @@ impl Run<'_> {
         self.push(input, Message::Watermark(watermark))
     }
 
-    /// A new executor goes on where the last one was.
+    /// A new executor goes on where the last one was. That one has gone on meanwhile, and let go of most that it held, when its snapshot is put into tables.
     fn restore(&mut self) -> Result<(), String> {
-        let snapshot = self.executor.snapshot().and_then(TakenSnapshot::finish).map_err(|error| error.to_string())?;
+        let taken = self.executor.snapshot().map_err(|error| error.to_string())?;
+        for input in 0..2 {
+            let ended = self.executor.push(input, Message::Watermark(i64::MAX), &mut |_, _| {});
+            ended.map_err(|error| error.to_string())?;
+        }
+        let snapshot = taken.finish().map_err(|error| error.to_string())?;
         self.executor = self.plan.executor(&INPUTS);
         self.executor.restore(snapshot).map_err(|error| error.to_string())?;
         for input in 0..2 {
