@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use super::call::Call;
 use super::cells::{Cells, Change, cells};
 use super::column::OutputColumn;
+use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable};
 use crate::row_kind::{RowKind, RowKinds};
@@ -37,6 +38,8 @@ pub(crate) struct GroupBlueprint {
     pub(crate) retracts: bool,
     /// Time to live of a key that is not touched, in microseconds.
     pub(crate) ttl: i64,
+    /// How what arrives is laid out, if that is partial aggregates. Then the keys are columns of that, and those of the calls are not there.
+    pub(crate) merges: Option<Layout>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -80,6 +83,23 @@ impl Blueprint for GroupBlueprint {
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         self.output.get(column)?.lineage(&self.keys)
+    }
+
+    fn parted(&self, rows: &SchemaRef) -> Result<Parted, String> {
+        if self.retracts {
+            return Err("rows are taken back".to_owned());
+        }
+        let (front, layout) = partial::of(partial::Wanted {
+            rows,
+            assignment: None,
+            windows: String::new(),
+            time_name: "",
+            keys: &self.keys,
+            key_types: &self.key_types,
+            calls: &self.calls,
+        })?;
+        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
+        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -138,6 +158,29 @@ impl Groups {
         self.cells.iter_mut().for_each(|cells| cells.retain(keep));
         let kept = |values: &[i64]| values.iter().zip(keep.values().iter()).filter_map(|(value, keep)| keep.then_some(*value)).collect();
         (self.rows, self.touched) = (kept(&self.rows), kept(&self.touched));
+        Ok(())
+    }
+
+    /// Takes rows in, or partial aggregates; each belongs to the key with its number.
+    fn take(&mut self, blueprint: &GroupBlueprint, batch: &Batch, numbers: &[u32]) -> Result<(), ExecuteError> {
+        let columns = batch.records.columns();
+        if let Some(layout) = &blueprint.merges {
+            for ((cells, call), states) in self.cells.iter_mut().zip(&blueprint.calls).zip(layout.states(columns)) {
+                cells.merge_states(numbers, states).map_err(|error| call.failed(error))?;
+            }
+            numbers.iter().zip(layout.rows(columns)).for_each(|(group, rows)| self.rows[*group as usize] += rows);
+            return Ok(());
+        }
+        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
+        for (cells, call) in self.cells.iter_mut().zip(&blueprint.calls) {
+            let values = call.values(columns, numbers.len())?;
+            let mask = call.mask(columns);
+            let change = Change { values: &values, mask: mask.as_ref(), groups: numbers, additions: additions.as_ref() };
+            cells.update(&change).map_err(|error| call.failed(error))?;
+        }
+        for (row, group) in numbers.iter().enumerate() {
+            self.rows[*group as usize] += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
+        }
         Ok(())
     }
 
@@ -226,16 +269,7 @@ impl Group {
         let before: Vec<u32> =
             touched.iter().copied().filter(|group| (*group as usize) < known && groups.rows[*group as usize] > 0).collect();
         let old = groups.evaluate(&blueprint.calls, &before)?;
-        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
-        for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
-            let values = call.values(columns, rows)?;
-            let mask = call.mask(columns);
-            let change = Change { values: &values, mask: mask.as_ref(), groups: &numbers, additions: additions.as_ref() };
-            cells.update(&change).map_err(|error| call.failed(error))?;
-        }
-        for (row, group) in numbers.iter().enumerate() {
-            groups.rows[*group as usize] += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
-        }
+        groups.take(blueprint, batch, &numbers)?;
         let time = watermark.unwrap_or(i64::MIN);
         let (after, gone): (Vec<u32>, Vec<u32>) = touched.iter().partition(|group| groups.rows[**group as usize] > 0);
         touched.iter().for_each(|group| groups.touched[*group as usize] = time);

@@ -78,6 +78,12 @@ impl Cells for Count {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let counts = states[0].as_primitive::<Int64Type>().values();
+        groups.iter().zip(counts).for_each(|(group, count)| self.counts[*group as usize] += count);
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         self.counts.capacity() * size_of::<i64>()
     }
@@ -153,6 +159,16 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let (sums, counts) = (states[0].as_primitive::<T>().values(), states[1].as_primitive::<Int64Type>().values());
+        for ((group, sum), count) in groups.iter().zip(sums).zip(counts) {
+            let group = *group as usize;
+            self.sums[group] = self.sums[group].add_wrapping(*sum);
+            self.counts[group] += count;
+        }
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         self.sums.capacity() * size_of::<T::Native>() + self.counts.capacity() * size_of::<i64>()
     }
@@ -202,6 +218,10 @@ impl Cells for Average {
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.0.restore(state)
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_states(groups, states)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -289,6 +309,14 @@ impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
         let stored = state[0].as_primitive::<T>();
         self.known = (0..stored.len()).map(|group| stored.is_valid(group)).collect();
         self.values = stored.values().to_vec();
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let values = states[0].as_primitive::<T>();
+        for (group, value) in groups.iter().zip(values) {
+            value.into_iter().for_each(|value| self.see(*group as usize, value));
+        }
         Ok(())
     }
 
