@@ -111,7 +111,7 @@ pub async fn run(namespace: &str, sizes: Sizes) -> Result<Outcome> {
         Err(error) => return Err(error.context(setting.describe().await)),
     };
     if !outcome.verdict.is_clean() {
-        outcome.seen = setting.describe().await;
+        outcome.seen = Some(setting.describe().await);
         return Ok(outcome);
     }
     setting.namespace.delete().await.context("the namespace is gone within a minute")?;

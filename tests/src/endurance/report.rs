@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use super::Sizes;
 use super::cpu::CpuTime;
 use super::load::Sent;
 use super::story::{Event, Told, What};
 use super::windows::{Found, Gap, Verdict, WINDOW};
+use super::{MAX_DELAY, Sizes};
+use crate::measure::spread;
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct Outcome {
     /// The longest of all gaps.
     pub(super) longest: Option<Gap>,
     /// What kubectl and the operator's log say, if something is not right.
-    pub(super) seen: String,
+    pub(super) seen: Option<String>,
     sizes: Sizes,
     records: u64,
     load_millis: u64,
@@ -36,7 +37,7 @@ pub(super) fn outcome(sizes: Sizes, sent: &Sent, found: &Found, told: Told, cpu:
         verdict: found.verdict(&sent.expected, told.rolled_out),
         events: attribute(told.events, &gaps),
         longest: gaps.iter().copied().max_by_key(|gap| gap.millis()),
-        seen: String::new(),
+        seen: None,
         sizes,
         records: sent.records,
         load_millis: sent.millis,
@@ -49,13 +50,12 @@ pub(super) fn outcome(sizes: Sizes, sent: &Sent, found: &Found, told: Told, cpu:
     }
 }
 
-/// Gives each gap to the first event within it, or else to the last one before it.
+/// Gives each gap to the last event before the next window was due: what came later cannot have held it up.
 fn attribute(events: Vec<Event>, gaps: &[Gap]) -> Vec<(Event, Option<Gap>)> {
     let mut attributed: Vec<(Event, Option<Gap>)> = events.into_iter().map(|event| (event, None)).collect();
     for gap in gaps {
-        let within = attributed.iter().position(|(event, _)| event.at > gap.from && event.at <= gap.until);
-        let owner = within.or_else(|| attributed.iter().rposition(|(event, _)| event.at <= gap.from));
-        if let Some((_, longest)) = owner.and_then(|owner| attributed.get_mut(owner))
+        let owner = attributed.iter_mut().rfind(|(event, _)| event.at <= gap.from + WINDOW);
+        if let Some((_, longest)) = owner
             && longest.is_none_or(|longest| gap.millis() > longest.millis())
         {
             *longest = Some(*gap);
@@ -64,85 +64,15 @@ fn attribute(events: Vec<Event>, gaps: &[Gap]) -> Vec<(Event, Option<Gap>)> {
     attributed
 }
 
-impl Outcome {
-    /// The gaps of events of one kind in milliseconds, sorted.
-    fn gaps(&self, what: What) -> Vec<u64> {
-        let mut gaps: Vec<u64> =
-            self.events.iter().filter(|(event, _)| event.what == what).filter_map(|(_, gap)| Some(gap.as_ref()?.millis())).collect();
-        gaps.sort_unstable();
-        gaps
-    }
-}
-
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let began = self.events.first().map_or(0, |(event, _)| event.at);
-        writeln!(f, "{:>8}  {:>7}  what", "time s", "gap s")?;
-        for (event, gap) in &self.events {
-            let gap = gap.map_or_else(|| "-".to_owned(), |gap| seconds(gap.millis()));
-            writeln!(f, "{:>8}  {gap:>7}  {}", seconds(event.at.saturating_sub(began)), event.text)?;
-        }
-        writeln!(
-            f,
-            "\ngap: from one window being complete, for all keys, to the next being so, less the {} s of a window; the longest that began with the event or came before the next one",
-            seconds(WINDOW)
-        )?;
-        if let Some(longest) = self.longest {
-            writeln!(
-                f,
-                "longest gap               {} s, {} s after the load began",
-                seconds(longest.millis()),
-                seconds(longest.until.saturating_sub(began))
-            )?;
-        }
-        for (name, what) in [
-            ("R2  after a kill", What::Kill),
-            ("R1  after a rescale", What::Rescale),
-            ("    after a rollout", What::Rollout),
-            ("    after a refusal", What::Refusal),
-        ] {
-            let gaps = self.gaps(what);
-            if let Some(longest) = gaps.last() {
-                writeln!(f, "{name:<24}  median {} s, longest {} s, of {}", seconds(gaps[gaps.len() / 2]), seconds(*longest), gaps.len())?;
-            }
-        }
-        writeln!(f, "without any result        {} s at most", seconds(self.silence))?;
-        let quantile = |share: f64| {
-            self.latencies
-                .get((self.latencies.len().saturating_sub(1) as f64 * share) as usize)
-                .map_or_else(|| "-".to_owned(), |millis| seconds(*millis))
-        };
-        writeln!(
-            f,
-            "end of window to result   p50 {} s, p99 {} s, of which {} s is what the Source allows records to come late",
-            quantile(0.5),
-            quantile(0.99),
-            super::MAX_DELAY
-        )?;
-        let rate = self.records as f64 * 1000.0 / self.load_millis.max(1) as f64;
-        writeln!(
-            f,
-            "records                   {} in {} s: {rate:.0}/s of {}/s; the one furthest behind was sent {} s late",
-            self.records,
-            seconds(self.load_millis),
-            self.sizes.rate,
-            seconds(self.late)
-        )?;
-        let cpu = self.cpu;
-        if cpu.processes > 0 {
-            let cost = self.records as f64 / cpu.workers.max(0.01);
-            writeln!(
-                f,
-                "CPU of the workers        {:.1} s in {} processes: {cost:.0} records for each second",
-                cpu.workers, cpu.processes
-            )?;
-        }
-        writeln!(f, "CPU beside                Kafka {:.1} s, load and reader {:.1} s", cpu.kafka, cpu.own)?;
-        writeln!(f, "the refused change        {}", self.refusal)?;
+        self.write_events(f)?;
+        self.write_gaps(f)?;
+        self.write_load(f)?;
         let verdict = &self.verdict;
         writeln!(
             f,
-            "windows                   {} of {} keys at most, {} results: {} right, {} missing, {} double, {} wrong, {} of nothing",
+            "windows                 {} of {} keys at most, {} results: {} right, {} missing, {} double, {} wrong, {} of nothing",
             verdict.windows,
             self.sizes.keys,
             verdict.results,
@@ -152,13 +82,78 @@ impl fmt::Display for Outcome {
             verdict.wrong,
             verdict.strange
         )?;
-        for fault in self.incomplete.iter().chain(&verdict.faults) {
+        for fault in self.incomplete.iter().chain(&verdict.faults).chain(&self.seen) {
             writeln!(f, "  {fault}")?;
         }
-        if !self.seen.is_empty() {
-            writeln!(f, "\n{}", self.seen)?;
-        }
         Ok(())
+    }
+}
+
+impl Outcome {
+    fn began(&self) -> u64 {
+        self.events.first().map_or(0, |(event, _)| event.at)
+    }
+
+    fn write_events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>8}  {:>7}  what", "time s", "gap s")?;
+        for (event, gap) in &self.events {
+            let gap = gap.map_or_else(|| "-".to_owned(), |gap| seconds(gap.millis()));
+            writeln!(f, "{:>8}  {gap:>7}  {}", seconds(event.at.saturating_sub(self.began())), event.text)?;
+        }
+        writeln!(
+            f,
+            "\ngap: from when a window is complete, for all keys, to when the next one is, less the {} s of a window;\n\
+             beside an event, the longest of those that began after it and before the next event\n",
+            seconds(WINDOW)
+        )
+    }
+
+    fn write_gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(longest) = self.longest {
+            let from = seconds(longest.from.saturating_sub(self.began()));
+            writeln!(f, "longest gap             {} s, from {from} s on", seconds(longest.millis()))?;
+        }
+        let kinds = [
+            ("gap after a kill (R2)", What::Kill),
+            ("after a rescale (R1)", What::Rescale),
+            ("after a rollout", What::Rollout),
+            ("after a refusal", What::Refusal),
+        ];
+        for (name, what) in kinds {
+            let of_kind = self.events.iter().filter(|(event, _)| event.what == what);
+            let gaps: Vec<f64> = of_kind.filter_map(|(_, gap)| Some(gap.as_ref()?.millis() as f64 / 1000.0)).collect();
+            if let Some((median, least, most)) = spread(&gaps) {
+                writeln!(f, "{name:<22}  median {median:.1} s, {least:.1} to {most:.1} s, of {}", gaps.len())?;
+            }
+        }
+        writeln!(f, "without any result      {} s at most", seconds(self.silence))?;
+        let last = self.latencies.len().saturating_sub(1) as f64;
+        let quantile = |share: f64| self.latencies.get((last * share) as usize).map_or_else(|| "-".to_owned(), |millis| seconds(*millis));
+        writeln!(
+            f,
+            "window's end to result  p50 {} s, p99 {} s; {MAX_DELAY} s of it is for records that come late",
+            quantile(0.5),
+            quantile(0.99)
+        )?;
+        writeln!(f, "the refused change      {}", self.refusal)
+    }
+
+    fn write_load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.records as f64 * 1000.0 / self.load_millis.max(1) as f64;
+        writeln!(
+            f,
+            "records                 {} in {} s: {rate:.0}/s of {}/s; the one that was furthest behind its time was sent {} s late",
+            self.records,
+            seconds(self.load_millis),
+            self.sizes.rate,
+            seconds(self.late)
+        )?;
+        let cpu = self.cpu;
+        if cpu.processes > 0 {
+            let cost = self.records as f64 / cpu.workers.max(0.01);
+            writeln!(f, "CPU of the workers      {:.1} s in {} processes: {cost:.0} records for each second", cpu.workers, cpu.processes)?;
+        }
+        writeln!(f, "CPU beside              Kafka {:.1} s, load and reader {:.1} s", cpu.kafka, cpu.own)
     }
 }
 
@@ -171,12 +166,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_belongs_to_what_began_it() {
+    fn a_gap_belongs_to_the_last_event_that_can_have_caused_it() {
         let event = |at| Event { at, what: What::Kill, text: String::new() };
         let gap = |from, until| Gap { from, until };
         let gaps = [gap(0, 1000), gap(1000, 2100), gap(2100, 9000), gap(9000, 9000), gap(9000, 13_000), gap(13_000, 14_500)];
-        let attributed = attribute(vec![event(500), event(3000), event(8000), event(10_000)], &gaps);
+        let attributed = attribute(vec![event(500), event(3000), event(8000), event(12_000)], &gaps);
         let longest: Vec<_> = attributed.iter().map(|(_, gap)| *gap).collect();
-        assert_eq!(longest, [Some(gaps[1]), Some(gaps[2]), Some(gaps[3]), Some(gaps[4])]);
+        assert_eq!(longest, [Some(gaps[1]), Some(gaps[2]), Some(gaps[4]), Some(gaps[5])]);
     }
 }
