@@ -50,18 +50,14 @@ pub(super) fn outcome(sizes: Sizes, sent: &Sent, found: &Found, told: Told, cpu:
     }
 }
 
-/// Gives each gap to the last event before the next window was due: what came later cannot have held it up.
+/// Puts beside each event the longest gap that overlaps the time until the next one: a gap that holds two events stands beside both, for nobody knows whose it is.
 fn attribute(events: Vec<Event>, gaps: &[Gap]) -> Vec<(Event, Option<Gap>)> {
-    let mut attributed: Vec<(Event, Option<Gap>)> = events.into_iter().map(|event| (event, None)).collect();
-    for gap in gaps {
-        let owner = attributed.iter_mut().rfind(|(event, _)| event.at <= gap.from + WINDOW);
-        if let Some((_, longest)) = owner
-            && longest.is_none_or(|longest| gap.millis() > longest.millis())
-        {
-            *longest = Some(*gap);
-        }
-    }
-    attributed
+    let next: Vec<u64> = events.iter().skip(1).map(|event| event.at).chain([u64::MAX]).collect();
+    let longest = |(event, next): (Event, u64)| {
+        let overlapping = gaps.iter().filter(|gap| gap.until > event.at && gap.from < next);
+        (event, overlapping.copied().max_by_key(|gap| gap.millis()))
+    };
+    events.into_iter().zip(next).map(longest).collect()
 }
 
 impl fmt::Display for Outcome {
@@ -103,7 +99,7 @@ impl Outcome {
         writeln!(
             f,
             "\ngap: from when a window is complete, for all keys, to when the next one is, less the {} s of a window;\n\
-             beside an event, the longest of those that began after it and before the next event\n",
+             beside an event, the longest that overlaps the time until the next event, so one that holds two events stands beside both\n",
             seconds(WINDOW)
         )
     }
@@ -166,12 +162,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_belongs_to_the_last_event_that_can_have_caused_it() {
+    fn a_gap_stands_beside_every_event_that_may_have_caused_it() {
         let event = |at| Event { at, what: What::Kill, text: String::new() };
         let gap = |from, until| Gap { from, until };
         let gaps = [gap(0, 1000), gap(1000, 2100), gap(2100, 9000), gap(9000, 9000), gap(9000, 13_000), gap(13_000, 14_500)];
-        let attributed = attribute(vec![event(500), event(3000), event(8000), event(12_000)], &gaps);
+        let attributed = attribute(vec![event(500), event(2100), event(8000), event(14_000), event(15_000)], &gaps);
         let longest: Vec<_> = attributed.iter().map(|(_, gap)| *gap).collect();
-        assert_eq!(longest, [Some(gaps[1]), Some(gaps[2]), Some(gaps[4]), Some(gaps[5])]);
+        assert_eq!(longest, [Some(gaps[1]), Some(gaps[2]), Some(gaps[2]), Some(gaps[5]), None]);
     }
 }

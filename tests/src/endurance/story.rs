@@ -122,7 +122,7 @@ impl<'a> Story<'a> {
         self.roll_out().await.context("a compatible change")?;
         middle(40).await;
         self.refuse().await.context("an incompatible change")?;
-        for (share, replicas) in [(55, 1), (70, 4), (85, 2)] {
+        for (share, replicas) in [(55, 1), (60, 4), (80, 2)] {
             middle(share).await;
             self.scale(replicas).await.with_context(|| format!("{replicas} workers"))?;
         }
