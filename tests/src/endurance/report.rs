@@ -55,7 +55,8 @@ fn attribute(events: Vec<Event>, gaps: &[Gap]) -> Vec<(Event, Option<Gap>)> {
     let next: Vec<u64> = events.iter().skip(1).map(|event| event.at).chain([u64::MAX]).collect();
     let longest = |(event, next): (Event, u64)| {
         let overlapping = gaps.iter().filter(|gap| gap.until > event.at && gap.from < next);
-        (event, overlapping.copied().max_by_key(|gap| gap.millis()))
+        let longest = overlapping.copied().max_by_key(|gap| gap.millis());
+        (event, longest)
     };
     events.into_iter().zip(next).map(longest).collect()
 }

@@ -106,8 +106,10 @@ impl<'a> Story<'a> {
             if due >= self.sizes.seconds && self.changed.load(Ordering::Acquire) {
                 break;
             }
-            let pod = self.setting.namespace.kill_a_worker(PIPELINE).await?;
-            self.note(now(), What::Kill, format!("{pod} killed"));
+            let (pod, restarts) = self.setting.namespace.kill_a_worker(PIPELINE).await?;
+            // The kubelet starts it again at once only the first time.
+            let before = if restarts == 0 { String::new() } else { format!(", restart {} of its container", restarts + 1) };
+            self.note(now(), What::Kill, format!("{pod} killed{before}"));
         }
         Ok(())
     }
