@@ -167,8 +167,12 @@ impl Run {
                 self.finish()?;
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
-            let flowing = self.waiting.is_empty();
             let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
+            if let Some(closer) = resting.as_ref().filter(|_| epoch_wanted && self.waiting.is_empty()) {
+                // From here until the epoch begins, nothing more is taken in.
+                self.say_all(closer.owner.next_epoch().0)?;
+            }
+            let flowing = self.waiting.is_empty();
             if epoch_wanted && flowing {
                 self.operators.flush();
             }

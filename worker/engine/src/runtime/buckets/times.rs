@@ -64,22 +64,17 @@ impl Times {
         let told = || self.channels.iter().enumerate().filter_map(|(channel, said)| Some((channel, said, said.watermark?)));
         let paused = self.channels.iter().enumerate().filter(|(_, said)| said.paused);
         let mut messages: Vec<(usize, Message)> = paused.map(|(channel, _)| (channel, Message::Idle)).collect();
+        let (behind, others): (Vec<_>, Vec<_>) = told().partition(|(_, _, watermark)| *watermark < reached);
         // Those that are behind slept when the others got there.
-        for (channel, _, watermark) in told().filter(|(_, _, watermark)| *watermark < reached) {
-            messages.extend([(channel, Message::Watermark(watermark)), (channel, Message::Idle)]);
+        for (channel, _, watermark) in &behind {
+            messages.extend([(*channel, Message::Watermark(*watermark)), (*channel, Message::Idle)]);
         }
-        for (channel, said, watermark) in told() {
-            let is_behind = watermark < reached;
-            if !is_behind && self.reached.is_some() {
-                messages.push((channel, Message::Watermark(reached)));
-            }
-            if !is_behind || !said.idle {
-                messages.push((channel, Message::Watermark(watermark)));
-            }
-            if said.idle && !is_behind {
-                messages.push((channel, Message::Idle));
-            }
+        if self.reached.is_some() {
+            messages.extend(others.iter().map(|(channel, _, _)| (*channel, Message::Watermark(reached))));
         }
+        let awake = behind.iter().filter(|(_, said, _)| !said.idle).chain(&others);
+        messages.extend(awake.map(|(channel, _, watermark)| (*channel, Message::Watermark(*watermark))));
+        messages.extend(others.iter().filter(|(_, said, _)| said.idle).map(|(channel, _, _)| (*channel, Message::Idle)));
         let ended = self.channels.iter().enumerate().filter(|(_, said)| said.ended);
         messages.extend(ended.map(|(channel, _)| (channel, Message::End)));
         messages
