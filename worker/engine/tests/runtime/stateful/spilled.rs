@@ -28,10 +28,17 @@ fn rows() -> Vec<Vec<Row>> {
 
 /// A tier of a process: bytes in memory. Fails while it is told to.
 #[derive(Clone, Default)]
-struct InMemory {
+pub(super) struct InMemory {
     files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     is_full: Arc<AtomicBool>,
     puts: Arc<Mutex<usize>>,
+}
+
+impl InMemory {
+    /// How often something was put there.
+    pub(super) fn puts(&self) -> usize {
+        *self.puts.lock().unwrap()
+    }
 }
 
 impl Tier for InMemory {
@@ -83,7 +90,7 @@ async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
     assert_eq!(running.end().await, TaskEnd::Finished);
     assert_eq!(undisturbed.results.with_coordinates(), expected, "the same rows of the same names");
     assert!(undisturbed.splits.all_acknowledged());
-    assert!(*tier.puts.lock().unwrap() > KEYS.len(), "{}", tier.puts.lock().unwrap());
+    assert!(tier.puts() > KEYS.len(), "{}", tier.puts());
     assert!(tier.files.lock().unwrap().is_empty(), "what is of no use is deleted");
     let (mut dice, mut in_parts) = (Dice::new(11), 0);
     let steps = process.steps().len();
