@@ -221,9 +221,11 @@ impl Run {
         if bytes > full(limit) && !self.operators.is_spilling() && self.spill()? || bytes <= limit || self.operators.is_moving() {
             return Ok(());
         }
+        let what = if self.operators.is_spilling() { "the state that one group of keys has" } else { "the state" };
         let message = format!(
-            "the state takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
-             shorter windows or intervals, fewer keys, a shorter state.ttlSeconds"
+            "{what} takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
+             shorter windows or intervals, fewer keys, a shorter state.ttlSeconds{}",
+            if self.config.cut().is_none() { "; it cannot go to disk, because the plan cannot be shared by key (`millrace explain` says why)" } else { "" }
         );
         Err(Failure::new(Part::Task, ConnectorError::new(ErrorReason::Invalid, message)))
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use millrace_crds::report::{ErrorReason, TroublePart};
+use millrace_crds::report::{ErrorReason, TaskPhase, TroublePart};
 use millrace_engine::checkpoint::operator_of;
 use millrace_engine::runtime::{Control, SpillSpace, TaskEnd, Tier};
 use tokio::time::sleep;
@@ -18,8 +18,6 @@ use crate::world::{INTERVAL, Outcome};
 /// Keys whose state has no room together, while that of each has.
 const KEYS: [&str; 24] =
     ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w", "x"];
-/// Room for some of them.
-const MEMORY: usize = 40_000;
 
 fn rows() -> Vec<Vec<Row>> {
     let row = |split: i64, number: i64| (Some(number + split), KEYS[usize::try_from((number * 5 + split * 7) % 24).unwrap()]);
@@ -61,19 +59,31 @@ impl Tier for InMemory {
     }
 }
 
-fn scene(tier: &InMemory) -> Scene {
+fn scene(memory: usize, tier: &InMemory) -> Scene {
     let mut scene = Scene::new(rows(), true);
-    scene.state_bytes = MEMORY;
+    scene.state_bytes = memory;
     scene.spill = Some(Arc::new(SpillSpace::new(Box::new(tier.clone()), 1 << 20)));
     scene
 }
 
-/// What comes out where all state has room.
-async fn expected() -> Vec<String> {
-    let scene = Scene::new(rows(), true);
-    assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
-    assert_eq!(scene.results.rows(), counted(&rows()));
-    scene.results.with_coordinates()
+/// What comes out of rows where all state has room, and the most memory that it takes.
+pub(super) async fn with_room(rows: Vec<Vec<Row>>) -> (Vec<String>, usize) {
+    let scene = Scene::new(rows.clone(), true);
+    let running = scene.start(Fate::Live);
+    let mut most = 0;
+    while running.snapshot().phase != TaskPhase::Finished {
+        sleep(INTERVAL / 20).await;
+        most = most.max(running.snapshot().state_bytes.unwrap_or(0));
+    }
+    assert_eq!(running.end().await, TaskEnd::Finished);
+    assert_eq!(scene.results.rows(), counted(&rows));
+    (scene.results.with_coordinates(), usize::try_from(most).unwrap())
+}
+
+/// What comes out, and memory in which the state has no room.
+async fn undisturbed() -> (Vec<String>, usize) {
+    let (expected, most) = with_room(rows()).await;
+    (expected, most / 2)
 }
 
 fn is_in_parts(scene: &Scene) -> bool {
@@ -82,38 +92,38 @@ fn is_in_parts(scene: &Scene) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
-    let expected = expected().await;
+    let (expected, memory) = undisturbed().await;
     let tier = InMemory::default();
-    let undisturbed = scene(&tier);
-    let running = undisturbed.start(Fate::Live);
+    let first = scene(memory, &tier);
+    let running = first.start(Fate::Live);
     let process = Arc::clone(&running.process);
     assert_eq!(running.end().await, TaskEnd::Finished);
-    assert_eq!(undisturbed.results.with_coordinates(), expected, "the same rows of the same names");
-    assert!(undisturbed.splits.all_acknowledged());
+    assert_eq!(first.results.with_coordinates(), expected, "the same rows of the same names");
+    assert!(first.splits.all_acknowledged());
     assert!(tier.puts() > KEYS.len(), "{}", tier.puts());
     assert!(tier.files.lock().unwrap().is_empty(), "what is of no use is deleted");
     let (mut dice, mut in_parts) = (Dice::new(11), 0);
     let steps = process.steps().len();
     for number in (0..steps).step_by(3) {
-        let mut scene = scene(&InMemory::default());
+        let mut scene = scene(memory, &InMemory::default());
         let _either = scene.start_in_lanes(u16::try_from(dice.below(3) + 1).unwrap(), Fate::CrashAt(number)).outcome().await;
         in_parts += usize::from(is_in_parts(&scene));
         let lanes = u16::try_from(dice.below(3) + 1).unwrap();
         // With memory enough the state is in one piece again.
-        scene.state_bytes = [MEMORY, 1 << 20][dice.below(2)];
+        scene.state_bytes = [memory, 1 << 20][dice.below(2)];
         assert_eq!(scene.start_in_lanes(lanes, Fate::Live).end().await, TaskEnd::Finished, "crash at step {number}");
         assert_eq!(scene.results.with_coordinates(), expected, "crash at step {number}, going on with {lanes} lanes");
         assert!(scene.splits.all_acknowledged(), "crash at step {number}");
     }
-    assert!(in_parts > steps / 12, "{in_parts} of {} went on from buckets", steps / 3);
+    assert!(in_parts > steps / 12, "{in_parts} of {} went on from buckets, in {memory} bytes", steps / 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_crashes_change_nothing() {
-    let expected = expected().await;
+    let (expected, memory) = undisturbed().await;
     for seed in 0..12 {
         let mut dice = Dice::new(seed);
-        let scene = scene(&InMemory::default());
+        let scene = scene(memory, &InMemory::default());
         for _ in 0..=dice.below(4) {
             let lanes = u16::try_from(dice.below(2) + 1).unwrap();
             let _either = scene.start_in_lanes(lanes, Fate::CrashAt(dice.below(120))).outcome().await;
@@ -126,13 +136,14 @@ async fn many_crashes_change_nothing() {
 /// The memory that is accounted for stays below its bound, and a task can be closed and taken over.
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_a_task_is_closed_with_all_that_waits() {
-    let scene = scene(&InMemory::default());
+    let (_, memory) = undisturbed().await;
+    let scene = scene(memory, &InMemory::default());
     let running = scene.start(Fate::Live);
     let mut on_disk = 0;
     for _ in 0..50 {
         sleep(INTERVAL / 20).await;
         let report = running.snapshot();
-        assert!(report.state_bytes.unwrap_or(0) <= MEMORY as u64);
+        assert!(report.state_bytes.unwrap_or(0) <= memory as u64, "{report:?}");
         on_disk = on_disk.max(report.spilled_bytes.unwrap_or(0));
     }
     assert!(on_disk > 0);
@@ -145,9 +156,10 @@ async fn memory_is_bounded_and_a_task_is_closed_with_all_that_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_stops_the_task_and_loses_nothing() {
+    let (_, memory) = undisturbed().await;
     let tier = InMemory::default();
     tier.is_full.store(true, Ordering::Relaxed);
-    let scene = scene(&tier);
+    let scene = scene(memory, &tier);
     let running = scene.start(Fate::Live);
     let trouble = running.trouble().await;
     assert_eq!((trouble.part, trouble.reason), (TroublePart::State, ErrorReason::Unreachable));
@@ -159,7 +171,8 @@ async fn a_full_disk_stops_the_task_and_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_the_disk_may_take_stops_the_task() {
-    let mut scene = scene(&InMemory::default());
+    let (_, memory) = undisturbed().await;
+    let mut scene = scene(memory, &InMemory::default());
     scene.spill = Some(Arc::new(SpillSpace::new(Box::new(InMemory::default()), 100)));
     let trouble = scene.start(Fate::Live).trouble().await;
     assert_eq!((trouble.part, trouble.reason), (TroublePart::State, ErrorReason::Invalid));
@@ -168,8 +181,7 @@ async fn more_than_the_disk_may_take_stops_the_task() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_larger_than_memory_stops_the_task() {
-    let mut scene = scene(&InMemory::default());
-    scene.state_bytes = 100;
+    let scene = scene(100, &InMemory::default());
     let trouble = scene.start(Fate::Live).trouble().await;
     assert_eq!((trouble.part, trouble.reason), (TroublePart::Task, ErrorReason::Invalid));
     assert!(trouble.message.contains("limits.maxStateBytes allows 100"), "{}", trouble.message);
