@@ -225,7 +225,11 @@ impl Run {
         let message = format!(
             "{what} takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
              shorter windows or intervals, fewer keys, a shorter state.ttlSeconds{}",
-            if self.config.cut().is_none() { "; it cannot go to disk, because the plan cannot be shared by key (`millrace explain` says why)" } else { "" }
+            if self.config.cut().is_none() {
+                "; it cannot go to disk, because the plan cannot be shared by key (`millrace explain` says why)"
+            } else {
+                ""
+            }
         );
         Err(Failure::new(Part::Task, ConnectorError::new(ErrorReason::Invalid, message)))
     }

@@ -20,6 +20,7 @@ mod inbox;
 mod times;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
@@ -97,8 +98,11 @@ enum Place {
 pub(super) struct TakenBucket {
     pub(super) number: u16,
     /// `None` if it is as at the end of the last epoch.
-    pub(super) pieces: Option<Vec<(Arc<str>, Piece)>>,
+    pub(super) pieces: Option<Pieces>,
 }
+
+/// State of a bucket, by operator.
+pub(super) type Pieces = Vec<(Arc<str>, Piece)>;
 
 /// State of an operator in a bucket.
 pub(super) enum Piece {
@@ -133,12 +137,9 @@ impl Buckets {
         for (number, picked) in deal(batch, &self.exchange.channels()[channel].key, KEY_GROUPS)? {
             let rows = picked.map_or_else(|| Ok(batch.clone()), |picked| pick(batch, picked))?;
             self.uses += 1;
-            let bucket = match self.buckets.get_mut(&number) {
-                Some(bucket) => bucket,
-                None => {
-                    let fresh = Bucket::fresh(&self.exchange, &self.times, out)?;
-                    self.buckets.entry(number).or_insert(fresh)
-                }
+            let bucket = match self.buckets.entry(number) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Bucket::fresh(&self.exchange, &self.times, out)?),
             };
             bucket.used = self.uses;
             match &mut bucket.place {
@@ -340,7 +341,7 @@ impl Bucket {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Option<Vec<(Arc<str>, Piece)>>, Broken> {
+    fn snapshot(&mut self) -> Result<Option<Pieces>, Broken> {
         if std::mem::replace(&mut self.is_stored, true) {
             return Ok(None);
         }

@@ -20,6 +20,9 @@ use crate::runtime::tier::tests::Memory;
 /// More than any test pushes.
 const ROOM: usize = 1 << 30;
 
+/// Has operators go on in buckets, which are told these watermarks again.
+type Now = Box<dyn Fn(&mut Operators, Vec<(usize, Message)>)>;
+
 /// Operators of a task, run to and fro: what comes out is taken before every push, as far as it is there.
 struct Driven {
     runtime: Arc<Runtime>,
@@ -27,7 +30,7 @@ struct Driven {
     /// State of each bucket as an epoch has stored it.
     stored: BTreeMap<u16, Snapshot>,
     /// To go on in buckets after so many pushes.
-    spill: Option<(usize, Box<dyn Fn(&mut Operators, Vec<(usize, Message)>)>)>,
+    spill: Option<(usize, Now)>,
     told: BTreeMap<usize, Message>,
 }
 
@@ -127,7 +130,7 @@ fn open_spilled(runtime: &Arc<Runtime>, plan: &Plan, way: u16, state: &Snapshot)
     let _runtime = runtime.enter();
     let limit = [1, 20_000, 60_000][usize::from(way) % 3];
     let spilling = spilling(limit);
-    let mut spill: Option<(usize, Box<dyn Fn(&mut Operators, Vec<(usize, Message)>)>)> = None;
+    let mut spill: Option<(usize, Now)> = None;
     let operators = match way {
         1..=3 => {
             let mut aside = Aside::new(plan.exchange().unwrap(), Arc::clone(&spilling.space), true);

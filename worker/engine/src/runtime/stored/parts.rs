@@ -50,10 +50,7 @@ impl Parts {
             let mut files = Files::new();
             for (operator, piece) in pieces {
                 let number_of = files.keys().filter(|key| operator_of(key).0 == &*operator).count();
-                let (signature, bytes) = match bytes_of(Arc::clone(&operator), piece).await? {
-                    Some(encoded) => encoded,
-                    None => continue,
-                };
+                let Some((signature, bytes)) = bytes_of(Arc::clone(&operator), piece).await? else { continue };
                 let key = part_key(&operator, number, number_of);
                 let file = owner.write_state(&key, &signature, bytes.into()).await.map_err(state_failure)?;
                 files.insert(key, vec![file]);
