@@ -11,7 +11,7 @@ struct Metric {
     value: fn(&TaskReport) -> Option<f64>,
 }
 
-const METRICS: [Metric; 13] = [
+const METRICS: [Metric; 14] = [
     Metric {
         name: "millrace_records_in_total",
         kind: "counter",

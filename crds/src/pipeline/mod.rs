@@ -331,7 +331,7 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,
-    /// Bytes of the worker's disk (an `emptyDir`) for state that has no room in memory, compressed; a Pipeline that needs more stops and says so. One key group in 128 of the keys has to
+    /// Bytes of the worker's disk (an `emptyDir`) for state that has no room in memory, compressed; a Pipeline that needs more stops and says so. For each lane, one group in 128 of the keys has to
     /// have room in memory, so that this may be some ten times `maxStateBytes`. What of a key is on disk is read when rows for many keys wait, when its time has
     /// come, and before an epoch ends: results come later than from memory, at most by `checkpoint.intervalSeconds` and the time of reading. 0: none.
     /// Default 10,737,418,240 (10 GiB).

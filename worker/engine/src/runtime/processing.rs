@@ -217,11 +217,11 @@ impl Run {
         let limit = self.config.state_bytes;
         // The last epoch before the state was in buckets may still be closing, and tell its rows apart.
         let stored_rows = if self.operators.is_spilling() { 0 } else { self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize };
-        let bytes = bytes + stored_rows;
+        let bytes = bytes - self.operators.waiting_bytes() + stored_rows;
         if bytes > full(limit) && !self.operators.is_spilling() && self.spill()? || bytes <= limit || self.operators.is_moving() {
             return Ok(());
         }
-        let what = if self.operators.is_spilling() { "the state that one group of keys has" } else { "the state" };
+        let what = if self.operators.is_spilling() { "the state of one group of keys for each lane" } else { "the state" };
         let message = format!(
             "{what} takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
              shorter windows or intervals, fewer keys, a shorter state.ttlSeconds{}",

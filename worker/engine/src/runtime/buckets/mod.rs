@@ -202,6 +202,11 @@ impl Buckets {
         memory(&self.views())
     }
 
+    /// Bytes of it that are rows which wait for parked buckets.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.views().iter().map(|view| view.waiting).sum()
+    }
+
     /// Bytes that it takes in the tier.
     pub(super) fn spilled_bytes(&self) -> u64 {
         self.buckets.values().flat_map(|bucket| bucket.parts.iter().flatten()).map(|part| part.file.length()).sum()

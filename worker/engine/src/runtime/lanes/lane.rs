@@ -68,6 +68,8 @@ pub(super) enum Answer {
 pub(super) struct Now {
     /// Bytes of memory that its state takes, with what waits for buckets.
     pub(super) state_bytes: usize,
+    /// Bytes of it that are rows which wait for buckets.
+    pub(super) waiting_bytes: usize,
     /// Bytes that it takes in the tier.
     pub(super) spilled_bytes: u64,
     /// Whether a bucket has to be loaded.
@@ -164,6 +166,7 @@ impl Engine {
             Self::Whole(executor, _) => Now { state_bytes: executor.state_bytes(), ..Now::default() },
             Self::Buckets(buckets) => Now {
                 state_bytes: buckets.memory_bytes(),
+                waiting_bytes: buckets.waiting_bytes(),
                 spilled_bytes: buckets.spilled_bytes(),
                 has_more: buckets.has_more(),
                 has_rows: buckets.has_rows(),

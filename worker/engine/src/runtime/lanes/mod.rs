@@ -211,6 +211,14 @@ impl Operators {
         }
     }
 
+    /// Bytes of that which are rows that wait for buckets: they are state soon, and then may go to the tier.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        match self {
+            Self::Whole(_) => 0,
+            Self::Lanes(lanes) => lanes.lanes.iter().map(|lane| lane.now.waiting_bytes).sum(),
+        }
+    }
+
     /// Bytes that it takes in a tier.
     pub(super) fn spilled_bytes(&self) -> u64 {
         match self {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::scene::{DELAY, IDLE, Scene, counted, rows};
-use super::spilled::{InMemory, with_room};
+use super::spilled::{InMemory, rows as many_keys, with_room};
 use super::splits::Row;
 use crate::process::{Dice, Fate, Process};
 
@@ -427,13 +427,13 @@ async fn two_stages_give_what_one_task_gives() {
 /// Tasks behind the exchange whose state has no room in memory.
 #[tokio::test(start_paused = true)]
 async fn what_is_behind_goes_on_in_buckets() {
-    let (expected, most) = with_room(twice()).await;
+    let (expected, most) = with_room(many_keys()).await;
     for what in [Through::Rows, Through::Partials] {
         for seed in 0..20 {
             let mut dice = Dice::new(seed);
             let tier = InMemory::default();
-            let mut pair = Pair::new(twice(), true, what);
-            pair.scene.state_bytes = most * 2 / 3;
+            let mut pair = Pair::new(many_keys(), true, what);
+            pair.scene.state_bytes = most / 2;
             pair.scene.spill = Some(Arc::new(SpillSpace::new(Box::new(tier.clone()), 1 << 20)));
             let fates = if seed == 0 { [Fate::Live, Fate::Live] } else { [Fate::CrashAt(dice.below(100)), Fate::CrashAt(dice.below(100))] };
             pair.finish(fates).await;

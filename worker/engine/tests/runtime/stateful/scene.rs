@@ -242,10 +242,11 @@ pub(super) fn counted(rows: &[Vec<Row>]) -> Vec<String> {
 
 impl Running {
     pub(super) async fn outcome(mut self) -> Outcome {
-        let ended = tokio::time::timeout(Duration::from_mins(40), &mut self.handle).await;
-        ended
-            .unwrap_or_else(|_| panic!("no end; the last steps: {:?}", self.process.steps().split_off(self.process.steps().len() - 9)))
-            .unwrap()
+        let Ok(ended) = tokio::time::timeout(Duration::from_mins(40), &mut self.handle).await else {
+            let steps = self.process.steps();
+            panic!("no end; the last steps: {:?}; the task: {:?}", &steps[steps.len().saturating_sub(9)..], self.snapshot());
+        };
+        ended.unwrap()
     }
 
     pub(super) async fn end(self) -> TaskEnd {
