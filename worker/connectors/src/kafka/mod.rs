@@ -76,6 +76,7 @@ mod sink;
 mod source;
 mod start;
 pub(crate) mod transaction;
+pub(crate) mod wire;
 mod writer;
 
 #[cfg(test)]
