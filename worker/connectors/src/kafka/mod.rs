@@ -72,6 +72,7 @@ pub(crate) mod ledger;
 pub(crate) mod position;
 pub(crate) mod producing;
 pub(crate) mod reader;
+pub(crate) mod records;
 mod sink;
 mod source;
 mod start;
