@@ -55,7 +55,7 @@ use self::source::ExchangeSource;
 use self::topics::Topics;
 use crate::context::Context;
 use crate::kafka::producing::Producing;
-use crate::kafka::transaction::{self, Live};
+use crate::kafka::transaction;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -110,14 +110,8 @@ impl KafkaExchange {
         let partitions = u16::try_from(options.partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
             ConnectorError::new(ErrorReason::Invalid, format!("exchange.kafka.partitions is {}: it must be 1 to 128", options.partitions))
         })?;
-        let producing = Producing {
-            access: options.access.clone(),
-            context: context.clone(),
-            target: format!("the exchange {}", topics::stem(options.prefix(), uid)),
-            timeout_seconds: transaction::TIMEOUT_SECONDS,
-            record_bytes: MESSAGE_BYTES,
-            live: Live::default(),
-        };
+        let target = format!("the exchange {}", topics::stem(options.prefix(), uid));
+        let producing = Producing::new(&options.access, context, target, transaction::TIMEOUT_SECONDS);
         let channels = channels.iter().map(|channel| {
             check_types(channel)?;
             let topic = topics::name(options.prefix(), uid, &channel.name)?;

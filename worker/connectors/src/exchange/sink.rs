@@ -11,8 +11,7 @@ use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 
 use super::KafkaExchange;
 use super::writer::ExchangeWriter;
-use crate::kafka::client::{self, Held};
-use crate::kafka::flight::Flight;
+use crate::kafka::client;
 
 /// Writes to all channels of an exchange.
 pub(super) struct ExchangeSink {
@@ -45,14 +44,7 @@ impl Sink for ExchangeSink {
         let exchange = &self.exchange;
         let topics: Vec<&str> = exchange.topic_names().collect();
         exchange.topics.ensure(&exchange.producing.reaching()?, &topics).await?;
-        let (config, producer, transaction) = exchange.producing.open(&open.writer, &open.health).await?;
-        let flight = Flight {
-            producing: exchange.producing.clone(),
-            config,
-            producer: Held::new(producer),
-            transaction: Some(transaction),
-            writer: open.writer,
-        };
+        let flight = exchange.producing.open(&open, &topics, true).await?;
         Ok(Box::new(ExchangeWriter::new(exchange, flight)))
     }
 

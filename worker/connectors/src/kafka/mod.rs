@@ -63,13 +63,13 @@
 
 mod changes;
 pub(crate) mod client;
-pub(crate) mod deliveries;
 mod drain;
 pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod flight;
 pub(crate) mod ledger;
 pub(crate) mod position;
+pub(crate) mod produce;
 pub(crate) mod producing;
 pub(crate) mod reader;
 pub(crate) mod records;

@@ -204,14 +204,18 @@ async fn whatever_the_trouble_is_a_rotated_secret_starts_the_writer_anew() {
         OpenSink { writer, schema: Arc::clone(&schema), event_time: None, changelog: Changelog::Append, epoch: 1, health: health.clone() };
     let mut writer = sink.open(open).await.unwrap();
     let records = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
-    writer.write(Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]))).await.unwrap();
+    let batch = Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]));
     let rotate = async {
         while health.current().is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         set("new");
     };
-    let both = async { tokio::join!(writer.prepare(1), rotate).0 };
+    let writing = async {
+        writer.write(batch).await?;
+        writer.prepare(1).await
+    };
+    let both = async { tokio::join!(writing, rotate).0 };
     let error = tokio::time::timeout(Duration::from_secs(60), both).await.expect("the writer goes on with the old password").unwrap_err();
     assert_eq!(error.reason, ErrorReason::Unreachable);
     assert!(error.message.contains("its Secret has changed"), "{}", error.message);

@@ -109,7 +109,7 @@ impl BatchBuilder {
         set(27, &self.base_timestamp.to_be_bytes());
         set(35, &self.max_timestamp.to_be_bytes());
         set(COUNT_AT, &self.count.to_be_bytes());
-        SealedBatch { bytes: self.bytes, count: self.count }
+        SealedBatch { bytes: self.bytes.into(), count: self.count }
     }
 }
 
@@ -134,10 +134,10 @@ pub(crate) struct Stamp {
     pub(crate) is_transactional: bool,
 }
 
-/// A batch that takes no more records.
+/// A batch that takes no more records. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SealedBatch {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     count: i32,
 }
 
@@ -147,32 +147,22 @@ impl SealedBatch {
         self.count
     }
 
-    /// Bytes of the batch as it is sent.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+    /// The bytes as they are sent, once it is stamped.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
-    /// The bytes as they are sent.
-    pub(crate) fn stamp(mut self, stamp: Stamp) -> Bytes {
-        put_stamp(&mut self.bytes, stamp);
-        self.bytes.into()
+    /// The batch as it is sent: with the checksum of all of it. Copied only if somebody else still holds it.
+    pub(crate) fn stamped(self, stamp: Stamp) -> Self {
+        let mut bytes = Vec::from(self.bytes);
+        let mut set = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        let attributes = if stamp.is_transactional { TRANSACTIONAL } else { 0 };
+        set(21, &attributes.to_be_bytes());
+        set(43, &stamp.producer_id.to_be_bytes());
+        set(51, &stamp.producer_epoch.to_be_bytes());
+        set(53, &stamp.sequence.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+        Self { bytes: bytes.into(), count: self.count }
     }
-}
-
-fn put_stamp(bytes: &mut [u8], stamp: Stamp) {
-    let mut set = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    let attributes = if stamp.is_transactional { TRANSACTIONAL } else { 0 };
-    set(21, &attributes.to_be_bytes());
-    set(43, &stamp.producer_id.to_be_bytes());
-    set(51, &stamp.producer_epoch.to_be_bytes());
-    set(53, &stamp.sequence.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
-    bytes[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
-}
-
-/// The same batch with another stamp, as bytes of its own.
-pub(crate) fn stamped_again(batch: &[u8], stamp: Stamp) -> Bytes {
-    let mut bytes = batch.to_vec();
-    put_stamp(&mut bytes, stamp);
-    bytes.into()
 }

@@ -7,7 +7,6 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{self as theirs, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use proptest::prelude::*;
 
-use super::build::stamped_again;
 use super::*;
 
 const MOST: usize = 1 << 20;
@@ -48,7 +47,7 @@ fn some() -> Vec<Whole> {
     ]
 }
 
-fn built(records: &[Whole]) -> Bytes {
+fn sealed(records: &[Whole]) -> SealedBatch {
     let mut builder = BatchBuilder::new(0);
     for record in records {
         let expected = builder.len() + builder.size(&record.new());
@@ -56,7 +55,11 @@ fn built(records: &[Whole]) -> Bytes {
         assert_eq!(builder.len(), expected, "the size is known beforehand");
     }
     assert_eq!(builder.count(), records.len());
-    builder.seal().stamp(STAMP)
+    builder.seal()
+}
+
+fn built(records: &[Whole]) -> Bytes {
+    sealed(records).stamped(STAMP).bytes().clone()
 }
 
 fn only(bytes: &Bytes) -> Batch {
@@ -221,12 +224,15 @@ fn a_part_of_a_batch_at_the_end_is_left() {
 
 #[test]
 fn another_stamp_changes_nothing_else() {
-    let bytes = built(&some());
-    let again = stamped_again(&bytes, Stamp { producer_id: 1, producer_epoch: 2, sequence: 3, is_transactional: false });
-    let header = *only(&again).header();
+    let batch = sealed(&some()).stamped(STAMP);
+    let other = Stamp { producer_id: 1, producer_epoch: 2, sequence: 3, is_transactional: false };
+    // While the first is still being sent.
+    let again = batch.clone().stamped(other);
+    let header = *only(again.bytes()).header();
     assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence, header.is_transactional()), (1, 2, 3, false));
-    assert_eq!(read(&again), some());
-    assert_eq!(stamped_again(&again, STAMP), bytes);
+    assert_eq!((read(again.bytes()), again.count()), (some(), 4));
+    assert_eq!(batch.bytes(), &built(&some()));
+    assert_eq!(again.stamped(STAMP).bytes(), batch.bytes());
 }
 
 #[test]

@@ -106,7 +106,6 @@ pub(crate) enum Coordinator {
     /// Of a consumer group.
     Group,
     /// Of a transactional id.
-    #[expect(dead_code, reason = "transactions are still the library's")]
     Transaction,
 }
 

@@ -1,9 +1,10 @@
 //! Which requests are used, and in which versions. A version is named here only after its fields were looked at.
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
-    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiVersionsRequest, ApiVersionsResponse, EndTxnRequest, EndTxnResponse,
+    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, ProduceRequest,
+    ProduceResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
@@ -34,6 +35,8 @@ macro_rules! requests {
 }
 
 requests! {
+    // From 3 on with batches of records. From 12 on the leader itself makes a partition part of a transaction, where the cluster has been told to.
+    ProduceRequest 0 "Produce" 3..=11 => ProduceResponse;
     // From 13 on by the topic's id instead of its name.
     FetchRequest 1 "Fetch" 4..=13 => FetchResponse;
     ListOffsetsRequest 2 "ListOffsets" 2..=7 => ListOffsetsResponse;
@@ -44,5 +47,10 @@ requests! {
     FindCoordinatorRequest 10 "FindCoordinator" 1..=3 => FindCoordinatorResponse;
     SaslHandshakeRequest 17 "SaslHandshake" 1..=1 => SaslHandshakeResponse;
     ApiVersionsRequest 18 "ApiVersions" 0..=3 => ApiVersionsResponse;
+    InitProducerIdRequest 22 "InitProducerId" 0..=4 => InitProducerIdResponse;
+    // From 4 on for brokers among themselves.
+    AddPartitionsToTxnRequest 24 "AddPartitionsToTxn" 0..=3 => AddPartitionsToTxnResponse;
+    // From 5 on the answer holds another epoch, where the cluster has been told to.
+    EndTxnRequest 26 "EndTxn" 0..=4 => EndTxnResponse;
     SaslAuthenticateRequest 36 "SaslAuthenticate" 0..=2 => SaslAuthenticateResponse;
 }
