@@ -21,7 +21,7 @@
 //!
 //! Known limits
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
-//! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
 //! * Every row goes through it as it is: nothing is aggregated before.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
@@ -56,6 +56,7 @@ use self::topics::Topics;
 use crate::context::Context;
 use crate::kafka::producing::Producing;
 use crate::kafka::transaction::{self, Live};
+use crate::kafka::wire::cluster::Access;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -90,6 +91,8 @@ pub struct KafkaExchange {
     topics: Topics,
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
+    /// How to read, shared by the readers of all channels.
+    access: Access,
     directory: Arc<Directory>,
 }
 
@@ -128,6 +131,7 @@ impl KafkaExchange {
             topics: Topics { partitions },
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
+            access: Access::new(&options.access, context),
             directory: Arc::default(),
         })
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use millrace_crds::connectors::kafka::{KafkaAccess, SaslMechanism};
 use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::{ConnectorError, Health};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 
-use super::events::{DEBUG_CONTEXT, Events};
+use super::events::Events;
 use super::failure;
 use crate::context::Context;
 
@@ -17,8 +17,6 @@ use crate::context::Context;
 pub(crate) const NO_GROUP: &str = "millrace";
 /// Options whose values come from Secrets.
 const FROM_SECRETS: [&str; 5] = ["ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "sasl.username", "sasl.password"];
-/// What the brokers send at most for one partition before the client has taken it, bytes.
-const FETCH_BYTES: usize = 1 << 20;
 /// How long one question may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to end before whoever waits for it goes on.
@@ -26,7 +24,7 @@ const ENDING: Duration = Duration::from_secs(3);
 /// How long to wait for one event of a client that was just asked in vain, and how many to look at.
 const EVENT_WAIT: Duration = Duration::from_millis(50);
 const MAX_EVENTS: usize = 20;
-/// Time between the client's statistics, milliseconds: they feed the lag and end trouble.
+/// Time between the client's statistics, milliseconds: they end trouble.
 const STATISTICS_MILLIS: &str = "1000";
 
 /// What every client needs: brokers, TLS, identity. Secrets are read now.
@@ -61,36 +59,6 @@ pub(crate) fn config(access: &KafkaAccess, context: &Context) -> Result<ClientCo
     config.set("socket.timeout.ms", "10000").set("socket.connection.setup.timeout.ms", "10000");
     config.set("reconnect.backoff.max.ms", "5000");
     config.set("statistics.interval.ms", STATISTICS_MILLIS);
-    config.set("debug", DEBUG_CONTEXT);
-    config.set_log_level(RDKafkaLogLevel::Debug);
-    Ok(config)
-}
-
-/// What a client that reads partitions needs besides. No offset is ever stored by it, and no group decides what it reads.
-pub(crate) fn reading(
-    access: &KafkaAccess,
-    context: &Context,
-    group: Option<&str>,
-    isolation: &str,
-) -> Result<ClientConfig, ConnectorError> {
-    let mut config = config(access, context)?;
-    let ahead = (context.limits.in_flight_bytes / 4).clamp(FETCH_BYTES, 64 << 20);
-    config
-        .set("group.id", group.unwrap_or(NO_GROUP))
-        .set("isolation.level", isolation)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "true")
-        .set("check.crcs", "true")
-        .set("allow.auto.create.topics", "false")
-        // Reading may pause for as long as a sink is down; no group is asked whether we live.
-        .set("max.poll.interval.ms", "86400000")
-        .set("queued.max.messages.kbytes", (ahead / 1024).to_string())
-        .set("queued.min.messages", "1000000")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
-        .set("fetch.max.bytes", ahead.to_string());
     Ok(config)
 }
 
@@ -145,12 +113,6 @@ pub(crate) fn partitions(client: &BaseConsumer<Events>, topic: &str) -> Result<V
         return Err(failure::error(&doing, KafkaError::MetadataFetch(code.into())));
     }
     Ok(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())
-}
-
-/// The oldest offset and the end of a partition.
-pub(crate) fn ends(client: &BaseConsumer<Events>, topic: &str, partition: i32) -> Result<(i64, i64), ConnectorError> {
-    let ends: KafkaResult<_> = client.fetch_watermarks(topic, partition, PATIENCE);
-    ends.map_err(|error| failure::error(&format!("asking for the ends of partition {topic}/{partition}"), error))
 }
 
 /// A client whose end may take a while, because it says good-bye: it ends on a thread of its own.

@@ -6,6 +6,8 @@
 //! * Each partition is a split. Its position (topic id, next offset) lives in Millrace's checkpoint; the offset committed to
 //!   `groupId` is for other tools to look at and is never read back.
 //! * A record without a value (a tombstone) has no row: it is skipped.
+//! * Brokers are asked by Millrace's own protocol code ([`wire`]): one question is under way while the last answer is decoded where it lies. A batch with a
+//!   wrong checksum is an error, never skipped.
 //! * A position that is gone (retention, a topic deleted and created again, a truncated log) is [`OnPositionLost`](millrace_crds::connectors::kafka::OnPositionLost)'s
 //!   case: the range is named in the error, the log and the status, whatever the policy.
 //!
@@ -52,27 +54,31 @@
 //! Writing waits between prepare and commit (one write to the checkpoint store, one to the coordinator); the engine's buffer bridges that.
 //!
 //! Known limits
-//! * Each split has a client of its own, with its threads and connections: some tens of partitions for each worker, not thousands.
-//! * The bindings do not offer the id of a topic; it is read from a debug line of the client (see [`events`]). A broker before 2.8 has
-//!   none: then a re-created topic is noticed only if it is shorter than the old position.
-//! * A log that was truncated by an unclean leader election and has grown past the position again while no worker was
-//!   running is not noticed.
+//! * Each split has a connection of its own, and holds up to two answers of 1 MiB, or of one batch if that is larger.
+//! * Topics have ids since Kafka 2.8. With an older broker a re-created topic is noticed only if it is shorter than the old position.
+//! * A log that was truncated by an unclean leader election is noticed while it is read. One that has grown past the position again while no
+//!   worker was running is not.
+//! * Records in the formats of before Kafka 0.11 (magic 0 and 1) are refused.
+//! * Logins are by PLAIN and SCRAM. Certificates must name hosts in subjectAltName.
 //! * In transactions, records of more than 1,000,000 bytes are refused (dead letters); a record that a broker refuses stops the task.
 //! * A deleted Pipeline leaves one entry for each task in `millrace-ledger`.
 //! * Where a topic takes batches of less than 256 KiB only, records of one key may change places when a batch was refused.
 
+mod aborted;
 mod changes;
 pub(crate) mod client;
+mod commits;
 pub(crate) mod deliveries;
-mod drain;
 pub(crate) mod events;
 pub(crate) mod failure;
+mod fetched;
 pub(crate) mod flight;
 pub(crate) mod ledger;
 pub(crate) mod position;
 pub(crate) mod producing;
 pub(crate) mod reader;
 pub(crate) mod records;
+pub(crate) mod session;
 mod sink;
 mod source;
 mod start;

@@ -59,6 +59,7 @@ impl Access {
         Ok(held.insert(Cluster::new(identity)?).clone())
     }
 
+    #[allow(dead_code, reason = "for writers, which are still the library's")]
     /// Whether the Secrets hold something else now than what `cluster` was made with.
     pub(crate) fn has_changed(&self, cluster: &Cluster) -> bool {
         Identity::read(&self.options, &self.context).is_ok_and(|now| now != cluster.0.identity)
@@ -206,10 +207,15 @@ impl Cluster {
         Connection::open(&address, self.0.tls.as_ref(), self.0.identity.login.as_ref()).await
     }
 
-    /// Asks any broker: those that were there last time first, then those that users have named.
+    fn is_connected(&self, broker: i32) -> bool {
+        let slot = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&broker).cloned();
+        slot.is_some_and(|slot| slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(Connection::is_open)))
+    }
+
+    /// Asks any broker: one that we are connected to first, then those that were there last time, then those that users have named.
     pub(crate) async fn ask<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         let mut candidates: Vec<(i32, Address)> = self.known().brokers.iter().map(|(id, address)| (*id, address.clone())).collect();
-        candidates.sort_by_key(|(id, _)| *id);
+        candidates.sort_by_cached_key(|(id, _)| (!self.is_connected(*id), rand::random::<u32>()));
         for (seed, address) in (0_i32..).zip(&self.0.seeds) {
             if candidates.iter().all(|(_, known)| known != address) {
                 candidates.push((-1 - seed, address.clone()));
