@@ -21,7 +21,7 @@
 //!
 //! Known limits
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
-//! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
 //! * Every row goes through it as it is: nothing is aggregated before.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
@@ -53,7 +53,7 @@ use self::producers::Directory;
 use self::sink::ExchangeSink;
 use self::source::ExchangeSource;
 use self::topics::Topics;
-use crate::context::Context;
+use crate::context::{Context, ResolvedLimits};
 use crate::kafka::producing::Producing;
 use crate::kafka::transaction;
 
@@ -90,6 +90,7 @@ pub struct KafkaExchange {
     topics: Topics,
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
+    limits: ResolvedLimits,
     directory: Arc<Directory>,
 }
 
@@ -122,6 +123,7 @@ impl KafkaExchange {
             topics: Topics { partitions },
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
+            limits: context.limits,
             directory: Arc::default(),
         })
     }

@@ -8,15 +8,13 @@ use millrace_crds::report::ErrorReason;
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::sink::{Commit, OpenSink, WriterIdentity};
-use rdkafka::config::ClientConfig;
 
-use super::client;
 use super::flight::Flight;
 use super::ledger::{self, Entry};
 use super::produce::{Producer, Reached, Start, Transacting};
 use super::transaction::{self, Committable, Live, Transaction};
 use super::wire::cluster::Access;
-use crate::context::Context;
+use crate::context::{Context, ResolvedLimits};
 
 /// Bytes that may be on their way to the brokers at most.
 const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
@@ -24,9 +22,8 @@ const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 /// Makes the producers of one sink, and finds out what became of their transactions.
 #[derive(Clone, Debug)]
 pub(crate) struct Producing {
-    pub(crate) access: KafkaAccess,
-    pub(crate) context: Context,
-    reach: Access,
+    limits: ResolvedLimits,
+    pub(crate) access: Access,
     /// What is written to, for people: `topic orders`.
     pub(crate) target: String,
     /// How long a transaction may be open.
@@ -38,22 +35,16 @@ pub(crate) struct Producing {
 impl Producing {
     /// Opens no connection. `target` is what is written to, for people: `topic orders`.
     pub(crate) fn new(access: &KafkaAccess, context: &Context, target: String, timeout_seconds: u32) -> Self {
-        let reach = Access::new(access, context);
-        Self { access: access.clone(), context: context.clone(), reach, target, timeout_seconds, live: Live::default() }
-    }
-
-    /// How to reach the brokers. Secrets are read now.
-    pub(crate) fn reaching(&self) -> Result<ClientConfig, ConnectorError> {
-        client::config(&self.access, &self.context)
+        Self { limits: context.limits, access: Access::new(access, context), target, timeout_seconds, live: Live::default() }
     }
 
     /// Starts the producer of a writer to `topics`, outside of transactions or in them; then it makes the ledger if that is missing, and fences all earlier
     /// writers of the same name.
     pub(crate) async fn open(&self, open: &OpenSink, topics: &[&str], is_transactional: bool) -> Result<Flight, ConnectorError> {
-        let reached = Reached::new(&self.reach)?;
+        let reached = Reached::new(&self.access)?;
         let mut transacting = None;
         if is_transactional {
-            ledger::ensure(&self.reaching()?).await?;
+            ledger::ensure(reached.cluster()).await?;
             let id = transaction::id(&open.writer);
             let who = self.fence(&reached, &id, &open.health).await?;
             transacting = Some(Transacting { id, who, timeout: Duration::from_secs(self.timeout_seconds.into()) });
@@ -63,7 +54,7 @@ impl Producing {
             topics: topics.iter().copied().chain(ledger).collect(),
             placed: ledger,
             target: self.target.clone(),
-            in_flight_bytes: self.context.limits.in_flight_bytes.clamp(1 << 20, MAX_IN_FLIGHT_BYTES),
+            in_flight_bytes: self.limits.in_flight_bytes.clamp(1 << 20, MAX_IN_FLIGHT_BYTES),
             transacting: transacting.clone(),
             health: open.health.clone(),
         };
@@ -109,9 +100,9 @@ impl Producing {
         let mut fate = Fate::Committed;
         for committable in commit.committables {
             let Committable { transactional_id, place } = read(committable)?;
-            self.fence(&Reached::new(&self.reach)?, &transactional_id, commit.health).await?;
+            self.fence(&Reached::new(&self.access)?, &transactional_id, commit.health).await?;
             let entry = Entry::of(commit.writer, commit.epoch);
-            fate = ledger::fate(&self.reaching()?, &entry, place, &transactional_id, commit.health).await?;
+            fate = ledger::fate(&self.access, &self.limits, &entry, place, &transactional_id, commit.health).await?;
         }
         Ok(fate)
     }

@@ -10,7 +10,6 @@ use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 
-use super::client;
 use super::producing::Producing;
 use super::transaction;
 use super::writer::{TopicWriter, Writing};
@@ -131,14 +130,14 @@ impl Sink for KafkaSink {
     }
 
     async fn probe(&self) -> ProbeResult {
-        let config = match self.producing.reaching() {
-            Ok(config) => config,
-            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
+        let found = async {
+            let cluster = self.producing.access.cluster()?;
+            let topic = cluster.topic_anew(&self.options.topic, None).await;
+            topic.map_err(|error| error.of(&format!("asking for the partitions of topic {}", self.options.topic)))
         };
-        let topic = self.options.topic.clone();
-        match client::ask(config, "probing".to_owned(), move |client| client::partitions(client, &topic)).await {
-            Ok(numbers) => ProbeResult::Ok {
-                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, numbers.len()),
+        match found.await {
+            Ok(topic) => ProbeResult::Ok {
+                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, topic.partitions().len()),
             },
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }

@@ -7,7 +7,7 @@ use arrow::array::{AsArray as _, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::Message;
+use millrace_engine::operators::{Message, TakenSnapshot};
 use millrace_engine::plan::{self, Changelog, Executor, InputTable, Plan, Policy};
 
 use crate::inputs::{Inputs, MAX_DELAY, schema};
@@ -82,7 +82,7 @@ impl Run<'_> {
 
     /// A new executor goes on where the last one was.
     fn restore(&mut self) -> Result<(), String> {
-        let snapshot = self.executor.snapshot().map_err(|error| error.to_string())?;
+        let snapshot = self.executor.snapshot().and_then(TakenSnapshot::finish).map_err(|error| error.to_string())?;
         self.executor = self.plan.executor(&INPUTS);
         self.executor.restore(snapshot).map_err(|error| error.to_string())?;
         for input in 0..2 {

@@ -58,11 +58,12 @@ impl<'a> Appender<'a> {
         let mut added = RECORD_OVERHEAD;
         let open = self.open[partition].get_or_insert_with(|| {
             added += HEADER_BYTES;
-            Open::new()
+            Open::new(0)
         });
         let mut size = open.size(record);
         if !open.is_empty() && open.len() + size > batch_bytes {
-            let full = std::mem::replace(open, Open::new());
+            // After a full one comes another, most likely.
+            let full = std::mem::replace(open, Open::new(batch_bytes.max(HEADER_BYTES + size)));
             added += HEADER_BYTES;
             size = open.size(record);
             open.append(record, self.lot, self.origin, ordinal);

@@ -89,7 +89,8 @@ impl Reached {
             .with_producer_epoch(who.epoch)
             .with_committed(is_committed);
         let connection = self.coordinator(id).await.map_err(Unended::NotDone)?;
-        let ended = connection.call(&request).await.and_then(|response| Error::refused(response.error_code, ""));
+        let mut answer = connection.send(&request).map_err(Unended::NotDone)?;
+        let ended = answer.wait().await.and_then(|response| Error::refused(response.error_code, ""));
         let ended = self.noted(id, ended);
         ended.map_err(|error| if error.code().is_some() { Unended::NotDone(error) } else { Unended::Unknown(error) })
     }

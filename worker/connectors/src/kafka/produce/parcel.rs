@@ -56,8 +56,9 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new() -> Self {
-        Self { builder: BatchBuilder::new(0), known: Known::default(), lot: 0 }
+    /// With room for so many bytes.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { builder: BatchBuilder::new(capacity), known: Known::default(), lot: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -27,7 +27,7 @@ const WHO: ProducerIdentity = ProducerIdentity { id: 7, epoch: 2 };
 
 /// Records whose value is their ordinal and as many bytes more as they are large.
 fn parcel(records: impl IntoIterator<Item = (u64, usize)>) -> Parcel {
-    let mut open = Open::new();
+    let mut open = Open::new(0);
     let origin = Origin::new("o", "o");
     for (ordinal, size) in records {
         let value = format!("{ordinal:08}{}", "x".repeat(size));
@@ -41,8 +41,8 @@ fn content(bytes: &bytes::Bytes) -> (i32, Vec<u64>) {
     let batch = records::batches(bytes.clone()).next().unwrap().unwrap().open(usize::MAX).unwrap();
     let header = *batch.header();
     assert_eq!((header.producer_id, header.producer_epoch), (WHO.id, WHO.epoch));
-    let ordinal = |record: records::Record<'_>| std::str::from_utf8(&record.value.unwrap()[..8]).unwrap().parse().unwrap();
-    (header.base_sequence, batch.records().map(|record| ordinal(record.unwrap())).collect())
+    let ordinal = |value: Option<&[u8]>| std::str::from_utf8(&value.unwrap()[..8]).unwrap().parse().unwrap();
+    (header.base_sequence, batch.records().map(|record| ordinal(record.unwrap().value)).collect())
 }
 
 fn send(lane: &mut Lane, ready: &mut VecDeque<Parcel>) -> Option<(u64, i32, Vec<u64>)> {

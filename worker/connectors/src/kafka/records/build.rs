@@ -109,6 +109,10 @@ impl BatchBuilder {
         set(27, &self.base_timestamp.to_be_bytes());
         set(35, &self.max_timestamp.to_be_bytes());
         set(COUNT_AT, &self.count.to_be_bytes());
+        // Room that was made for more is not held on to.
+        if self.bytes.capacity() > 2 * self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
         SealedBatch { bytes: self.bytes.into(), count: self.count }
     }
 }

@@ -22,7 +22,7 @@ mod varint;
 use bytes::Bytes;
 
 pub(crate) use build::{BatchBuilder, NewRecord, SealedBatch, Stamp};
-pub(crate) use read::{Batch, Batches, Control, Header, Headers, OpenBatch, Record, Records, batches};
+pub(crate) use read::{Batch, Control, Header, OpenBatch, batches};
 
 /// Bytes of a batch before its records.
 pub(crate) const HEADER_BYTES: usize = 61;

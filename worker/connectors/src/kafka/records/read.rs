@@ -173,6 +173,11 @@ impl OpenBatch {
         &self.header
     }
 
+    /// Bytes of its records.
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     /// Its records, in order.
     pub(crate) fn records(&self) -> Records<'_> {
         Records { header: &self.header, left: self.header.count, last_delta: -1, rest: Cursor(&self.payload) }

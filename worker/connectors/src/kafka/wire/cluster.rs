@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use kafka_protocol::ResponseError as Code;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
-use kafka_protocol::messages::{FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use millrace_crds::connectors::kafka::KafkaAccess;
 use millrace_crds::report::ErrorReason;
@@ -59,6 +63,7 @@ impl Access {
         Ok(held.insert(Cluster::new(identity)?).clone())
     }
 
+    #[allow(dead_code, reason = "for writers, which are still the library's")]
     /// Whether the Secrets hold something else now than what `cluster` was made with.
     pub(crate) fn has_changed(&self, cluster: &Cluster) -> bool {
         Identity::read(&self.options, &self.context).is_ok_and(|now| now != cluster.0.identity)
@@ -205,10 +210,15 @@ impl Cluster {
         Connection::open(&address, self.0.tls.as_ref(), self.0.identity.login.as_ref()).await
     }
 
-    /// Asks any broker: those that were there last time first, then those that users have named.
+    fn is_connected(&self, broker: i32) -> bool {
+        let slot = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&broker).cloned();
+        slot.is_some_and(|slot| slot.try_lock().is_ok_and(|held| held.as_ref().is_some_and(Connection::is_open)))
+    }
+
+    /// Asks any broker: one that we are connected to first, then those that were there last time, then those that users have named.
     pub(crate) async fn ask<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         let mut candidates: Vec<(i32, Address)> = self.known().brokers.iter().map(|(id, address)| (*id, address.clone())).collect();
-        candidates.sort_by_key(|(id, _)| *id);
+        candidates.sort_by_cached_key(|(id, _)| (!self.is_connected(*id), rand::random::<u32>()));
         for (seed, address) in (0_i32..).zip(&self.0.seeds) {
             if candidates.iter().all(|(_, known)| known != address) {
                 candidates.push((-1 - seed, address.clone()));
@@ -349,6 +359,29 @@ impl Cluster {
         let found = found.ok_or_else(|| Error::NoPartition { topic: topic.name().to_owned(), partition })?;
         Error::refused(found.error_code, "")?;
         Ok(found.offset)
+    }
+
+    /// Makes a topic, unless it is there by now; it may be that not all brokers know it at once.
+    pub(crate) async fn create_topic(&self, name: &str, partitions: i32, options: &[(&str, &str)]) -> Result<(), Error> {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let configs =
+            options.iter().map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(partitions)
+            // What the brokers say by default.
+            .with_replication_factor(-1)
+            .with_configs(configs.collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(PATIENCE.as_millis() as i32);
+        // Any broker hands it on to the controller, but before 4.0 and with ZooKeeper: so the one that brokers name is asked.
+        let metadata = self.ask(&MetadataRequest::default().with_topics(Some(Vec::new()))).await?;
+        self.learn(&metadata);
+        let response = self.broker(metadata.controller_id.0).await?.call(&request).await?;
+        let Some(made) = response.topics.into_iter().next() else { return Err(Error::NoTopic { topic: name.to_owned() }) };
+        match Error::refused(made.error_code, made.error_message.as_ref().map_or("", |said| said.as_str())) {
+            Err(error) if error.code() == Some(Code::TopicAlreadyExists) => Ok(()),
+            made => made,
+        }
     }
 
     /// The oldest offset and the end of a partition.

@@ -114,7 +114,11 @@ impl Connection {
 
     /// As [`Connection::send`], for what may take its time: the broker is given up after `patience`.
     pub(crate) fn send_patiently<R: Request>(&self, request: &R, patience: Duration) -> Result<Answer<R::Response>, Error> {
-        let version = self.version::<R>()?;
+        self.send_as(request, self.version::<R>()?, patience)
+    }
+
+    /// As above, in a version of which the caller knows that it can be sent.
+    pub(crate) fn send_as<R: Request>(&self, request: &R, version: i16, patience: Duration) -> Result<Answer<R::Response>, Error> {
         let correlation = self.0.correlation.fetch_add(1, Ordering::Relaxed);
         let frame = login::encode(request, version, correlation)?;
         let (sender, receiver) = oneshot::channel();

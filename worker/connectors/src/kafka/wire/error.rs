@@ -71,7 +71,12 @@ impl Error {
     /// Whether what was known of leaders and brokers is old: to be asked anew before the next attempt.
     pub(crate) fn is_stale(&self) -> bool {
         match self {
-            Self::NoLeader { .. } | Self::NoBroker { .. } | Self::NoPartition { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
+            Self::NoLeader { .. }
+            | Self::NoBroker { .. }
+            | Self::NoPartition { .. }
+            | Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Silent { .. } => true,
             Self::Refused { code, .. } => matches!(
                 code,
                 Code::NotLeaderOrFollower

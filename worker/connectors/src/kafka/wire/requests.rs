@@ -1,10 +1,11 @@
 //! Which requests are used, and in which versions. A version is named here only after its fields were looked at.
 
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiVersionsRequest, ApiVersionsResponse, EndTxnRequest, EndTxnResponse,
-    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, ProduceRequest,
-    ProduceResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest,
+    CreateTopicsResponse, EndTxnRequest, EndTxnResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetCommitRequest, OffsetCommitResponse, ProduceRequest, ProduceResponse, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
@@ -47,6 +48,8 @@ requests! {
     FindCoordinatorRequest 10 "FindCoordinator" 1..=3 => FindCoordinatorResponse;
     SaslHandshakeRequest 17 "SaslHandshake" 1..=1 => SaslHandshakeResponse;
     ApiVersionsRequest 18 "ApiVersions" 0..=3 => ApiVersionsResponse;
+    // From 4 on with as many replicas as the brokers say by default.
+    CreateTopicsRequest 19 "CreateTopics" 4..=7 => CreateTopicsResponse;
     InitProducerIdRequest 22 "InitProducerId" 0..=4 => InitProducerIdResponse;
     // From 4 on for brokers among themselves.
     AddPartitionsToTxnRequest 24 "AddPartitionsToTxn" 0..=3 => AddPartitionsToTxnResponse;
