@@ -44,7 +44,7 @@ use datafusion_common::DataFusionError;
 use crate::batch::{Batch, Origin, Rejected};
 
 pub(crate) use aggregate::{
-    Argument, Assignment, Call, GroupBlueprint, OutputColumn, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
+    Argument, Assignment, Call, GroupBlueprint, OutputColumn, Parted, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
 };
 pub(crate) use clock::{ByClockBlueprint, ClockBlueprint};
 pub use counters::{Counters, OperatorCounters, OutputCounters};
@@ -172,6 +172,10 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     /// The columns of a table of its state that hold [`Blueprint::keys`], in their order; `None` if there is no such table.
     fn stored_keys(&self, _table: &str) -> Option<Vec<usize>> {
         None
+    }
+    /// How what it does can be begun in front of an exchange, where rows are `rows`, and done behind it; or why it cannot.
+    fn parted(&self, _rows: &SchemaRef) -> Result<Parted, String> {
+        Err("it is no aggregate of windows or keys".to_owned())
     }
     /// By port, the column whose value is that of `column` in whatever comes out of a row, always. `None` if there is none at some port; an operator
     /// that keeps state knows it only of its keys.

@@ -164,10 +164,14 @@ impl Run {
                 self.finish()?;
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
+            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
+            if let Some(closer) = resting.as_ref().filter(|_| epoch_wanted && self.waiting.is_empty()) {
+                // From here until the epoch begins, nothing more is taken in.
+                self.say_all(closer.owner.next_epoch().0)?;
+            }
             let flowing = self.waiting.is_empty();
             // All that was taken in has come out, and been handed on.
             let settled = flowing && self.operators.is_idle();
-            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
             if epoch_wanted
                 && settled
                 && let Some(closer) = resting.take()

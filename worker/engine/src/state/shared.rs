@@ -233,7 +233,7 @@ mod tests {
         let mut vector: SharedVec<u32> = (0..3 * CHUNK as u32).collect();
         let part = vector.share();
         *vector.at(CHUNK) = 7;
-        let same = |chunk: usize| std::ptr::eq(vector.chunks[chunk].get(), &*part.0[chunk]);
+        let same = |chunk: usize| std::ptr::eq(vector.chunks[chunk].get(), part.0[chunk].as_ref());
         assert_eq!([same(0), same(1), same(2)], [true, false, true]);
         let before = std::ptr::from_ref(vector.chunks[2].get().as_slice());
         drop(part);

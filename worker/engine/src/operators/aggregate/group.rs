@@ -17,6 +17,7 @@ use hashbrown::hash_table::Entry;
 use super::call::Call;
 use super::cells::{Cells, Change, SharedState, cells};
 use super::column::OutputColumn;
+use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable, TakenState};
 use crate::row_kind::{RowKind, RowKinds};
@@ -40,6 +41,8 @@ pub(crate) struct GroupBlueprint {
     pub(crate) retracts: bool,
     /// Time to live of a key that is not touched, in microseconds.
     pub(crate) ttl: i64,
+    /// How what arrives is laid out, if that is partial aggregates. Then the keys are columns of that, and those of the calls are not there.
+    pub(crate) merges: Option<Layout>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -83,6 +86,23 @@ impl Blueprint for GroupBlueprint {
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         self.output.get(column)?.lineage(&self.keys)
+    }
+
+    fn parted(&self, rows: &SchemaRef) -> Result<Parted, String> {
+        if self.retracts {
+            return Err("rows are taken back".to_owned());
+        }
+        let (front, layout) = partial::of(partial::Wanted {
+            rows,
+            assignment: None,
+            windows: String::new(),
+            time_name: "",
+            keys: &self.keys,
+            key_types: &self.key_types,
+            calls: &self.calls,
+        })?;
+        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
+        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -156,6 +176,33 @@ impl Groups {
         if let Some(rows) = &mut self.rows {
             rows.retain(keep);
             self.gone = rows.iter().filter(|rows| *rows == 0).count();
+        }
+        Ok(())
+    }
+
+    /// Takes rows in, or partial aggregates; each belongs to the key with its number.
+    fn take(&mut self, blueprint: &GroupBlueprint, batch: &Batch, numbers: &[u32]) -> Result<(), ExecuteError> {
+        let columns = batch.records.columns();
+        if let Some(layout) = &blueprint.merges {
+            for ((cells, call), states) in self.cells.iter_mut().zip(&blueprint.calls).zip(layout.states(columns)) {
+                cells.merge_states(numbers, states).map_err(|error| call.failed(error))?;
+            }
+            if let Some(known) = &mut self.rows {
+                numbers.iter().zip(layout.rows(columns)).for_each(|(group, rows)| *known.at(*group as usize) += rows);
+            }
+            return Ok(());
+        }
+        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
+        for (cells, call) in self.cells.iter_mut().zip(&blueprint.calls) {
+            let values = call.values(columns, numbers.len())?;
+            let mask = call.mask(columns);
+            let change = Change { values: &values, mask: mask.as_ref(), groups: numbers, additions: additions.as_ref() };
+            cells.update(&change).map_err(|error| call.failed(error))?;
+        }
+        if let Some(rows) = &mut self.rows {
+            for (row, group) in numbers.iter().enumerate() {
+                *rows.at(*group as usize) += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
+            }
         }
         Ok(())
     }
@@ -247,18 +294,7 @@ impl Group {
         let old_ones = touched.iter().copied().filter(|group| (*group as usize) < known);
         let (before, come_again): (Vec<u32>, Vec<u32>) = old_ones.partition(|group| groups.is_there(*group));
         let old = groups.evaluate(&blueprint.calls, &before)?;
-        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
-        for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
-            let values = call.values(columns, rows)?;
-            let mask = call.mask(columns);
-            let change = Change { values: &values, mask: mask.as_ref(), groups: &numbers, additions: additions.as_ref() };
-            cells.update(&change).map_err(|error| call.failed(error))?;
-        }
-        if let Some(rows) = &mut groups.rows {
-            for (row, group) in numbers.iter().enumerate() {
-                *rows.at(*group as usize) += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
-            }
-        }
+        groups.take(blueprint, batch, &numbers)?;
         let time = watermark.unwrap_or(i64::MIN);
         let (after, gone): (Vec<u32>, Vec<u32>) = touched.iter().partition(|group| groups.is_there(**group));
         touched.iter().for_each(|group| *groups.touched.at(*group as usize) = time);

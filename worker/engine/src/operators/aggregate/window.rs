@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 use super::call::Call;
 use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
 use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
+use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
@@ -52,6 +53,8 @@ pub(crate) struct WindowAggregateBlueprint {
     pub(crate) late: Late,
     /// For how long after they have ended windows still take rows, in microseconds. Above zero results are revised.
     pub(crate) lateness: i64,
+    /// How what arrives is laid out, if that is partial aggregates. Then the keys are columns of that, and those of the assignment and the calls are not there.
+    pub(crate) merges: Option<Layout>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -120,6 +123,23 @@ impl Blueprint for WindowAggregateBlueprint {
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         self.output.get(column)?.lineage(&self.keys)
+    }
+
+    fn parted(&self, rows: &SchemaRef) -> Result<Parted, String> {
+        if self.late == Late::DeadLetter {
+            return Err("each late row is a dead letter".to_owned());
+        }
+        let (front, layout) = partial::of(partial::Wanted {
+            rows,
+            assignment: Some(&self.assignment),
+            windows: self.windows(),
+            time_name: &self.time_name,
+            keys: &self.keys,
+            key_types: &self.key_types,
+            calls: &self.calls,
+        })?;
+        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
+        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -204,7 +224,11 @@ impl WindowAggregate {
             Assignment::Time { column, .. } => column,
             Assignment::Attached { end, .. } => end,
         };
-        let Some(batch) = with_times(batch, column, &self.blueprint.time_name, output)? else { return Ok(()) };
+        let timed = match self.blueprint.merges {
+            Some(_) => Some(batch),
+            None => with_times(batch, column, &self.blueprint.time_name, output)?,
+        };
+        let Some(batch) = timed else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
         let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
@@ -222,9 +246,10 @@ impl WindowAggregate {
 
     /// Puts rows into their slices.
     fn assign(&mut self, batch: &Batch, rows: &Rows<'_>, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let slices: Vec<Window> = match self.blueprint.assignment {
-            Assignment::Time { column, windows } => {
-                let times = microseconds(batch.records.column(column))?;
+        let slices: Vec<Window> = match (&self.blueprint.merges, &self.blueprint.assignment) {
+            (Some(layout), _) => layout.slices(rows.columns),
+            (None, Assignment::Time { column, windows }) => {
+                let times = microseconds(batch.records.column(*column))?;
                 let (first, last) = (arrow::compute::min(&times), arrow::compute::max(&times));
                 if let (Some(first), Some(last)) = (first, last)
                     && windows.slice_end(first) == windows.slice_end(last)
@@ -247,8 +272,8 @@ impl WindowAggregate {
                 });
                 ends.collect()
             }
-            Assignment::Attached { start, end } => {
-                let ends = microseconds(batch.records.column(end))?;
+            (None, Assignment::Attached { start, end }) => {
+                let ends = microseconds(batch.records.column(*end))?;
                 let starts = start.map(|start| microseconds(batch.records.column(start))).transpose()?;
                 let start = |row: usize| starts.as_ref().map_or(0, |starts| starts.value(row));
                 (0..ends.len()).map(|row| (ends.value(row), start(row))).collect()
@@ -305,7 +330,13 @@ impl WindowAggregate {
         let slice = |row: usize| *slices.get(row).unwrap_or(&slices[0]);
         let late = (0..batch.num_rows()).filter(|row| self.is_late(slice(*row)));
         match self.blueprint.late {
-            Late::Drop => output.filtered(late.count() as u64),
+            Late::Drop => match &self.blueprint.merges {
+                None => output.filtered(late.count() as u64),
+                Some(layout) => {
+                    let rows = layout.rows(batch.records.columns());
+                    output.filtered(late.map(|row| rows[row].unsigned_abs()).sum());
+                }
+            },
             Late::DeadLetter => {
                 for row in late {
                     let (origin, ordinal) = (batch.origin.clone(), batch.ordinals.value(row));
@@ -317,8 +348,12 @@ impl WindowAggregate {
     }
 
     fn put(&mut self, slice: Window, rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
-        let calls = &self.blueprint.calls;
-        self.slices.entry(slice).or_default().live(&self.key_types, calls)?.update(calls, rows, selection)?;
+        let WindowAggregateBlueprint { calls, merges, .. } = &self.blueprint;
+        let pane = self.slices.entry(slice).or_default().live(&self.key_types, calls)?;
+        match merges {
+            None => pane.update(calls, rows, selection)?,
+            Some(layout) => pane.merge(calls, &layout.frozen(rows, selection)?)?,
+        }
         self.expect(slice);
         Ok(())
     }

@@ -119,6 +119,13 @@ impl Cells for Boxed {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        for (row, group) in groups.iter().enumerate() {
+            self.groups[*group as usize].merge_batch(&states.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         // Asking each would take longer than it is worth: a few tell what all are like.
         let asked = self.groups.len().min(16);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, UInt64Type};
-use datafusion_common::Result;
+use datafusion_common::{Result, internal_err};
 
 use super::call::Call;
 use crate::state::fits_a_word;
@@ -66,6 +66,10 @@ pub(super) trait Cells: Send {
     fn share(&mut self) -> Result<SharedState>;
     /// Takes back what [`Cells::share`] gave: row `n` is group `n`. There are no groups yet.
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()>;
+    /// Adds what [`Cells::share`] of others gave: row `n` to group `groups[n]`. Only where the state has one size and rows come in any order.
+    fn merge_states(&mut self, _groups: &[u32], _states: &[ArrayRef]) -> Result<()> {
+        internal_err!("states of this aggregate cannot be merged")
+    }
     fn memory_bytes(&self) -> usize;
 }
 

@@ -76,6 +76,12 @@ impl Cells for Count {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let counts = states[0].as_primitive::<Int64Type>().values();
+        groups.iter().zip(counts).for_each(|(group, count)| *self.counts.at(*group as usize) += count);
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         self.counts.memory_bytes()
     }
@@ -155,6 +161,16 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let (sums, counts) = (states[0].as_primitive::<T>().values(), states[1].as_primitive::<Int64Type>().values());
+        for ((group, sum), count) in groups.iter().zip(sums).zip(counts) {
+            let group = *group as usize;
+            *self.sums.at(group) = self.sums.get(group).add_wrapping(*sum);
+            *self.counts.at(group) += count;
+        }
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         self.sums.memory_bytes() + self.counts.memory_bytes()
     }
@@ -204,6 +220,10 @@ impl Cells for Average {
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.0.restore(state)
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_states(groups, states)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -293,6 +313,14 @@ impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
         let stored = state[0].as_primitive::<T>();
         self.known = (0..stored.len()).map(|group| stored.is_valid(group)).collect();
         self.values = stored.values().iter().copied().collect();
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let values = states[0].as_primitive::<T>();
+        for (group, value) in groups.iter().zip(values) {
+            value.into_iter().for_each(|value| self.see(*group as usize, value));
+        }
         Ok(())
     }
 

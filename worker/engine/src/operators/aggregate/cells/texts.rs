@@ -94,6 +94,11 @@ impl Cells for TextExtreme {
         Ok(())
     }
 
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        for_each(&states[0], |row, value| self.see(groups[row], value));
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         // What a short text takes in the heap.
         self.values.capacity() * size_of::<Option<Box<str>>>() + self.values.len() * 16
