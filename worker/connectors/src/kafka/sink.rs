@@ -10,18 +10,12 @@ use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 
-use super::client::{self, Held};
-use super::flight::Flight;
 use super::producing::Producing;
-use super::transaction::{self, Live};
+use super::transaction;
 use super::writer::{TopicWriter, Writing};
 use crate::context::Context;
 use crate::formats::rows::RowEncoder;
 use crate::keys::KeyColumns;
-
-/// The largest record in a transaction: what brokers take by default. The client refuses a larger one by itself; when a broker does, the
-/// transaction fails with it.
-const RECORD_BYTES_IN_TRANSACTION: usize = 1_000_000;
 
 /// Writes rows to a topic as JSON.
 #[derive(Clone, Debug)]
@@ -39,14 +33,8 @@ impl KafkaSink {
         if options.format.json.is_none() {
             return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json: set format to {json: {}}"));
         }
-        let producing = Producing {
-            access: options.access.clone(),
-            context: context.clone(),
-            target: format!("topic {}", options.topic),
-            timeout_seconds: options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS),
-            record_bytes: RECORD_BYTES_IN_TRANSACTION,
-            live: Live::default(),
-        };
+        let timeout_seconds = options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS);
+        let producing = Producing::new(&options.access, context, format!("topic {}", options.topic), timeout_seconds);
         Ok(Self { options: options.clone(), producing })
     }
 
@@ -119,21 +107,12 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        let (config, producer, transaction) = if self.is_transactional() {
-            let (config, producer, transaction) = self.producing.open(&open.writer, &open.health).await?;
-            (config, producer, Some(transaction))
-        } else {
-            let config = self.producing.config()?;
-            let producer = self.producing.producer(&config, &open.health)?;
-            (config, producer, None)
-        };
+        let flight = self.producing.open(&open, &[&self.options.topic], self.is_transactional()).await?;
         let writing = Writing {
             topic: self.options.topic.clone(),
             keys: self.keys(&open.schema, &open.changelog)?,
             is_updating: open.changelog != Changelog::Append,
-            health: open.health,
         };
-        let flight = Flight { producing: self.producing.clone(), config, producer: Held::new(producer), transaction, writer: open.writer };
         Ok(Box::new(TopicWriter::open(writing, RowEncoder::new(&open.schema)?, flight)))
     }
 
@@ -151,14 +130,14 @@ impl Sink for KafkaSink {
     }
 
     async fn probe(&self) -> ProbeResult {
-        let config = match self.producing.reaching() {
-            Ok(config) => config,
-            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
+        let found = async {
+            let cluster = self.producing.access.cluster()?;
+            let topic = cluster.topic_anew(&self.options.topic, None).await;
+            topic.map_err(|error| error.of(&format!("asking for the partitions of topic {}", self.options.topic)))
         };
-        let topic = self.options.topic.clone();
-        match client::ask(config, "probing".to_owned(), move |client| client::partitions(client, &topic)).await {
-            Ok(numbers) => ProbeResult::Ok {
-                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, numbers.len()),
+        match found.await {
+            Ok(topic) => ProbeResult::Ok {
+                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, topic.partitions().len()),
             },
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }
