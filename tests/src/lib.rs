@@ -9,6 +9,7 @@
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
+//!  endurance   a shared Pipeline in the cluster under steady load, while everything happens to it
 //!  drain       Millrace, Kafka Streams and Flink, from topics full of records
 //!  transcript  pages of what kubectl prints, compared with the committed ones
 //!  fuzz        mutated inputs for everything that reads bytes from outside
@@ -25,6 +26,7 @@ pub mod cluster;
 mod command;
 pub mod conductor;
 pub mod drain;
+pub mod endurance;
 pub mod fuzz;
 mod hex;
 pub mod image;

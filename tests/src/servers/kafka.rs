@@ -81,6 +81,14 @@ impl Kafka {
         self.address
     }
 
+    /// Its process id.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn id(&self) -> Result<u32> {
+        self.process.id()
+    }
+
     /// Makes a topic.
     ///
     /// # Errors

@@ -322,8 +322,8 @@ impl Running {
 
     fn snapshot(&mut self) -> Snapshot {
         match self {
-            Self::Whole(executor) => executor.snapshot().unwrap(),
-            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).unwrap(),
+            Self::Whole(executor) => executor.snapshot().unwrap().finish().unwrap(),
+            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).finish().unwrap(),
         }
     }
 

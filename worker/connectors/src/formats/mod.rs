@@ -23,6 +23,7 @@ mod csv;
 mod decoders;
 mod encoders;
 mod fields;
+mod fixed;
 mod frames;
 mod instants;
 mod json;

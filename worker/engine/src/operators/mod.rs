@@ -59,7 +59,7 @@ pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
 pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
-pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
+pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable, TakenSnapshot, TakenState};
 pub(crate) use temporal::{Moment, TemporalBlueprint, TemporalSide};
 pub(crate) use union::UnionBlueprint;
 pub(crate) use window::{WindowBlueprint, WindowColumn};
@@ -126,8 +126,9 @@ pub trait Operator: Send {
         None
     }
 
-    /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages.
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages. The
+    /// stream waits for this call: what takes long is left to [`TakenState::finish`].
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         Ok(None)
     }
 

@@ -23,7 +23,7 @@ use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
 use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
-use crate::operators::{ExecuteError, Snapshot};
+use crate::operators::{ExecuteError, TakenSnapshot};
 
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -320,7 +320,7 @@ impl Run {
     }
 
     /// The state after everything that has been processed.
-    async fn snapshot(&mut self) -> Result<Snapshot, Failure> {
+    async fn snapshot(&mut self) -> Result<TakenSnapshot, Failure> {
         let failed = |error: ExecuteError| ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"));
         self.operators.snapshot().await.map_err(|error| Failure::new(Part::Task, failed(error)))
     }

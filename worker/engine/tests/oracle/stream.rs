@@ -7,7 +7,7 @@ use arrow::array::{AsArray as _, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::{ExecuteError, Message, Snapshot};
+use millrace_engine::operators::{ExecuteError, Message, Snapshot, TakenSnapshot};
 use millrace_engine::plan::stages::{Exchange, partition_rows};
 use millrace_engine::plan::{self, Changelog, Executor, InputTable, Plan, Policy};
 
@@ -110,10 +110,10 @@ impl Running {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, ExecuteError> {
+    fn snapshot(&mut self) -> Result<TakenSnapshot, ExecuteError> {
         match self {
             Self::Whole(executor) => executor.snapshot(),
-            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(Executor::snapshot).collect::<Result<_, _>>()?),
+            Self::Parts { backs, .. } => Ok(Exchange::merge(backs.iter_mut().map(Executor::snapshot).collect::<Result<_, _>>()?)),
         }
     }
 
@@ -147,10 +147,16 @@ impl Run<'_> {
         self.push(input, Message::Watermark(watermark))
     }
 
-    /// An epoch ends, and new executors go on where the last ones were.
+    /// An epoch ends, and new executors go on where the last ones were. Those have gone on meanwhile, and let go of most that they held, when their snapshot is
+    /// put into tables.
     fn restore(&mut self) -> Result<(), String> {
         (0..2).try_for_each(|input| self.push(input, Message::Barrier(1)))?;
-        let snapshot = self.running.snapshot().map_err(|error| error.to_string())?;
+        let taken = self.running.snapshot().map_err(|error| error.to_string())?;
+        for input in 0..2 {
+            let ended = self.running.push(input, Message::Watermark(i64::MAX), &mut |_, _| {});
+            ended.map_err(|error| error.to_string())?;
+        }
+        let snapshot = taken.finish().map_err(|error| error.to_string())?;
         self.running = Running::new(self.plan, self.exchange);
         self.running.restore(snapshot).map_err(|error| error.to_string())?;
         for input in 0..2 {

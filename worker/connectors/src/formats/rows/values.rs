@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use super::super::instants::{write_date, write_time, write_timestamp};
-use super::super::json::plain_prefix;
+use super::super::json::{is_plain, plain_prefix};
 use super::nested::{Maps, Structs, dictionary, list};
 
 /// The values of one array.
@@ -219,8 +219,14 @@ impl<'a, A: StringArrayType<'a>> Value for Texts<A> {
 
 /// Appends a text in quotes.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
+    if is_plain(rest) {
+        out.extend_from_slice(rest);
+        out.push(b'"');
+        return;
+    }
     loop {
         let (plain, special) = rest.split_at(plain_prefix(rest));
         out.extend_from_slice(plain);

@@ -357,15 +357,15 @@ impl Partial {
 
     /// Says what is held.
     fn say(&mut self, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let Some(held) = self.held.take() else { return Ok(()) };
-        let all: Vec<u32> = (0..).take(held.keys.len()).collect();
-        let mut columns = held.keys.columns(&all)?;
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        let (keys, total) = (held.keys.share(), held.keys.len());
+        let mut columns = keys.columns()?;
         columns.push(Arc::new(Int64Array::from(held.rows)));
         columns.extend(held.sums.states(&self.blueprint.calls)?.into_iter().flatten());
         let records = RecordBatch::try_new(Arc::clone(&self.blueprint.schema), columns)?;
-        let ordinals = UInt64Array::from(held.keys.hashes().to_vec());
-        for from in (0..all.len()).step_by(BATCH_ROWS) {
-            let length = BATCH_ROWS.min(all.len() - from);
+        let ordinals = UInt64Array::from(keys.hashes());
+        for from in (0..total).step_by(BATCH_ROWS) {
+            let length = BATCH_ROWS.min(total - from);
             output.emit(Message::Batch(Batch::new(records.slice(from, length), self.origin.clone(), ordinals.slice(from, length))));
         }
         Ok(())
@@ -424,7 +424,7 @@ impl Sums {
             Self::Accumulators(accumulators) => accumulators.state(calls),
             Self::Cells(all) => {
                 let states = all.into_iter().zip(calls);
-                states.map(|(mut cells, call)| cells.state().map_err(|error| call.failed(error))).collect()
+                states.map(|(mut cells, call)| cells.share().and_then(|state| state()).map_err(|error| call.failed(error))).collect()
             }
         }
     }

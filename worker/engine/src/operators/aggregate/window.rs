@@ -17,7 +17,7 @@ use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
 use crate::operators::columns::place;
 use crate::operators::windows::Windows;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{hash_rows, key_group};
 
@@ -218,9 +218,10 @@ impl Operator for WindowAggregate {
         self.pending.first().map(|(end, _)| *end)
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
+        let table = self.table()?;
+        Ok(Some(TakenState::new(signature, move || Ok(table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect()))))
     }
 
     fn state_bytes(&self) -> usize {
@@ -470,37 +471,15 @@ impl WindowAggregate {
         Ok(merged)
     }
 
-    /// All slices as one table: end, start, how far windows have left, keys, accumulators.
-    fn table(&mut self) -> Result<Option<StateTable>, ExecuteError> {
-        let (mut ends, mut starts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
-        for ((end, start), slice) in &mut self.slices {
-            let Some(part) = slice.compact(&self.key_types, &self.blueprint.calls)? else { continue };
-            let rows = part.hashes.len();
-            ends.resize(ends.len() + rows, *end);
-            starts.resize(starts.len() + rows, *start);
-            groups.extend(part.hashes.iter().map(|hash| key_group(*hash)));
-            let arrays = part.keys.iter().chain(part.states.iter().flatten());
-            for (position, array) in arrays.enumerate() {
-                if position == columns.len() {
-                    columns.push(Vec::new());
-                }
-                columns[position].push(Arc::clone(array));
-            }
+    /// All slices as one table.
+    fn table(&mut self) -> Result<impl FnOnce() -> Result<Option<StateTable>, ExecuteError> + Send + use<>, ExecuteError> {
+        let mut all: Vec<(Window, Arc<Frozen>)> = Vec::new();
+        for (slice, parts) in &mut self.slices {
+            let parts = parts.tidied(&self.key_types, &self.blueprint.calls)?;
+            all.extend(parts.iter().map(|part| (*slice, Arc::clone(part))));
         }
-        if groups.is_empty() {
-            return Ok(None);
-        }
-        let closed = Int64Array::from_value(self.closed, groups.len());
-        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ends)), Arc::new(Int64Array::from(starts)), Arc::new(closed)];
-        for parts in columns {
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            arrays.push(arrow::compute::concat(&parts)?);
-        }
-        let names = ["end", "start", "closed"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
-        let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
-        let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-        Ok(Some(StateTable { groups: UInt16Array::from(groups), records }))
+        let closed = self.closed;
+        Ok(move || stored(&all, closed))
     }
 
     fn restore_slices(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
@@ -534,6 +513,36 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// Parts of slices as one table: end, start, how far windows have left, keys, accumulators. A key may be there several times.
+fn stored(all: &[(Window, Arc<Frozen>)], closed: i64) -> Result<Option<StateTable>, ExecuteError> {
+    let (mut ends, mut starts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut columns: Vec<Vec<&dyn Array>> = Vec::new();
+    for ((end, start), part) in all {
+        let rows = part.hashes.len();
+        ends.resize(ends.len() + rows, *end);
+        starts.resize(starts.len() + rows, *start);
+        groups.extend(part.hashes.iter().map(|hash| key_group(*hash)));
+        for (position, array) in part.keys.iter().chain(part.states.iter().flatten()).enumerate() {
+            if position == columns.len() {
+                columns.push(Vec::new());
+            }
+            columns[position].push(array.as_ref());
+        }
+    }
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let closed = Int64Array::from_value(closed, groups.len());
+    let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ends)), Arc::new(Int64Array::from(starts)), Arc::new(closed)];
+    for parts in columns {
+        arrays.push(arrow::compute::concat(&parts)?);
+    }
+    let names = ["end", "start", "closed"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
+    let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+    Ok(Some(StateTable { groups: UInt16Array::from(groups), records }))
 }
 
 /// The batch without rows that have no time in `column`, which is called `name`.

@@ -488,7 +488,7 @@ impl Runs for Executor {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        self.snapshot().unwrap()
+        self.snapshot().unwrap().finish().unwrap()
     }
 }
 
@@ -528,8 +528,8 @@ impl Runs for Shared {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        assert!(self.front.snapshot().unwrap().is_empty(), "the front keeps nothing");
-        Exchange::merge(self.backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).unwrap()
+        assert!(self.front.snapshot().unwrap().0.is_empty(), "the front keeps nothing");
+        Exchange::merge(self.backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).finish().unwrap()
     }
 }
 
