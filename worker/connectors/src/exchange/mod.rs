@@ -27,8 +27,9 @@
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
 //! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
-//! * Rows go through as they are, with all columns of their channel, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
+//! * Rows go through as they are, with the columns that are read behind, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
 //!   row (DISTINCT, ORDER BY, `array_agg`, `median` and the like), where several operators read one channel, and where late rows are dead letters.
+//! * Where late rows are dead letters, all columns go through; else a row that cannot be evaluated behind the exchange is told with those that do.
 //! * A front task holds up to 16 MiB of partial aggregates for each channel. Sums of doubles may differ in their last digits from those of one task.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
 //! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
