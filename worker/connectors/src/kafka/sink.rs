@@ -14,10 +14,10 @@ use super::producing::Producing;
 use super::transaction;
 use super::writer::{TopicWriter, Writing};
 use crate::context::Context;
-use crate::formats::rows::RowEncoder;
+use crate::formats::record_values::ValueEncoder;
 use crate::keys::KeyColumns;
 
-/// Writes rows to a topic as JSON.
+/// Writes rows to a topic.
 #[derive(Clone, Debug)]
 pub struct KafkaSink {
     options: Options,
@@ -28,10 +28,10 @@ impl KafkaSink {
     /// A sink with `options`.
     ///
     /// # Errors
-    /// `Invalid` if the format is not JSON.
+    /// `Invalid` if the format is none of those for records.
     pub fn new(options: &Options, context: &Context) -> Result<Self, ConnectorError> {
-        if options.format.json.is_none() {
-            return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json: set format to {json: {}}"));
+        if options.format.json.is_none() && options.format.raw.is_none() {
+            return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json or raw: set format to {json: {}}"));
         }
         let timeout_seconds = options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS);
         let producing = Producing::new(&options.access, context, format!("topic {}", options.topic), timeout_seconds);
@@ -40,6 +40,10 @@ impl KafkaSink {
 
     fn is_transactional(&self) -> bool {
         self.options.transactional == Transactional::Auto
+    }
+
+    fn values(&self, schema: &SchemaRef) -> Result<ValueEncoder, ConnectorError> {
+        ValueEncoder::new(&self.options.format, schema, &self.options.key_from)
     }
 
     fn keys(&self, schema: &SchemaRef, changelog: &Changelog) -> Result<Option<KeyColumns>, ConnectorError> {
@@ -58,7 +62,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn accepts(&self, schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
         self.keys(schema, &Changelog::Append)?;
-        RowEncoder::new(schema).map(drop)
+        self.values(schema).map(drop)
     }
 
     /// A revision finds what it revises by its key. Columns more than the plan's key do no harm: a row that changes in them leaves its key.
@@ -113,7 +117,7 @@ impl Sink for KafkaSink {
             keys: self.keys(&open.schema, &open.changelog)?,
             is_updating: open.changelog != Changelog::Append,
         };
-        Ok(Box::new(TopicWriter::open(writing, RowEncoder::new(&open.schema)?, flight)))
+        Ok(Box::new(TopicWriter::open(writing, self.values(&open.schema)?, flight)))
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {

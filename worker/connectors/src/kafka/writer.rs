@@ -14,7 +14,7 @@ use super::produce::{Refused, Target};
 use super::records::NewRecord;
 use super::wire::error::Error;
 use crate::formats::PAYLOAD_CAP;
-use crate::formats::rows::RowEncoder;
+use crate::formats::record_values::ValueEncoder;
 use crate::keys::KeyColumns;
 
 /// Characters of a key that an error shows at most.
@@ -35,16 +35,16 @@ pub(super) struct Writing {
 /// Writes one output of one task.
 pub(super) struct TopicWriter {
     writing: Writing,
-    encoder: RowEncoder,
+    encoder: ValueEncoder,
     flight: Flight,
-    /// Of the rows of a batch: their documents, and where each ends.
+    /// Of the rows of a batch: their values, and where each ends.
     values: Vec<u8>,
     ends: Vec<usize>,
     rejected: Vec<Rejected>,
 }
 
 impl TopicWriter {
-    pub(super) fn open(writing: Writing, encoder: RowEncoder, flight: Flight) -> Self {
+    pub(super) fn open(writing: Writing, encoder: ValueEncoder, flight: Flight) -> Self {
         Self { writing, encoder, flight, values: Vec::new(), ends: Vec::new(), rejected: Vec::new() }
     }
 
@@ -102,7 +102,7 @@ impl SinkWriter for TopicWriter {
             start = *end;
             let is_same_key = |one: usize, other: usize| keys.get(one) == keys.get(other);
             let value = match self.writing.is_updating.then(|| changes::of(&batch, row, is_same_key)) {
-                None | Some(Change::There) => Some(value),
+                None | Some(Change::There) => (!self.encoder.is_null(&batch.records, row)).then_some(value),
                 Some(Change::Gone) => None,
                 Some(Change::Replaced) => continue,
             };
