@@ -227,10 +227,14 @@ impl Cluster {
         let share = (PATIENCE / u32::try_from(candidates.len()).unwrap_or(1).max(1)).max(SHARE);
         let mut failed: Option<Error> = None;
         for (broker, address) in candidates {
-            let asking = async { self.broker(broker).await?.call(request).await };
-            let seconds = share.as_secs();
-            let asked = timeout(share, asking).await;
-            match asked.unwrap_or_else(|_elapsed| Err(Error::Silent { address, request: R::NAME, seconds })) {
+            let asking = async {
+                let seconds = share.as_secs();
+                let late = |_elapsed| Err(Error::Unreachable { address, why: format!("not connected within {seconds} s") });
+                let connection = timeout(share, self.broker(broker)).await.unwrap_or_else(late)?;
+                // A connection that gives no answer in time is not used again.
+                connection.send_patiently(request, share)?.wait().await
+            };
+            match asking.await {
                 Ok(response) => return Ok(response),
                 // A refused login says more than a broker that is down.
                 Err(error) if failed.as_ref().is_none_or(|known| known.reason() != ErrorReason::AccessDenied) => failed = Some(error),

@@ -84,21 +84,18 @@ impl Tls {
     pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, ConnectorError> {
         let invalid = |what: &str, error: String| ConnectorError::new(ErrorReason::Invalid, format!("TLS to Kafka: {what}: {error}"));
         let mut roots = RootCertStore::empty();
-        match &self.authorities {
-            Some(pem) => {
-                for certificate in certificates(pem).map_err(|error| invalid("ca.crt of the Secret (PEM certificates)", error))? {
-                    roots.add(certificate).map_err(|error| invalid("ca.crt of the Secret", error.to_string()))?;
-                }
+        if let Some(pem) = &self.authorities {
+            for certificate in certificates(pem).map_err(|error| invalid("ca.crt of the Secret (PEM certificates)", error))? {
+                roots.add(certificate).map_err(|error| invalid("ca.crt of the Secret", error.to_string()))?;
             }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                if found.certs.is_empty() {
-                    let error = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-                    return Err(invalid("the system's certificate authorities (set tls.secretRef to name your own)", error));
-                }
-                // Systems have certificates of their own taste among them; those that cannot be read vouch for nobody.
-                let _counts = roots.add_parsable_certificates(found.certs);
+        } else {
+            let found = rustls_native_certs::load_native_certs();
+            if found.certs.is_empty() {
+                let error = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+                return Err(invalid("the system's certificate authorities (set tls.secretRef to name your own)", error));
             }
+            // Systems have certificates of their own taste among them; those that cannot be read vouch for nobody.
+            let _counts = roots.add_parsable_certificates(found.certs);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)

@@ -142,7 +142,7 @@ impl<'a> Greeting<'a> {
         let mut frame = self.ask(&request, version).await?;
         let response: <SaslHandshakeRequest as Request>::Response = decode(&mut frame, version, SaslHandshakeRequest::NAME, address)?;
         if response.error_code != 0 {
-            let offered: Vec<&str> = response.mechanisms.iter().map(|offered| offered.as_str()).collect();
+            let offered: Vec<&str> = response.mechanisms.iter().map(StrBytes::as_str).collect();
             let why = format!("it takes the mechanisms [{}] and not {mechanism}: set sasl.mechanism", offered.join(", "));
             return Err(Error::Login { address: address.clone(), why });
         }
