@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench fuzz oracle nexmark generate images cluster-up cluster-down kind clean
+.PHONY: help demo test lint audit bench endurance fuzz oracle nexmark generate images cluster-up cluster-down kind clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -37,6 +37,12 @@ fuzz: ## Try mutated inputs on every decoder and on the SQL front, each for SECO
 
 bench: ## Measure what there are goals for: goal and measured side by side (release builds, so the first run takes long)
 	@tests/bench.sh
+
+endurance: ## Keep a shared Pipeline in the cluster at RATE=… (50000) for SECONDS=… (600), one worker killed every KILL_EVERY=… (30), and print the gaps in its output
+	@tests/setup/install.sh debian kubernetes helm coredns pause kafka moto
+	@cargo build --quiet --release --workspace --bins
+	@MILLRACE_TEST_PROFILE=release MILLRACE_TEST_RATE=$(RATE) MILLRACE_TEST_SECONDS=$(SECONDS) MILLRACE_TEST_KILL_EVERY=$(KILL_EVERY) \
+	  $(CARGO_TARGET_DIR)/release/millrace-endurance
 
 nexmark: ## Compare Millrace with Flink on Nexmark: the results, or with ARGUMENTS=--bench the cost (installs Flink, 312 MB, on the first run)
 	@tests/setup/install.sh flink

@@ -1,6 +1,6 @@
 //! What a pod's status says, in our words. It knows nothing of Pipelines.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::report::PodLife;
@@ -46,11 +46,19 @@ pub(crate) fn life(pod: &Pod) -> Option<PodLife> {
     match phase {
         Some("Succeeded" | "Failed") => None,
         _ if pod.metadata.deletion_timestamp.is_some() => Some(PodLife::Terminating),
-        _ => Some(if containers(pod).any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some())) {
-            PodLife::Running
-        } else {
-            PodLife::Pending
-        }),
+        _ => {
+            let states = || containers(pod).filter_map(|container| container.state.as_ref());
+            let waits = |state: &ContainerState| {
+                state.waiting.as_ref().is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))
+            };
+            Some(if states().any(|state| state.running.is_some()) {
+                PodLife::Running
+            } else if states().any(waits) {
+                PodLife::BackingOff
+            } else {
+                PodLife::Pending
+            })
+        }
     }
 }
 
@@ -154,6 +162,11 @@ pub(crate) mod tests {
     fn life_of_a_pod() {
         let running = with_state(&json!({"running": {}}), &json!({}));
         assert_eq!(life(&running), Some(PodLife::Running));
+        let ended = json!({"terminated": {"exitCode": 137}});
+        assert_eq!(life(&with_state(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), &ended)), Some(PodLife::BackingOff));
+        // It is started again at once.
+        assert_eq!(life(&with_state(&ended, &json!({}))), Some(PodLife::Pending));
+        assert_eq!(life(&with_state(&json!({"waiting": {"reason": "ContainerCreating"}}), &json!({}))), Some(PodLife::Pending));
         assert_eq!(life(&pod(&json!({"phase": "Pending"}))), Some(PodLife::Pending));
         assert_eq!(life(&pod(&json!({"phase": "Failed"}))), None);
         let mut going = running;

@@ -153,17 +153,19 @@ impl Namespace {
         poll::until(&format!("{object}: {kind}={status} {reason}"), deadline, look).await
     }
 
-    /// Kills a worker of a Pipeline with SIGKILL.
+    /// Kills a worker of a Pipeline with SIGKILL: of those that are ready, the one that was killed least. Returns its name, and how often it had been started again before.
     ///
     /// # Errors
     /// None is running.
-    pub async fn kill_a_worker(&self, pipeline: &str) -> Result<()> {
+    pub async fn kill_a_worker(&self, pipeline: &str) -> Result<(String, u32)> {
         let look = async || {
             let selector = format!("--selector=millrace.dev/pipeline={pipeline}");
-            let names = "--output=jsonpath={.items[?(@.status.containerStatuses[0].ready==true)].metadata.name}";
-            let pods = self.kubectl(["get", "pods", &selector, names]).await?;
-            let pod = pods.split_whitespace().next().context("no worker is running")?;
-            self.cluster.kill_pod(&self.name, pod).await
+            let each = "{range .items[?(@.status.containerStatuses[0].ready==true)]}{.status.containerStatuses[0].restartCount} {.metadata.name}{\"\\n\"}{end}";
+            let pods = self.kubectl(["get", "pods", &selector, &format!("--output=jsonpath={each}")]).await?;
+            let pods =
+                pods.lines().filter_map(|line| line.split_once(' ').and_then(|(killed, name)| Some((killed.parse::<u32>().ok()?, name))));
+            let (restarts, pod) = pods.min().context("no worker is running")?;
+            self.cluster.kill_pod(&self.name, pod).await.map(|()| (pod.to_owned(), restarts))
         };
         poll::until("a worker to kill", Duration::from_mins(2), look).await
     }

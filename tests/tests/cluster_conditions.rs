@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use millrace_tests::cluster::Cluster;
 use millrace_tests::install::{Namespace, install_operator};
+use millrace_tests::poll;
 use millrace_tests::servers::{Kafka, Moto};
 
 /// For something to be seen in the cluster on a busy machine.
@@ -74,6 +75,29 @@ impl Case {
         case.namespace.condition(PIPELINE, "Ready", "True", "", PATIENCE).await?;
         Ok(case)
     }
+
+    /// The workers, and how often each was started again.
+    async fn workers(&self) -> Result<String> {
+        let path = "--output=jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount};{end}";
+        let selector = "--selector=millrace.dev/pipeline=orders,app.kubernetes.io/component=worker";
+        self.namespace.kubectl(["get", "pods", selector, path]).await
+    }
+
+    /// Writes a paid order, and waits until it is in the bucket.
+    async fn order_passes(&self, id: u32) -> Result<()> {
+        let row = format!("{{\"id\":{id},\"status\":\"paid\"}}");
+        self.kafka.produce("orders", &[(0, "", &row)]).await?;
+        poll::until(&format!("order {id} is in the lake"), PATIENCE, async || {
+            let keys = self.moto.list_objects("lake", "orders/").await?;
+            for key in &keys {
+                if String::from_utf8_lossy(&self.moto.get_object("lake", key).await?).contains(&row) {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("it is in none of {keys:?}")
+        })
+        .await
+    }
 }
 
 #[tokio::test]
@@ -97,7 +121,7 @@ async fn the_life_of_a_pipeline() -> Result<()> {
     namespace.apply(&manifests(&case.kafka.bootstrap(), &case.moto, SQL)).await?;
     namespace.condition(PIPELINE, "Accepted", "True", "", PATIENCE).await?;
 
-    // A test that fails: the same. Once it passes nothing is restarted for it, because the Job that runs is the same.
+    // A test that fails: the same, and what runs goes on with its work. Once it passes nothing is restarted for it, because the Job that runs is the same.
     let tested = |expected: u32| {
         let test = format!(
             "{{name: paid orders only, given: [{{input: orders, rows: [{{id: 1, status: paid}}, {{id: 2, status: open}}]}}], \
@@ -105,6 +129,7 @@ async fn the_life_of_a_pipeline() -> Result<()> {
         );
         format!("{}  tests: [{test}]\n", manifests(&case.kafka.bootstrap(), &case.moto, SQL))
     };
+    let running = case.workers().await?;
     namespace.apply(&tested(7)).await?;
     let said = namespace.condition(PIPELINE, "TestsPassed", "False", "TestsFailed", PATIENCE).await?;
     eprintln!("failing test: {said}");
@@ -113,15 +138,14 @@ async fn the_life_of_a_pipeline() -> Result<()> {
         "the message says neither test nor difference: {said}"
     );
     namespace.condition(PIPELINE, "Stalled", "True", "TestsFailed", PATIENCE).await?;
-    let pods = || {
-        namespace.kubectl(["get", "pods", "--selector=millrace.dev/pipeline=orders,app.kubernetes.io/component=worker", "--output=name"])
-    };
-    let running = pods().await?;
+    case.order_passes(4711).await?;
+    ensure!(namespace.object(PIPELINE).await?["status"]["revision"]["current"] == before, "the running revision was touched");
+    ensure!(case.workers().await? == running, "workers were replaced or restarted for a change whose test fails");
     namespace.apply(&tested(1)).await?;
     namespace.condition(PIPELINE, "TestsPassed", "True", "Passed", PATIENCE).await?;
     let status = namespace.object(PIPELINE).await?["status"].clone();
     ensure!(status["revision"]["current"] == before && status["tests"]["passed"] == 1, "{status}");
-    ensure!(pods().await? == running, "workers were replaced for a test");
+    ensure!(case.workers().await? == running, "workers were replaced for a test");
 
     // Paused and running again.
     let patch = |state: &str| format!("--patch={{\"spec\": {{\"desiredState\": \"{state}\"}}}}");

@@ -136,10 +136,11 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
     if let Some(exchanged) = &exchanged {
         problems.extend(exchanged.second_anchor(&outputs, &dead_letters));
     }
+    let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
+    problems.extend(lanes_in_vain(&job, &plan, whole.is_some()));
     if !problems.is_empty() {
         return Err(problems);
     }
-    let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
     Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters, whole })
 }
 
@@ -177,6 +178,22 @@ fn why_whole(plan: &Plan, inputs: &[AssembledInput]) -> Option<String> {
     }
     let partitioned_by = inputs.iter().map(|input| (input.name.clone(), input.partitioned_by.clone())).collect();
     plan.is_partitioned_by(&partitioned_by).err()
+}
+
+/// What is wrong with `limits.lanes`: only the task that keeps state and reads all splits runs in lanes, if its rows can be shared by key.
+fn lanes_in_vain(job: &Job, plan: &Plan, whole: bool) -> Option<Problem> {
+    let lanes = job.limits.lanes.filter(|lanes| *lanes > 1)?;
+    let why = if whole {
+        format!("the rows of this plan cannot be shared by key: {}", plan.exchange().err()?)
+    } else {
+        "this Pipeline has several tasks, each of which is one lane".to_owned()
+    };
+    Some(Problem {
+        reason: "NotSupported".to_owned(),
+        location: "limits.lanes".to_owned(),
+        message: format!("limits.lanes is {lanes}, but {why}"),
+        hint: Some("remove limits.lanes".to_owned()),
+    })
 }
 
 /// What is wrong with an output that guarantees less than the Pipeline demands.
@@ -572,6 +589,23 @@ mod tests {
         assert!(why.contains("does not hold the column k that input lines is partitionedBy"), "{why}");
         let diff = compatibility::compare(&one.signatures(), &each.signatures());
         assert!(diff.positions_lost, "neither goes on from the other");
+    }
+
+    #[test]
+    fn lanes_that_nothing_runs_in_are_refused() {
+        let refused = |columns: &[&str], sql: &str| {
+            let mut job = partitioned("k", columns);
+            job.limits.lanes = Some(3);
+            job.steps[0].sql = sql.to_owned();
+            let problems = assemble(job, PathBuf::new()).err().unwrap();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("NotSupported", "limits.lanes"));
+            problem.message.clone()
+        };
+        let several = refused(&["k"], "SELECT k, count(*) AS n FROM lines GROUP BY k");
+        assert!(several.contains("several tasks"), "{several}");
+        let unshared = refused(&[], "SELECT count(*) AS n FROM lines");
+        assert!(unshared.contains("cannot be shared by key"), "{unshared}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Exchanged {
             return Err(refused(message, format!("{alone}, or go by event time")));
         }
         let exchange =
-            plan.exchange().map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?;
+            plan.exchange().map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?.condensed();
         let channels = exchange.channels().iter().map(|channel| {
             let timed: Vec<bool> = channel.inputs.iter().map(|input| plan.event_time(input).is_some()).collect();
             if timed.iter().any(|one| *one != timed[0]) {
@@ -124,7 +124,16 @@ impl Exchanged {
 
     /// For people.
     pub(crate) fn explain(&self) -> String {
-        let topics = self.kafka.topic_names().map(|topic| format!("\n    {topic}"));
+        let topics = self.kafka.topic_names().enumerate().map(|(channel, topic)| {
+            let what = match self.exchange.partial(channel) {
+                Ok(partials) => format!("partial aggregates, {partials}"),
+                Err(why) => {
+                    let columns = self.exchange.channels()[channel].schema.fields().iter().map(|field| field.name().as_str());
+                    format!("rows ({}): {why}", columns.collect::<Vec<_>>().join(", "))
+                }
+            };
+            format!("\n    {topic}\n        {what}")
+        });
         format!("exchange through Kafka, {} partitions, topics{}\n", self.kafka.partitions(), topics.collect::<String>())
     }
 }
@@ -180,6 +189,24 @@ mod tests {
         assert!(task(EXCHANGE, "8").is_none() && task("*", "all").is_none() && task("other", "0").is_none());
         assert_eq!(shared.exchange_tasks().count(), 8);
         assert!(shared.exchanged.as_ref().unwrap().explain().contains(".counts."));
+    }
+
+    #[test]
+    fn what_goes_through_is_said_and_another_form_is_another_state() {
+        let explained = |sql: &str| assembled(job(sql)).exchanged.unwrap().explain();
+        let partials = explained(COUNTS);
+        assert!(partials.contains("partial aggregates, one row for each key and slice of TUMBLE(size 60s): count(*)"), "{partials}");
+        let rows = explained(&COUNTS.replace("count(*)", "array_agg(at)"));
+        assert!(rows.contains("rows (at): array_agg(") && rows.contains("needs every row"), "{rows}");
+        let signatures = |sql: &str| {
+            let all = assembled(job(sql)).exchanged.unwrap().signatures();
+            all.into_iter().find(|(id, _)| id.starts_with("*exchange/")).unwrap().1
+        };
+        let counts = signatures(COUNTS);
+        assert!(counts.contains("rows Int64") && counts.ends_with("by [1]"), "{counts}");
+        for other in [COUNTS.replace("'1' MINUTE", "'2' MINUTE"), COUNTS.replace("count(*)", "count(*) FILTER (WHERE at > '2026')")] {
+            assert_ne!(signatures(&other), counts);
+        }
     }
 
     #[test]

@@ -320,7 +320,8 @@ pub struct Limits {
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,
     /// Lanes of a task that keeps state and reads all splits: parts of the plan that run side by side, each with the state of its keys. More than the cores that
-    /// a worker may use are of no use. Default: those cores. A plan whose rows cannot be shared by key (`millrace explain` says why) has one.
+    /// a worker may use are of no use. Default: those cores. A plan whose rows cannot be shared by key (`millrace explain` says why) has one, as have Pipelines with a task for each
+    /// split or each partition of an exchange; there, more are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 128))]
     pub lanes: Option<i32>,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use millrace_tests::drain::latency::{self, Carries, Load};
-use millrace_tests::drain::{Counter, Drained, Goes, Kind, PARTITIONS, Worker, fill, manifest, rivals, watch};
+use millrace_tests::drain::{Counter, Drained, Goes, Kind, PARTITIONS, Worker, fill, fill_keys, manifest, rivals, watch};
 use millrace_tests::image::{self, Image, Profile};
-use millrace_tests::measure::{circumstances, spread};
+use millrace_tests::measure::{self, circumstances, spread};
 use millrace_tests::nexmark::flink::Flink;
 use millrace_tests::servers::{Kafka, Moto};
 
@@ -37,6 +37,9 @@ struct Arguments {
     /// Seconds of that.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Keys whose state is stored while latency is measured; about 250 bytes each.
+    #[arg(long, default_value_t = 4_000_000)]
+    keys: u64,
 }
 
 impl Arguments {
@@ -44,6 +47,16 @@ impl Arguments {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
     }
 }
+
+/// Keys of the windows.
+const WINDOW_KEYS: u64 = 10_000;
+/// Part of the keys whose state is stored: long, so that fewer make a gigabyte.
+const LONG_CHANNEL: &str = "channel-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789-\
+                            0123456789-0123456789-0123456789-0123456789-0123456789";
+/// Seconds between epochs while latency is measured, and where there is to be none.
+const INTERVALS: [u32; 2] = [3600, 10];
+/// Updates a second of them: more would wait for the broker on two cores.
+const MOST_UPDATES: u64 = 5_000;
 
 /// What is measured in, and with.
 struct Bench {
@@ -72,6 +85,9 @@ async fn main() -> Result<()> {
     }
     if bench.arguments.wants("L3") {
         bench.windows().await.context("L3")?;
+    }
+    if bench.arguments.wants("L4") {
+        bench.checkpoints().await.context("L4")?;
     }
     Ok(())
 }
@@ -178,7 +194,7 @@ impl Bench {
             }
         }
         println!(
-            "T4  Kafka -> Kafka, everything as it is: {records} records of {bytes:.0} bytes; Millrace reads and writes JSON (a topic takes nothing else), Kafka Streams passes bytes on\n\
+            "T4  Kafka -> Kafka, everything as it is: {records} records of {bytes:.0} bytes\n\
              \x20   Millrace                      goal >=    1 GB/s/core  measured {:.2} GB/s/core, {}\n\
              \x20   Redpanda Connect, published   345 K/s/core: goal >= 3x  measured {:.1}x\n\
              \x20   Kafka Streams 4.1.1, 1 thread                         measured {:.2} GB/s/core, {}",
@@ -214,7 +230,13 @@ impl Bench {
     }
 
     fn load(&self) -> Load {
-        Load { rate: self.arguments.rate, warm: Duration::from_secs(10), kept: Duration::from_secs(self.arguments.seconds) }
+        Load {
+            rate: self.arguments.rate,
+            warm: Duration::from_secs(10),
+            kept: Duration::from_secs(self.arguments.seconds),
+            keys: WINDOW_KEYS,
+            channel: "Google",
+        }
     }
 
     /// A worker that has taken everything in that is there.
@@ -242,6 +264,46 @@ impl Bench {
                 through - null
             );
         }
+        Ok(())
+    }
+
+    /// How much longer a record takes while a large state is stored every few seconds than while it never is.
+    async fn checkpoints(&self) -> Result<()> {
+        let (keys, load) = (self.arguments.keys, self.load());
+        let load = Load { rate: load.rate.min(MOST_UPDATES), keys, channel: LONG_CHANNEL, ..load };
+        let mut measured = Vec::new();
+        let mut state = 0;
+        for interval in INTERVALS {
+            let (from, to) = (format!("updates-{interval}"), format!("totals-{interval}"));
+            for topic in [&from, &to] {
+                self.kafka.create_topic(topic, PARTITIONS).await?;
+            }
+            tokio::task::block_in_place(|| fill_keys(&self.kafka, &from, keys, LONG_CHANNEL))?;
+            let worker = self.running(&from, Goes::Totalled(&to, interval)).await?;
+            let taken = async || Ok(worker.metric("millrace_records_in_total").await);
+            watch(worker.id()?, (keys / 3, keys), taken).await.with_context(|| format!("millrace: {}", worker.log_tail()))?;
+            let latencies = tokio::task::block_in_place(|| latency::measure(&self.kafka, &from, load, &[(&to, Carries::Due)]))?;
+            state = measure::peak_memory(worker.id()?)?.max(state);
+            measured.extend(latencies);
+        }
+        let [without, with] = measured.as_slice() else { anyhow::bail!("latencies of two runs") };
+        println!(
+            "L4  a total of each of {keys} keys, {} updates/s for {} s: while all of it is stored every {} s, and without; the worker's peak {} MB",
+            load.rate,
+            self.arguments.seconds,
+            INTERVALS[1],
+            state / 1_000_000
+        );
+        println!(
+            "    p99                           goal <=  1.2x           measured {:.1}x ({:.1} ms with, {:.1} without; p50 {:.1} and {:.1}, longest {:.0} and {:.0})",
+            with.quantile(0.99) / without.quantile(0.99),
+            with.quantile(0.99),
+            without.quantile(0.99),
+            with.quantile(0.5),
+            without.quantile(0.5),
+            with.quantile(1.0),
+            without.quantile(1.0)
+        );
         Ok(())
     }
 

@@ -16,8 +16,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::PARTITIONS;
 use crate::servers::Kafka;
 
-/// Keys of the windows.
-const KEYS: u64 = 10_000;
 /// For the broker to take what was sent, and for the last records to arrive.
 const FLUSH: Duration = Duration::from_mins(1);
 const AFTER: Duration = Duration::from_secs(3);
@@ -31,6 +29,10 @@ pub struct Load {
     pub warm: Duration,
     /// Whose do.
     pub kept: Duration,
+    /// Different bidders; each comes in turn.
+    pub keys: u64,
+    /// The channel of all records.
+    pub channel: &'static str,
 }
 
 /// What is read of a record that comes out.
@@ -110,9 +112,11 @@ fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
         while let Some(early) = due.checked_sub(now()) {
             if early > 200_000 { thread::sleep(Duration::from_nanos(early - 150_000)) } else { std::hint::spin_loop() }
         }
+        // Neighbours in time are none in the state.
+        let bidder = n.wrapping_mul(2_654_435_761) % load.keys;
         let payload = format!(
-            "{{\"auction\":{due},\"bidder\":{},\"price\":5000,\"channel\":\"Google\",\"url\":\"-\",\"dateTime\":{},\"extra\":\"{filler}\"}}",
-            n % KEYS,
+            "{{\"auction\":{due},\"bidder\":{bidder},\"price\":5000,\"channel\":\"{}\",\"url\":\"-\",\"dateTime\":{},\"extra\":\"{filler}\"}}",
+            load.channel,
             due / 1_000_000
         );
         let partition = i32::try_from(n % u64::from(PARTITIONS.unsigned_abs())).unwrap_or(0);

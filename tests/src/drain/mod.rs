@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-pub use self::records::{Kind, fill};
+pub use self::records::{Kind, fill, fill_keys};
 pub use self::worker::{Goes, Worker, manifest};
 use crate::measure;
 use crate::servers::Kafka;

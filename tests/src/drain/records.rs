@@ -54,6 +54,30 @@ impl Kind {
 /// # Errors
 /// The broker does not take them.
 pub fn fill(kafka: &Kafka, topic: &str, kind: Kind, count: u64) -> Result<(f64, u64)> {
+    let records = kind.records();
+    let passes: Vec<bool> = records.iter().map(|record| price(record).is_some_and(|price| price >= 1000)).collect();
+    let index = |n: u64| usize::try_from(n).unwrap_or(0) % DIFFERENT;
+    write(kafka, topic, (0..count).map(|n| records[index(n)].as_slice()))?;
+    let bytes: usize = (0..count).map(|n| records[index(n)].len()).sum();
+    let passing = (0..count).filter(|n| passes[index(*n)]).count();
+    Ok((bytes as f64 / count as f64, passing as u64))
+}
+
+/// Writes one bid for each of so many bidders, all in one channel, and waits until the broker has them.
+///
+/// # Errors
+/// The broker does not take them.
+pub fn fill_keys(kafka: &Kafka, topic: &str, keys: u64, channel: &str) -> Result<()> {
+    let record = |bidder: u64| {
+        format!(
+            "{{\"auction\":1,\"bidder\":{bidder},\"price\":5000,\"channel\":\"{channel}\",\"url\":\"-\",\"dateTime\":1772323150000,\"extra\":\"-\"}}"
+        )
+    };
+    write(kafka, topic, (0..keys).map(|bidder| record(bidder).into_bytes()))
+}
+
+/// Writes records, by turns to each partition, and waits until the broker has them.
+fn write(kafka: &Kafka, topic: &str, records: impl Iterator<Item: AsRef<[u8]>>) -> Result<()> {
     let mut config = kafka.config();
     config
         .set("linger.ms", "20")
@@ -61,14 +85,10 @@ pub fn fill(kafka: &Kafka, topic: &str, kind: Kind, count: u64) -> Result<(f64, 
         .set("queue.buffering.max.messages", "200000")
         .set("queue.buffering.max.kbytes", "262144");
     let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
-    let records = kind.records();
-    let passes: Vec<bool> = records.iter().map(|record| price(record).is_some_and(|price| price >= 1000)).collect();
-    let (mut bytes, mut passing) = (0, 0);
-    for n in 0..count {
-        let index = usize::try_from(n).unwrap_or(0) % DIFFERENT;
+    for (n, payload) in records.enumerate() {
         // A batch of a partition at a time, as a producer without keys does.
-        let partition = i32::try_from(n / 500 % u64::from(PARTITIONS.unsigned_abs())).unwrap_or(0);
-        let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(&records[index]);
+        let partition = i32::try_from(n / 500).unwrap_or(0) % PARTITIONS;
+        let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(payload.as_ref());
         while let Err((error, back)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
                 return Err(error).context("write a record");
@@ -76,11 +96,8 @@ pub fn fill(kafka: &Kafka, topic: &str, kind: Kind, count: u64) -> Result<(f64, 
             record = back;
             std::thread::sleep(Duration::from_millis(5));
         }
-        bytes += records[index].len();
-        passing += u64::from(passes[index]);
     }
-    producer.flush(FLUSH).context("wait for the broker")?;
-    Ok((bytes as f64 / count as f64, passing))
+    producer.flush(FLUSH).context("wait for the broker")
 }
 
 fn price(record: &[u8]) -> Option<u64> {

@@ -13,12 +13,14 @@ use crate::servers::{Kafka, LOOPBACK, Moto, ports};
 pub enum Goes<'a> {
     /// Bids: filtered, some columns, one of them as another type, to a topic.
     Filtered(&'a str),
-    /// As they are, to a topic.
+    /// As they are, as bytes, to a topic.
     Same(&'a str),
     /// As Parquet to a bucket.
     Parquet(&'a Moto, &'a str),
     /// Counted by bidder and second, to a topic.
     Counted(&'a str),
+    /// A total for each bidder and channel, revised with every bid, to a topic; with so many seconds between epochs.
+    Totalled(&'a str, u32),
 }
 
 const COLUMNS: &str = "columns: [{name: auction, type: BigInt}, {name: bidder, type: BigInt}, {name: price, type: BigInt}, {name: channel, type: Varchar}, \
@@ -32,15 +34,27 @@ pub fn manifest(kafka: &Kafka, topic: &str, goes: Goes<'_>) -> String {
     let brokers = kafka.bootstrap();
     let (format, time, sql) = match goes {
         Goes::Filtered(_) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", FILTER),
-        Goes::Same(_) | Goes::Parquet(..) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", "SELECT * FROM bids"),
+        Goes::Same(_) => ("format: {raw: {}}".to_owned(), "", "SELECT * FROM bids"),
+        Goes::Parquet(..) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", "SELECT * FROM bids"),
         Goes::Counted(_) => (
             format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"),
             "\n  eventTime: {column: dateTime, maxDelaySeconds: 0}",
             "SELECT bidder, count(*) AS bids, window_end FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND)) GROUP BY bidder, window_start, window_end",
         ),
+        Goes::Totalled(..) => (
+            format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"),
+            "",
+            "SELECT bidder, channel, max(auction) AS auction, count(*) AS bids, sum(price) AS paid FROM bids GROUP BY bidder, channel",
+        ),
+    };
+    // State is kept for a day, and may be a few GB.
+    let (interval, more) = match goes {
+        Goes::Totalled(_, interval) => (interval, "\n  state: {ttlSeconds: 86400}\n  limits: {maxStateBytes: 8589934592}"),
+        _ => (10, ""),
     };
     let sink = match goes {
-        Goes::Filtered(to) | Goes::Same(to) | Goes::Counted(to) => {
+        Goes::Same(to) => format!("kafka: {{bootstrapServers: \"{brokers}\", topic: {to}, format: {{raw: {{}}}}}}"),
+        Goes::Filtered(to) | Goes::Counted(to) | Goes::Totalled(to, _) => {
             format!("kafka: {{bootstrapServers: \"{brokers}\", topic: {to}, format: {{json: {{}}}}}}")
         }
         Goes::Parquet(_, bucket) => format!("s3: {{bucket: {bucket}, prefix: \"bids/\", format: {{parquet: {{}}}}}}"),
@@ -49,7 +63,7 @@ pub fn manifest(kafka: &Kafka, topic: &str, goes: Goes<'_>) -> String {
         "apiVersion: millrace.dev/v1alpha1\nkind: Source\nmetadata: {{name: bids}}\nspec:\n  kafka: {{bootstrapServers: \"{brokers}\", topics: [{topic}]}}\n  {format}{time}\n---\n\
          apiVersion: millrace.dev/v1alpha1\nkind: Sink\nmetadata: {{name: out}}\nspec:\n  {sink}\n---\n\
          apiVersion: millrace.dev/v1alpha1\nkind: Pipeline\nmetadata: {{name: drain}}\nspec:\n  inputs: [{{name: bids, sourceRef: {{name: bids}}}}]\n  \
-         steps: [{{name: result, sql: \"{sql}\"}}]\n  outputs: [{{name: result, from: result, sinkRef: {{name: out}}}}]\n  checkpoint: {{intervalSeconds: 10}}\n"
+         steps: [{{name: result, sql: \"{sql}\"}}]\n  outputs: [{{name: result, from: result, sinkRef: {{name: out}}}}]\n  checkpoint: {{intervalSeconds: {interval}}}{more}\n"
     )
 }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -135,11 +135,15 @@ pub fn pack_program(image: Image, program: &Path, tag: Option<&str>, to: &Path) 
     Ok(Archive { reference: format!("{name}:{}", tag.unwrap_or(&digest)), path: to.to_owned(), size })
 }
 
-/// Lets cargo build the program, which is quick when nothing has changed, and returns it.
+/// Lets cargo build the program, which is quick when nothing has changed, and returns it. If `MILLRACE_TEST_PROGRAM_WORKER` or `MILLRACE_TEST_PROGRAM_OPERATOR`
+/// names one that is compiled already, that is taken instead, however it was compiled.
 ///
 /// # Errors
-/// It does not compile.
+/// It does not compile, or what is named is no file.
 pub fn build(image: Image, profile: Profile) -> Result<PathBuf> {
+    if let Some(given) = given(image)? {
+        return Ok(given);
+    }
     let target = target_folder()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--locked"]).current_dir(installed::checkout());
@@ -158,6 +162,14 @@ pub fn build(image: Image, profile: Profile) -> Result<PathBuf> {
     cargo.args(["--workspace", "--bins"]);
     command::output(&mut cargo)?;
     Ok(target.join(profile.folder()).join(image.program()))
+}
+
+/// A program that is compiled already, if a variable names one.
+fn given(image: Image) -> Result<Option<PathBuf>> {
+    let variable = format!("MILLRACE_TEST_PROGRAM_{}", image.name().to_uppercase());
+    let Some(path) = env::var_os(&variable).filter(|path| !path.is_empty()).map(PathBuf::from) else { return Ok(None) };
+    ensure!(path.is_file(), "{variable} is {}, which is no file", path.display());
+    Ok(Some(path))
 }
 
 /// Whether cargo sets this variable for programs of one package, as for those that it tests.

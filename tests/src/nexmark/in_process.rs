@@ -104,7 +104,7 @@ pub fn run(plan: &Plan, query: &Query, tables: &BTreeMap<Table, Vec<u8>>, arriva
                 if let Arrival::Restored(_, rounds) = arrival
                     && round % rounds == 0
                 {
-                    let snapshot = executor.snapshot()?;
+                    let snapshot = executor.snapshot()?.finish()?;
                     executor = plan.executor(&names);
                     executor.restore(snapshot)?;
                     let before = answer.rows.clone();

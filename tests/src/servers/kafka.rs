@@ -81,6 +81,14 @@ impl Kafka {
         self.address
     }
 
+    /// Its process id.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn id(&self) -> Result<u32> {
+        self.process.id()
+    }
+
     /// Makes a topic.
     ///
     /// # Errors
@@ -119,6 +127,18 @@ impl Kafka {
     pub fn offsets(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let client: BaseConsumer = self.config().create().context("make a consumer")?;
         client.fetch_watermarks(topic, partition, TIMEOUT).with_context(|| format!("read the offsets of {topic}"))
+    }
+
+    /// Runs a program of one source file that uses Java's client, and waits for its end.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn java(&self, source: &Path, arguments: &[&str]) -> Result<()> {
+        let mut command = java(source.to_str().context("a path that is text")?)?;
+        command.args(arguments);
+        let run = tokio::task::spawn_blocking(move || command.output()).await?.context("run java")?;
+        ensure!(run.status.success(), "{} failed: {}", source.display(), String::from_utf8_lossy(&run.stderr));
+        Ok(())
     }
 
     /// Stops it; its data stays.

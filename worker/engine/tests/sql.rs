@@ -18,7 +18,7 @@
 //!
 //! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same, or add up to the
 //! same if they are revised. And it is run with a snapshot after every batch, which a new executor is restored from. A plan that can be shared is also run
-//! in front of and behind its exchange, with another number of parts behind it after every snapshot.
+//! in front of and behind its exchange, with another number of parts behind it after every snapshot; with partial aggregates going through it as well.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::collections::BTreeMap;
@@ -208,18 +208,26 @@ fn input(name: &str, body: &str) -> Input {
 
 /// Rows of each output, rejected rows and the plan, by section.
 fn results(plan: &Plan, inputs: &[Input]) -> BTreeMap<String, String> {
-    let whole = execute(plan, inputs, usize::MAX, false, &[0]);
+    let whole = execute(plan, inputs, usize::MAX, false, &[0], false);
     for (rows, restore) in [(1, false), (2, false), (3, false), (1, true), (2, true), (usize::MAX, true)] {
-        let other = execute(plan, inputs, rows, restore, &[0]);
+        let other = execute(plan, inputs, rows, restore, &[0], false);
         assert_eq!(sorted(plan, &other), sorted(plan, &whole), "batches of {rows} rows give other results; restored: {restore}");
     }
     if plan.exchange().is_ok() {
         let whole = without_payloads(sorted(plan, &whole));
-        let runs: [(usize, bool, &[u16]); 4] =
-            [(usize::MAX, false, &[2]), (1, false, &[5]), (1, true, &[3, 1, 4, 0]), (usize::MAX, true, &[0, 2])];
-        for (rows, restore, parts) in runs {
-            let other = execute(plan, inputs, rows, restore, parts);
-            assert_eq!(without_payloads(sorted(plan, &other)), whole, "batches of {rows} rows in {parts:?} parts give other results");
+        let runs: [(usize, bool, &[u16], bool); 7] = [
+            (usize::MAX, false, &[2], false),
+            (1, false, &[5], false),
+            (1, true, &[3, 1, 4, 0], false),
+            (usize::MAX, true, &[0, 2], false),
+            (usize::MAX, false, &[2], true),
+            (3, false, &[1], true),
+            (2, true, &[3, 1, 4, 0], true),
+        ];
+        for (rows, restore, parts, partials) in runs {
+            let other = execute(plan, inputs, rows, restore, parts, partials);
+            let how = format!("batches of {rows} rows in {parts:?} parts, partial aggregates between them: {partials}");
+            assert_eq!(without_payloads(sorted(plan, &other)), whole, "{how}: other results");
         }
     }
     let mut answers =
@@ -272,28 +280,33 @@ fn materialised(changes: &[String]) -> Vec<String> {
 /// A plan as it runs: whole, or in parts around its exchange.
 enum Running {
     Whole(Executor),
-    Parts { exchange: Exchange, front: Executor, backs: Vec<Executor> },
+    Parts { exchange: Exchange, front: Executor, backs: Vec<Executor>, inputs: usize },
 }
 
 impl Running {
     /// Whole if `parts` is 0.
-    fn new(plan: &Plan, inputs: &[&str], parts: u16) -> Self {
+    fn new(plan: &Plan, inputs: &[&str], parts: u16, partials: bool) -> Self {
         if parts == 0 {
             return Self::Whole(plan.executor(inputs));
         }
         let exchange = plan.exchange().unwrap();
+        let exchange = if partials { exchange.condensed() } else { exchange };
         let (front, backs) = (exchange.front(inputs), (0..parts).map(|_| exchange.back()).collect());
-        Self::Parts { exchange, front, backs }
+        Self::Parts { exchange, front, backs, inputs: inputs.len() }
     }
 
     fn push(&mut self, plan: &Plan, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) {
-        let (exchange, front, backs) = match self {
+        let (exchange, front, backs, inputs) = match self {
             Self::Whole(executor) => return executor.push(input, message, emit).unwrap(),
-            Self::Parts { exchange, front, backs } => (exchange, front, backs),
+            Self::Parts { exchange, front, backs, inputs } => (exchange, front, backs, *inputs),
         };
         let mut sent = Vec::new();
         front.push(input, message, &mut |target, message| sent.push((target, message))).unwrap();
-        for (target, message) in sent {
+        // Each message is an epoch, so that what is late is late.
+        for input in 0..inputs {
+            front.push(input, Message::Barrier(1), &mut |target, message| sent.push((target, message))).unwrap();
+        }
+        for (target, message) in sent.into_iter().filter(|(_, message)| !matches!(message, Message::Barrier(_))) {
             match (target.checked_sub(plan.outputs().len()), message) {
                 (None, message) => emit(target, message),
                 (Some(channel), Message::Batch(batch)) => {
@@ -309,8 +322,8 @@ impl Running {
 
     fn snapshot(&mut self) -> Snapshot {
         match self {
-            Self::Whole(executor) => executor.snapshot().unwrap(),
-            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).unwrap(),
+            Self::Whole(executor) => executor.snapshot().unwrap().finish().unwrap(),
+            Self::Parts { backs, .. } => Exchange::merge(backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).finish().unwrap(),
         }
     }
 
@@ -325,14 +338,15 @@ impl Running {
     }
 }
 
-/// Lines of each output, and after them those of the rejected rows. The plan runs in so many `parts` after each restore, in turn.
-fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, parts: &[u16]) -> Vec<Vec<String>> {
+/// Lines of each output, and after them those of the rejected rows. The plan runs in so many `parts` after each restore, in turn; between them go partial
+/// aggregates, if there are any and they are asked for.
+fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, parts: &[u16], partials: bool) -> Vec<Vec<String>> {
     let mut parts = parts.iter().copied().cycle();
     let mut next_parts = || parts.next().unwrap();
     let mut was_whole = true;
     let names: Vec<&str> = inputs.iter().map(|input| input.table.name.as_str()).collect();
     let mut lines = vec![Vec::new(); plan.outputs().len() + 1];
-    let mut executor = Running::new(plan, &names, next_parts());
+    let mut executor = Running::new(plan, &names, next_parts(), partials);
     let mut watermarks: Vec<Option<i64>> = vec![None; inputs.len()];
     let mut now = None;
     for (number, input) in inputs.iter().enumerate() {
@@ -368,7 +382,7 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
             }
             if restore {
                 let snapshot = executor.snapshot();
-                executor = Running::new(plan, &names, next_parts());
+                executor = Running::new(plan, &names, next_parts(), partials);
                 executor.restore(snapshot.clone());
                 let before = lines.clone();
                 if let Some(now) = tick(&mut executor, &mut lines, 0) {

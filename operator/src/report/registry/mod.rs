@@ -45,6 +45,8 @@ pub(crate) enum PodLife {
     Pending,
     /// Its container has started.
     Running,
+    /// Its container has ended again and again, and the kubelet waits before it starts the next: ten seconds at first, minutes later.
+    BackingOff,
     /// It is going away.
     Terminating,
 }
@@ -111,7 +113,8 @@ impl Registry {
         let mut entries = self.entries();
         match entries.get_mut(key).filter(|entry| entry.facts.uid == facts.uid) {
             Some(entry) => {
-                entry.facts = facts;
+                let before = std::mem::replace(&mut entry.facts, facts);
+                entry.bury_fallen(&before);
                 entry.expire(now);
             }
             None => drop(entries.insert(key.clone(), Entry::new(facts, now))),
@@ -189,19 +192,35 @@ impl Entry {
             None => true,
             Some(_) if self.workers.contains_key(name) => true,
             Some(PodLife::Terminating) => waited >= DEAD_AFTER_TERMINATING,
-            Some(PodLife::Pending | PodLife::Running) => waited >= SETTLE,
+            Some(PodLife::Pending | PodLife::Running | PodLife::BackingOff) => waited >= SETTLE,
         })
     }
 
-    /// Buries the dead. What they held and had not finished is remembered.
+    /// Buries the dead.
     fn expire(&mut self, now: Instant) {
-        let facts = &self.facts;
-        let dead = |name: &String, seen: &mut Seen| match facts.pods.get(name) {
+        let pods = &self.facts.pods;
+        let dead = self.workers.extract_if(.., |name, seen| match pods.get(name) {
             None => true,
             Some(PodLife::Terminating) => now - seen.received >= DEAD_AFTER_TERMINATING,
-            Some(PodLife::Pending | PodLife::Running) => now - seen.received >= DEAD_AFTER,
-        };
-        for (_, seen) in self.workers.extract_if(.., dead) {
+            Some(PodLife::Pending | PodLife::Running | PodLife::BackingOff) => now - seen.received >= DEAD_AFTER,
+        });
+        let dead = dead.map(|(_, seen)| seen).collect();
+        self.bury(dead);
+    }
+
+    /// Buries those whose container is not started again for now; others need not wait until they are silent for long. Only when that is news: the next process
+    /// may report before its pod says that it runs.
+    fn bury_fallen(&mut self, before: &Facts) {
+        let backs_off = |facts: &Facts, name: &String| facts.pods.get(name) == Some(&PodLife::BackingOff);
+        let facts = &self.facts;
+        let fallen = self.workers.extract_if(.., |name, _| backs_off(facts, name) && !backs_off(before, name));
+        let fallen = fallen.map(|(_, seen)| seen).collect();
+        self.bury(fallen);
+    }
+
+    /// What they held and had not finished is remembered.
+    fn bury(&mut self, dead: Vec<Seen>) {
+        for seen in dead {
             let finished = |task: &TaskRef| seen.report.tasks.iter().any(|t| t.task == *task && t.phase == TaskPhase::Finished);
             let held = seen.report.tasks.iter().map(|t| &t.task).chain(&seen.told.tasks);
             self.orphans.extend(held.filter(|task| !finished(task)).cloned());

@@ -67,7 +67,7 @@ pub(super) enum DecodeError {
     Version(u8),
     /// Another plan wrote them.
     #[error(
-        "it was written by a plan whose columns or key are others there: take the change back until everything that was written before it has been read, \
+        "it was written by a plan whose columns, key or aggregates are others there: take the change back until everything that was written before it has been read, \
          or create a Pipeline with another name"
     )]
     Layout,

@@ -12,6 +12,10 @@
 //!   channels belong to one task, which holds the state of a fixed range of key groups.
 //! * A *message* ([`codec`]) is rows of one origin, or how far time has come with the task that wrote it, the *producer*. What a row is known by (origin,
 //!   ordinal, branch, row kind) goes with it, so that results have the same coordinates as without an exchange.
+//! * *Partial aggregates*: where a channel feeds one aggregate (a window of TUMBLE, HOP or CUMULATE, or a GROUP BY over rows that are never taken back), what goes
+//!   through is one row for each key, slice and epoch, as far as its functions can be put together again; else rows. It is decided when the plan is cut
+//!   (`plan::stages`), and to a topic one is as good as the other. `millrace explain` says which it is. Their columns carry the functions and windows in their
+//!   names, so that what was written for another aggregate has another fingerprint and is refused, and a change of it is one of state (`StateCompatible`).
 //! * *Exactly once*: a front task writes all channels of an epoch in one transaction, with an entry in the ledger, as the Kafka sink does
 //!   ([`kafka`](crate::kafka), "Transactions"). It is the task's anchor. A back task reads `read_committed`, from the offsets in its own epochs. So a row is
 //!   visible when the epoch of its producer is committed, and never twice.
@@ -21,13 +25,16 @@
 //!
 //! Known limits
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
-//! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
-//! * Every row goes through it as it is: nothing is aggregated before.
+//! * Rows go through as they are, with the columns that are read behind, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
+//!   row (DISTINCT, ORDER BY, `array_agg`, `median` and the like), where several operators read one channel, and where late rows are dead letters.
+//! * Where late rows are dead letters, all columns go through; else a row that cannot be evaluated behind the exchange is told with those that do.
+//! * A front task holds up to 16 MiB of partial aggregates for each channel. Sums of doubles may differ in their last digits from those of one task.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
 //! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
 //! * Topics keep what was read until their retention (7 days) is over. A task that did not run for longer stops and says which range is lost.
-//! * They outlive their Pipeline: delete them by their prefix. A changed column or key of a channel can be taken on once what was written before has been read.
+//! * They outlive their Pipeline: delete them by their prefix. A changed column, key or aggregate of a channel can be taken on once what was written before has been read.
 
 mod codec;
 mod producers;
@@ -53,9 +60,9 @@ use self::producers::Directory;
 use self::sink::ExchangeSink;
 use self::source::ExchangeSource;
 use self::topics::Topics;
-use crate::context::Context;
+use crate::context::{Context, ResolvedLimits};
 use crate::kafka::producing::Producing;
-use crate::kafka::transaction::{self, Live};
+use crate::kafka::transaction;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -65,7 +72,7 @@ const MESSAGE_BYTES: usize = 16 << 20;
 pub struct Channel {
     /// Its name: the same for the same place in the plan.
     pub name: String,
-    /// Columns of its rows.
+    /// Columns of its rows, or of what they come to.
     pub schema: SchemaRef,
     /// Columns by which rows are brought together.
     pub key: Vec<usize>,
@@ -90,6 +97,7 @@ pub struct KafkaExchange {
     topics: Topics,
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
+    limits: ResolvedLimits,
     directory: Arc<Directory>,
 }
 
@@ -110,14 +118,8 @@ impl KafkaExchange {
         let partitions = u16::try_from(options.partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
             ConnectorError::new(ErrorReason::Invalid, format!("exchange.kafka.partitions is {}: it must be 1 to 128", options.partitions))
         })?;
-        let producing = Producing {
-            access: options.access.clone(),
-            context: context.clone(),
-            target: format!("the exchange {}", topics::stem(options.prefix(), uid)),
-            timeout_seconds: transaction::TIMEOUT_SECONDS,
-            record_bytes: MESSAGE_BYTES,
-            live: Live::default(),
-        };
+        let target = format!("the exchange {}", topics::stem(options.prefix(), uid));
+        let producing = Producing::new(&options.access, context, target, transaction::TIMEOUT_SECONDS);
         let channels = channels.iter().map(|channel| {
             check_types(channel)?;
             let topic = topics::name(options.prefix(), uid, &channel.name)?;
@@ -128,6 +130,7 @@ impl KafkaExchange {
             topics: Topics { partitions },
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
+            limits: context.limits,
             directory: Arc::default(),
         })
     }

@@ -30,6 +30,7 @@ mod json;
 mod json_lines;
 mod parquet_out;
 mod raw;
+pub(crate) mod record_values;
 mod records;
 mod schema;
 mod values;

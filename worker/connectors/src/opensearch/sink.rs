@@ -79,6 +79,14 @@ impl Sink for OpenSearchSink {
         (Guarantee::EffectivelyOnce, why)
     }
 
+    fn guarantee_of_changelog(&self) -> (Guarantee, &'static str) {
+        (
+            Guarantee::AtLeastOnce,
+            "documents are written before their epoch is durable: after a crash, revisions are seen again, and a row that came and went within the repeated \
+             epoch may stay",
+        )
+    }
+
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let naming = Naming { index: self.index.clone(), event_time: open.event_time, ids: self.ids(&open.schema)? };
         let client = Client::new(&self.options, &self.context)?;

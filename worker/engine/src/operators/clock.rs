@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::aggregate::moment;
 use super::alignment::Alignment;
-use super::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow};
+use super::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, TakenState};
 use crate::batch::Batch;
 
 /// Adds the time as a column, as it stands in the plan.
@@ -175,9 +175,9 @@ impl Operator for ByClock {
         self.inner.due()
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        Ok(self.inner.snapshot()?.map(|state| OperatorState { signature, ..state }))
+        Ok(self.inner.snapshot()?.map(|state| state.signed(signature)))
     }
 
     fn state_bytes(&self) -> usize {

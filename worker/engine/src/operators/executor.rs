@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::counters::{Counters, OperatorCounters, OutputCounters};
-use super::{ExecuteError, Message, Operator, Output, RejectedRow, Snapshot, payload};
+use super::{ExecuteError, Message, Operator, Output, RejectedRow, Snapshot, TakenSnapshot, payload};
 use crate::batch::{Batch, RejectCode, RejectStage, Rejected};
 
 /// Where a message goes next.
@@ -199,14 +199,14 @@ impl Executor {
         Ok(())
     }
 
-    /// The state of all operators after everything pushed so far.
-    pub fn snapshot(&mut self) -> Result<Snapshot, ExecuteError> {
-        let mut snapshot = Snapshot::new();
+    /// The state of all operators after everything pushed so far. Costs little; making its tables may cost much.
+    pub fn snapshot(&mut self) -> Result<TakenSnapshot, ExecuteError> {
+        let mut snapshot = TakenSnapshot::default();
         for Wired { id, operator, .. } in &mut self.wiring.operators {
             let state =
                 operator.snapshot().map_err(|source| ExecuteError::Operator { operator: Arc::clone(id), source: Box::new(source) })?;
             if let Some(state) = state {
-                snapshot.insert(Arc::clone(id), state);
+                snapshot.0.insert(Arc::clone(id), state);
             }
         }
         Ok(snapshot)

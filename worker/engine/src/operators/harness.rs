@@ -121,7 +121,7 @@ impl<'a> Harness<'a> {
 
     /// Goes on with a new operator that has been given the state, in parts by key group, in another order of key groups.
     pub(super) fn restore(&mut self) {
-        let state = self.operator.snapshot().unwrap().unwrap();
+        let state = self.operator.snapshot().unwrap().unwrap().finish().unwrap();
         assert_eq!(Some(&state.signature), self.blueprint.state_signature().as_ref());
         self.operator = self.blueprint.operator(&id(), &self.ports);
         self.operator.restore(shuffled(state)).unwrap();
@@ -138,7 +138,7 @@ impl<'a> Harness<'a> {
 
     /// Rows in the tables of the state.
     pub(super) fn state_rows(&mut self) -> usize {
-        self.operator.snapshot().unwrap().unwrap().tables.values().map(|table| table.records.num_rows()).sum()
+        self.operator.snapshot().unwrap().unwrap().finish().unwrap().tables.values().map(|table| table.records.num_rows()).sum()
     }
 
     /// The rows that are there, each as often as it is.

@@ -15,6 +15,7 @@
 mod aggregate;
 mod alignment;
 mod clock;
+mod columns;
 mod counters;
 mod evaluate;
 mod executor;
@@ -44,9 +45,10 @@ use datafusion_common::DataFusionError;
 use crate::batch::{Batch, Origin, Rejected};
 
 pub(crate) use aggregate::{
-    Argument, Assignment, Call, GroupBlueprint, OutputColumn, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
+    Argument, Assignment, Call, GroupBlueprint, OutputColumn, Parted, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
 };
 pub(crate) use clock::{ByClockBlueprint, ClockBlueprint};
+pub(crate) use columns::ColumnsBlueprint;
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
@@ -57,7 +59,7 @@ pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
 pub(crate) use payload::json as row_as_json;
 pub(crate) use project::ProjectBlueprint;
 pub(crate) use rank::{Emission, OrderBy, RankBlueprint, Ties};
-pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable};
+pub use state::{KEY_GROUPS, OperatorState, Snapshot, StateTable, TakenSnapshot, TakenState};
 pub(crate) use temporal::{Moment, TemporalBlueprint, TemporalSide};
 pub(crate) use union::UnionBlueprint;
 pub(crate) use window::{WindowBlueprint, WindowColumn};
@@ -124,8 +126,9 @@ pub trait Operator: Send {
         None
     }
 
-    /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages.
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages. The
+    /// stream waits for this call: what takes long is left to [`TakenState::finish`].
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         Ok(None)
     }
 
@@ -170,6 +173,18 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     }
     /// The columns of a table of its state that hold [`Blueprint::keys`], in their order; `None` if there is no such table.
     fn stored_keys(&self, _table: &str) -> Option<Vec<usize>> {
+        None
+    }
+    /// How what it does can be begun in front of an exchange, where rows are `rows`, and done behind it; or why it cannot.
+    fn parted(&self, _rows: &SchemaRef) -> Result<Parted, String> {
+        Err("it is no aggregate of windows or keys".to_owned())
+    }
+    /// The columns that it reads of what arrives at a port, also for dead letters; `None` if it may be all.
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        None
+    }
+    /// The same where only these columns arrive at a port. They hold all that it [reads](Blueprint::reads) there.
+    fn narrowed(&self, _port: usize, _kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
         None
     }
     /// By port, the column whose value is that of `column` in whatever comes out of a row, always. `None` if there is none at some port; an operator

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt16Array};
 
+use super::ExecuteError;
+
 /// Key groups of every Pipeline, fixed for its life: the most lanes that its state can be split among.
 pub const KEY_GROUPS: u16 = 128;
 
@@ -28,3 +30,55 @@ pub struct StateTable {
 
 /// State of all operators of a lane, by operator id. Stateless operators are absent.
 pub type Snapshot = BTreeMap<Arc<str>, OperatorState>;
+
+/// The tables of a state, to be made.
+type Tables = Box<dyn FnOnce() -> Result<BTreeMap<String, StateTable>, ExecuteError> + Send>;
+
+/// State of one operator as it was when it was asked for, to be put into columns later: the stream goes on meanwhile, and does not change it.
+pub struct TakenState {
+    pub(crate) signature: String,
+    tables: Tables,
+}
+
+impl TakenState {
+    /// State whose tables are made by `tables`, which takes long where the state is large. It MUST NOT see what the operator does from now on.
+    pub(crate) fn new(
+        signature: String,
+        tables: impl FnOnce() -> Result<BTreeMap<String, StateTable>, ExecuteError> + Send + 'static,
+    ) -> Self {
+        Self { signature, tables: Box::new(tables) }
+    }
+
+    /// The same under another signature.
+    pub(crate) fn signed(self, signature: String) -> Self {
+        Self { signature, ..self }
+    }
+
+    /// Makes the tables.
+    ///
+    /// # Errors
+    /// If what the operator holds cannot be put into columns.
+    pub fn finish(self) -> Result<OperatorState, ExecuteError> {
+        Ok(OperatorState { signature: self.signature, tables: (self.tables)()? })
+    }
+}
+
+impl std::fmt::Debug for TakenState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TakenState").field("signature", &self.signature).finish_non_exhaustive()
+    }
+}
+
+/// State of all operators as it was when it was asked for, by operator id.
+#[derive(Debug, Default)]
+pub struct TakenSnapshot(pub BTreeMap<Arc<str>, TakenState>);
+
+impl TakenSnapshot {
+    /// Makes all tables.
+    ///
+    /// # Errors
+    /// As [`TakenState::finish`].
+    pub fn finish(self) -> Result<Snapshot, ExecuteError> {
+        self.0.into_iter().map(|(operator, state)| Ok((operator, state.finish()?))).collect()
+    }
+}

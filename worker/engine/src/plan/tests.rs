@@ -203,7 +203,7 @@ fn control_messages_come_out_once_for_each_output() {
 fn stateless_operators_have_no_state() {
     let plan = plan(&[("s", "SELECT n + 1 AS m FROM t")], &[("out", "s")]);
     let mut executor = plan.executor(&["t"]);
-    assert_eq!(executor.snapshot().unwrap(), Snapshot::new());
+    assert_eq!(executor.snapshot().unwrap().finish().unwrap(), Snapshot::new());
     executor.restore(Snapshot::new()).unwrap();
     let state = OperatorState { signature: "sum".to_owned(), tables: std::collections::BTreeMap::new() };
     for id in ["s/project/0", "s/aggregate/0"] {

@@ -20,7 +20,7 @@ use crate::batch::Rejected;
 use crate::checkpoint::decide::{self, Fate, Settlement};
 use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
 use crate::connector::{ConnectorError, Health};
-use crate::operators::{OperatorState, Snapshot};
+use crate::operators::{TakenSnapshot, TakenState};
 use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
 
 /// Epochs between two garbage collections.
@@ -87,7 +87,7 @@ impl Closer {
         preparing: Vec<Preparing>,
         mut dead: DeadLetters,
         mut content: EpochContent,
-        state: Snapshot,
+        state: TakenSnapshot,
         mut counters: Counters,
     ) -> Result<Self, Failure> {
         let epoch = self.owner.next_epoch().0;
@@ -167,7 +167,7 @@ async fn write_state(
     owner: &Owner,
     observed: &Observed,
     mut increments: Increments,
-    snapshot: Snapshot,
+    TakenSnapshot(snapshot): TakenSnapshot,
 ) -> Result<(Increments, BTreeMap<String, Vec<StateRef>>), Failure> {
     let mut files = BTreeMap::new();
     increments.retain(|operator| snapshot.contains_key(operator));
@@ -190,13 +190,14 @@ async fn write_state(
     Ok((increments, files))
 }
 
-/// Compares and encodes beside everything else: it takes long where the state is large.
-async fn next(mut increments: Increments, operator: String, state: OperatorState) -> Result<(Increments, Written), Failure> {
+/// Makes the tables, compares and encodes them beside everything else: it takes long where the state is large.
+async fn next(mut increments: Increments, operator: String, state: TakenState) -> Result<(Increments, Written), Failure> {
     let failure = |message: String| Failure::new(Part::Task, ConnectorError::new(ErrorReason::Internal, message));
-    tokio::task::spawn_blocking(move || increments.next(&operator, &state).map(|written| (increments, written)))
-        .await
-        .map_err(|panic| failure(format!("encoding state panicked: {panic}")))?
-        .map_err(failure)
+    let next = move || {
+        let state = state.finish().map_err(|error| format!("no snapshot of operator {operator}: {error}"))?;
+        increments.next(&operator, &state).map(|written| (increments, written))
+    };
+    tokio::task::spawn_blocking(next).await.map_err(|panic| failure(format!("encoding state panicked: {panic}")))?.map_err(failure)
 }
 
 /// The answer of a writer. If it ended instead, the driver finds out why.

@@ -23,7 +23,7 @@ use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
 use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
-use crate::operators::{ExecuteError, Snapshot};
+use crate::operators::{ExecuteError, TakenSnapshot};
 
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -164,10 +164,14 @@ impl Run {
                 self.finish()?;
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
+            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
+            if let Some(closer) = resting.as_ref().filter(|_| epoch_wanted && self.waiting.is_empty()) {
+                // From here until the epoch begins, nothing more is taken in.
+                self.say_all(closer.owner.next_epoch().0)?;
+            }
             let flowing = self.waiting.is_empty();
             // All that was taken in has come out, and been handed on.
             let settled = flowing && self.operators.is_idle();
-            let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
             if epoch_wanted
                 && settled
                 && let Some(closer) = resting.take()
@@ -316,7 +320,7 @@ impl Run {
     }
 
     /// The state after everything that has been processed.
-    async fn snapshot(&mut self) -> Result<Snapshot, Failure> {
+    async fn snapshot(&mut self) -> Result<TakenSnapshot, Failure> {
         let failed = |error: ExecuteError| ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"));
         self.operators.snapshot().await.map_err(|error| Failure::new(Part::Task, failed(error)))
     }

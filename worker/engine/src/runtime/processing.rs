@@ -10,6 +10,7 @@ use super::event_time;
 use super::lanes::CameOut;
 use super::observed::Part;
 use super::output::Outgoing;
+use super::stage::Stage;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
@@ -100,6 +101,12 @@ impl Run {
         let messages = self.watermarks.as_ref().map(Watermarks::finish).unwrap_or_default();
         self.tell(messages)?;
         self.look_at_state()
+    }
+
+    /// In front of an exchange operators hold rows until an epoch ends: they say them now. Others say what they have at once, or keep it as state.
+    pub(super) fn say_all(&mut self, epoch: u64) -> Result<(), Failure> {
+        let inputs = if let Stage::Front(_) = self.config.stage { self.config.inputs.len() } else { 0 };
+        (0..inputs).try_for_each(|input| self.execute(input, Message::Barrier(epoch)))
     }
 
     fn tell(&mut self, messages: Vec<(usize, Message)>) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ pub const EXCHANGE_WRITER: &str = "*exchange";
 pub enum Stage {
     /// All of it.
     All,
-    /// What is in front of the exchange. It keeps no state.
+    /// What is in front of the exchange. It keeps no state: what it holds of an epoch has gone on when the epoch ends.
     Front(Arc<FrontStage>),
     /// What is behind it: the inputs of the task are the channels, all of them in their order. It keeps the state.
     Back(Arc<BackStage>),

@@ -41,6 +41,14 @@ pub(crate) fn hash_rows(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>, A
     Ok(hashes)
 }
 
+/// What [`hash_rows`] gives for one column that fits a word, by [`words`](super::words).
+pub(crate) fn hash_word(word: Option<i64>) -> u64 {
+    match word {
+        Some(word) => mix(START, word as u64),
+        None => mix(START.rotate_left(32), NULL),
+    }
+}
+
 /// One number for each row of a batch that names it, the same in every replay.
 pub(crate) fn row_ids(batch: &Batch) -> Vec<u64> {
     let (high, low) = batch.origin.key().split_at(8);

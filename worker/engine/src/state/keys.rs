@@ -10,23 +10,79 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
+use super::hash::hash_word;
+use super::shared::{CHUNK, Cow, Part, SharedVec};
+
 /// Keys of some columns. NULL is a value like any other: all NULLs are one key.
 #[derive(Debug)]
 pub(crate) struct KeyTable {
     types: Vec<DataType>,
     table: HashTable<u32>,
-    /// By number.
-    hashes: Vec<u64>,
     keys: Keys,
 }
 
-/// How the keys themselves are held.
+/// How the keys themselves are held, by number.
 #[derive(Debug)]
 enum Keys {
-    /// One column that fits a word: the commonest key, and the fastest. The value of NULL counts for nothing.
-    Word { values: Vec<i64>, null: Option<u32> },
-    /// Any columns, as comparable bytes: key `n` ends at `ends[n]`.
-    Rows { converter: RowConverter, bytes: Vec<u8>, ends: Vec<usize> },
+    /// One column that fits a word: the commonest key, and the fastest; its hash is computed again where it is needed. The value of NULL counts for nothing.
+    Word { values: SharedVec<i64>, null: Option<u32> },
+    /// Any columns, as comparable bytes, with their hashes.
+    Rows { converter: RowConverter, rows: RowBytes, hashes: SharedVec<u64> },
+}
+
+/// What the keys of a [`KeyTable`] were when they were shared.
+#[derive(Debug)]
+pub(crate) struct KeyPart {
+    types: Vec<DataType>,
+    keys: KeysPart,
+}
+
+#[derive(Debug)]
+enum KeysPart {
+    Word { values: Part<i64>, null: Option<u32> },
+    Rows { rows: Vec<Arc<RowChunk>>, hashes: Part<u64> },
+}
+
+/// Rows as bytes, in chunks of [`CHUNK`] rows.
+#[derive(Debug, Default)]
+struct RowBytes {
+    chunks: Vec<Cow<RowChunk>>,
+}
+
+/// Row `n` ends at `ends[n]`.
+#[derive(Clone, Debug, Default)]
+struct RowChunk {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowChunk {
+    fn get(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.bytes[start..self.ends[row]]
+    }
+}
+
+impl RowBytes {
+    fn get(&self, number: u32) -> &[u8] {
+        self.chunks[number as usize / CHUNK].get().get(number as usize % CHUNK)
+    }
+
+    fn push(&mut self, row: &[u8]) {
+        if self.chunks.last().is_none_or(|last| last.get().ends.len() == CHUNK) {
+            self.chunks.push(Cow::Own(RowChunk::default()));
+        }
+        if let Some(last) = self.chunks.last_mut() {
+            let last = last.own();
+            last.bytes.extend_from_slice(row);
+            last.ends.push(last.bytes.len());
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let chunk = |chunk: &RowChunk| chunk.bytes.capacity() + chunk.ends.capacity() * size_of::<usize>();
+        self.chunks.iter().map(|held| size_of::<Cow<RowChunk>>() + chunk(held.get())).sum()
+    }
 }
 
 impl KeyTable {
@@ -36,37 +92,43 @@ impl KeyTable {
     /// If a type cannot be a key.
     pub(crate) fn new(types: &[DataType]) -> Result<Self, ArrowError> {
         let keys = match types {
-            [one] if fits_a_word(one) => Keys::Word { values: Vec::new(), null: None },
-            _ => {
-                let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
-                Keys::Rows { converter, bytes: Vec::new(), ends: Vec::new() }
-            }
+            [one] if fits_a_word(one) => Keys::Word { values: SharedVec::default(), null: None },
+            _ => Keys::Rows { converter: converter(types)?, rows: RowBytes::default(), hashes: SharedVec::default() },
         };
-        Ok(Self { types: types.to_vec(), table: HashTable::new(), hashes: Vec::new(), keys })
+        Ok(Self { types: types.to_vec(), table: HashTable::new(), keys })
     }
 
     /// Number of keys.
     pub(crate) fn len(&self) -> usize {
-        self.hashes.len()
+        match &self.keys {
+            Keys::Word { values, .. } => values.len(),
+            Keys::Rows { hashes, .. } => hashes.len(),
+        }
     }
 
     /// Whether there are no keys.
     pub(crate) fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.len() == 0
     }
 
-    /// Hash of each key, by number.
-    pub(crate) fn hashes(&self) -> &[u64] {
-        &self.hashes
+    /// Hash of the key with this number.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    pub(crate) fn hash(&self, number: u32) -> u64 {
+        match &self.keys {
+            Keys::Word { values, null } => hash_word((*null != Some(number)).then(|| values.get(number as usize))),
+            Keys::Rows { hashes, .. } => hashes.get(number as usize),
+        }
     }
 
     /// Bytes of memory that the table takes, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let keys = match &self.keys {
-            Keys::Word { values, .. } => values.capacity() * size_of::<i64>(),
-            Keys::Rows { bytes, ends, .. } => bytes.capacity() + ends.capacity() * size_of::<usize>(),
+            Keys::Word { values, .. } => values.memory_bytes(),
+            Keys::Rows { rows, hashes, .. } => rows.memory_bytes() + hashes.memory_bytes(),
         };
-        keys + self.hashes.capacity() * size_of::<u64>() + self.table.allocation_size()
+        keys + self.table.allocation_size()
     }
 
     /// The number of the key of each row; keys that are new get the next numbers. `hashes` are those of [`hash_rows`](super::hash_rows) over `columns`.
@@ -77,14 +139,14 @@ impl KeyTable {
     /// # Panics
     /// If there would be more than 2^32 keys.
     pub(crate) fn intern(&mut self, columns: &[ArrayRef], hashes: &[u64]) -> Result<Vec<u32>, ArrowError> {
-        let Self { table, hashes: known, keys, .. } = self;
+        let Self { table, keys, .. } = self;
         if columns.is_empty() {
             // Without columns there is one key.
-            if known.is_empty() {
-                known.extend(hashes.first());
-                if let Keys::Rows { ends, .. } = keys {
-                    ends.resize(known.len(), 0);
-                }
+            if let (Keys::Rows { rows, hashes: known, .. }, Some(hash)) = (keys, hashes.first())
+                && known.is_empty()
+            {
+                rows.push(&[]);
+                known.push(*hash);
             }
             return Ok(vec![0; hashes.len()]);
         }
@@ -93,31 +155,30 @@ impl KeyTable {
             Keys::Word { values, null } => {
                 let words = words(&columns[0])?;
                 for (row, hash) in hashes.iter().enumerate() {
-                    let next = next_number(known);
+                    let next = next_number(values.len());
                     let number = if words.is_null(row) {
                         *null.get_or_insert(next)
                     } else {
                         let word = words.value(row);
-                        let same = |number: &u32| values[*number as usize] == word && *null != Some(*number);
-                        find_or_insert(table, known, *hash, next, same)
+                        let same = |number: &u32| values.get(*number as usize) == word && *null != Some(*number);
+                        // NULL is not in the table.
+                        *table.entry(*hash, same, |number| hash_word(Some(values.get(*number as usize)))).or_insert(next).get()
                     };
                     if number == next {
-                        known.push(*hash);
                         values.push(if words.is_null(row) { 0 } else { words.value(row) });
                     }
                     numbers.push(number);
                 }
             }
-            Keys::Rows { converter, bytes, ends } => {
-                let rows = converter.convert_columns(columns)?;
-                for (row, hash) in rows.iter().zip(hashes) {
-                    let next = next_number(known);
-                    let same = |number: &u32| key(bytes, ends, *number) == row.data();
-                    let number = find_or_insert(table, known, *hash, next, same);
+            Keys::Rows { converter, rows, hashes: known } => {
+                let converted = converter.convert_columns(columns)?;
+                for (row, hash) in converted.iter().zip(hashes) {
+                    let next = next_number(known.len());
+                    let same = |number: &u32| known.get(*number as usize) == *hash && rows.get(*number) == row.data();
+                    let number = *table.entry(*hash, same, |number| known.get(*number as usize)).or_insert(next).get();
                     if number == next {
                         known.push(*hash);
-                        bytes.extend_from_slice(row.data());
-                        ends.push(bytes.len());
+                        rows.push(row.data());
                     }
                     numbers.push(number);
                 }
@@ -142,16 +203,15 @@ impl KeyTable {
                         return *null;
                     }
                     let word = words.value(row);
-                    self.table.find(*hash, |number| values[*number as usize] == word && *null != Some(*number)).copied()
+                    self.table.find(*hash, |number| values.get(*number as usize) == word && *null != Some(*number)).copied()
                 };
                 Ok(hashes.iter().enumerate().map(find).collect())
             }
-            Keys::Rows { converter, bytes, ends } => {
-                let rows = converter.convert_columns(columns)?;
-                let find = |(row, hash): (arrow::row::Row<'_>, &u64)| {
-                    self.table.find(*hash, |number| key(bytes, ends, *number) == row.data()).copied()
-                };
-                Ok(rows.iter().zip(hashes).map(find).collect())
+            Keys::Rows { converter, rows, .. } => {
+                let converted = converter.convert_columns(columns)?;
+                let find =
+                    |(row, hash): (arrow::row::Row<'_>, &u64)| self.table.find(*hash, |number| rows.get(*number) == row.data()).copied();
+                Ok(converted.iter().zip(hashes).map(find).collect())
             }
         }
     }
@@ -166,16 +226,26 @@ impl KeyTable {
     pub(crate) fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
         match &self.keys {
             Keys::Word { values, null } => {
-                let words: Int64Array = numbers.iter().map(|number| (*null != Some(*number)).then(|| values[*number as usize])).collect();
-                Ok(vec![from_words(words, &self.types[0])?])
+                let words = numbers.iter().map(|number| (*null != Some(*number)).then(|| values.get(*number as usize)));
+                Ok(vec![from_words(words.collect(), &self.types[0])?])
             }
             Keys::Rows { .. } if self.types.is_empty() => Ok(Vec::new()),
-            Keys::Rows { converter, bytes, ends } => {
+            Keys::Rows { converter, rows, .. } => {
                 let parser = converter.parser();
-                let rows = numbers.iter().map(|number| parser.parse(key(bytes, ends, *number)));
-                converter.convert_rows(rows)
+                converter.convert_rows(numbers.iter().map(|number| parser.parse(rows.get(*number))))
             }
         }
+    }
+
+    /// All keys as they are now, whatever comes later. Costs little.
+    pub(crate) fn share(&mut self) -> KeyPart {
+        let keys = match &mut self.keys {
+            Keys::Word { values, null } => KeysPart::Word { values: values.share(), null: *null },
+            Keys::Rows { rows, hashes, .. } => {
+                KeysPart::Rows { rows: rows.chunks.iter_mut().map(Cow::share).collect(), hashes: hashes.share() }
+            }
+        };
+        KeyPart { types: self.types.clone(), keys }
     }
 
     /// Forgets all keys for which `keep` is false; the others keep their order and get new numbers from 0. The caller does the same to what it holds by number.
@@ -185,27 +255,55 @@ impl KeyTable {
     pub(crate) fn retain(&mut self, keep: &BooleanArray) -> Result<(), ArrowError> {
         let kept: Vec<u32> = (0..).zip(keep.values().iter()).filter_map(|(number, keep)| keep.then_some(number)).collect();
         let columns = self.columns(&kept)?;
-        let hashes: Vec<u64> = kept.iter().map(|number| self.hashes[*number as usize]).collect();
+        let hashes: Vec<u64> = kept.iter().map(|number| self.hash(*number)).collect();
         *self = Self::new(&self.types)?;
         self.intern(&columns, &hashes)?;
         Ok(())
     }
 }
 
-fn next_number(known: &[u64]) -> u32 {
-    u32::try_from(known.len()).expect("state is bounded far below 2^32 keys")
+impl KeyPart {
+    /// Hashes of all keys, in the order of their numbers.
+    pub(crate) fn hashes(&self) -> Vec<u64> {
+        match &self.keys {
+            KeysPart::Word { values, null } => {
+                let numbered = (0_u32..).zip(values.iter());
+                numbered.map(|(number, word)| hash_word((*null != Some(number)).then_some(word))).collect()
+            }
+            KeysPart::Rows { hashes, .. } => hashes.to_vec(),
+        }
+    }
+
+    /// The key columns of all keys, in the order of their numbers.
+    ///
+    /// # Errors
+    /// As [`KeyTable::columns`].
+    pub(crate) fn columns(&self) -> Result<Vec<ArrayRef>, ArrowError> {
+        match &self.keys {
+            KeysPart::Word { values, null } => {
+                let words = match null {
+                    None => Int64Array::from(values.to_vec()),
+                    Some(null) => (0_u32..).zip(values.iter()).map(|(number, word)| (number != *null).then_some(word)).collect(),
+                };
+                Ok(vec![from_words(words, &self.types[0])?])
+            }
+            KeysPart::Rows { .. } if self.types.is_empty() => Ok(Vec::new()),
+            KeysPart::Rows { rows, .. } => {
+                let converter = converter(&self.types)?;
+                let parser = converter.parser();
+                let all = rows.iter().flat_map(|chunk| (0..chunk.ends.len()).map(|row| parser.parse(chunk.get(row))));
+                converter.convert_rows(all)
+            }
+        }
+    }
 }
 
-/// The number of a key, which is `next` if it is new. The caller then adds it to what is `known`.
-fn find_or_insert(table: &mut HashTable<u32>, known: &[u64], hash: u64, next: u32, same: impl Fn(&u32) -> bool) -> u32 {
-    let is_it = |number: &u32| known[*number as usize] == hash && same(number);
-    *table.entry(hash, is_it, |number| known[*number as usize]).or_insert(next).get()
+fn converter(types: &[DataType]) -> Result<RowConverter, ArrowError> {
+    RowConverter::new(types.iter().cloned().map(SortField::new).collect())
 }
 
-fn key<'a>(bytes: &'a [u8], ends: &[usize], number: u32) -> &'a [u8] {
-    let number = number as usize;
-    let start = if number == 0 { 0 } else { ends[number - 1] };
-    &bytes[start..ends[number]]
+fn next_number(known: usize) -> u32 {
+    u32::try_from(known).expect("state is bounded far below 2^32 keys")
 }
 
 /// Whether [`words`] takes a column of this type.
@@ -266,6 +364,12 @@ mod tests {
         let found = table.find(columns, &hashes).unwrap();
         assert_eq!(found, numbers.iter().copied().map(Some).collect::<Vec<_>>());
         assert!(table.memory_bytes() > 0);
+        let all: Vec<u32> = (0..table.len() as u32).collect();
+        assert!((0_u32..).zip(&hashes).all(|(row, hash)| table.hash(numbers[row as usize]) == *hash));
+        let part = table.share();
+        intern(&mut table, columns);
+        assert_eq!(part.columns().unwrap(), table.columns(&all).unwrap());
+        assert_eq!(part.hashes(), all.iter().map(|number| table.hash(*number)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -335,8 +439,8 @@ mod tests {
         let numbers = intern(&mut table, std::slice::from_ref(&column));
         assert_eq!(table.columns(&numbers).unwrap(), [column]);
         // All hashes equal: only the keys tell them apart.
-        let few: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
-        let mut table = KeyTable::new(&[DataType::Int64]).unwrap();
+        let few: ArrayRef = Arc::new((0..100).map(|n| Some(n.to_string())).collect::<StringArray>());
+        let mut table = KeyTable::new(&[DataType::Utf8]).unwrap();
         assert_eq!(table.intern(&[few], &[7; 100]).unwrap(), (0..100).collect::<Vec<_>>());
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! * [`hash`]: a hash of rows that is the same in every process and release, because state is stored by it.
 //! * [`keys`]: the table from keys to dense numbers.
+//! * [`shared`]: vectors by that number, of which a snapshot costs next to nothing.
 //! * [`rows`]: rows in columns, at positions that stay; [`lists`]: the positions that belong to each key; [`ends`]: when they are over.
 
 mod ends;
@@ -14,9 +15,11 @@ mod hash;
 mod keys;
 mod lists;
 mod rows;
+mod shared;
 
 pub(crate) use ends::Ends;
 pub(crate) use hash::{hash_rows, key_group, mix, row_ids};
-pub(crate) use keys::{KeyTable, fits_a_word, from_words, words};
+pub(crate) use keys::{KeyPart, KeyTable, fits_a_word, from_words, words};
 pub(crate) use lists::Lists;
 pub(crate) use rows::{NO_ROW, RowStore};
+pub(crate) use shared::{Part, SharedVec};

@@ -15,7 +15,8 @@ const CHUNK_ROWS: usize = 1 << 15;
 const CHUNK_BYTES: usize = 32 << 20;
 
 /// Rows of one schema. They are added at the end as they come, without a copy; small additions are merged as they pile up, so that each row is copied a few times at most.
-#[derive(Debug)]
+/// A clone has the same columns, and copies no row.
+#[derive(Clone, Debug)]
 pub(crate) struct RowStore {
     schema: SchemaRef,
     /// Neighbours at least halve in size from the front to the back, except for full ones.
@@ -23,7 +24,7 @@ pub(crate) struct RowStore {
     rows: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chunk {
     /// Position of its first row.
     start: u32,

@@ -21,6 +21,7 @@ mod tables;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use millrace_engine::plan::stages::Exchange;
 use shapes::SHAPES;
 
 #[test]
@@ -46,15 +47,23 @@ fn check(shape: &shapes::Shape, cases: u32) -> Option<String> {
         Ok(plan) => plan,
         Err(problems) => return Some(format!("== {}: the stream refuses it: {problems}", shape.name)),
     };
+    // What can be shared gives the same through an exchange with partial aggregates.
+    let exchange = plan.exchange().ok().map(Exchange::condensed);
     // Every shape has inputs of its own, the same in every run.
     let mut seed = [7; 32];
     shape.name.bytes().enumerate().for_each(|(index, byte)| seed[index % 32] ^= byte);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let run = runner.run(&inputs::inputs(), |inputs| {
-        let streamed = stream::run(&plan, &inputs).map_err(TestCaseError::fail)?;
         let expected = tables::answer(shape, &inputs).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        if streamed == expected { Ok(()) } else { Err(TestCaseError::fail(difference(&streamed, &expected))) }
+        for exchange in std::iter::once(None).chain(exchange.iter().map(Some)) {
+            let streamed = stream::run(&plan, &inputs, exchange).map_err(TestCaseError::fail)?;
+            if streamed != expected {
+                let how = if exchange.is_some() { "through an exchange: " } else { "" };
+                return Err(TestCaseError::fail(format!("{how}{}", difference(&streamed, &expected))));
+            }
+        }
+        Ok(())
     });
     run.err().map(|error| format!("== {}\n{}\n{error}", shape.name, shape.text))
 }

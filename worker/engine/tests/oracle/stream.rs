@@ -7,7 +7,8 @@ use arrow::array::{AsArray as _, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
-use millrace_engine::operators::Message;
+use millrace_engine::operators::{ExecuteError, Message, Snapshot, TakenSnapshot};
+use millrace_engine::plan::stages::{Exchange, partition_rows};
 use millrace_engine::plan::{self, Changelog, Executor, InputTable, Plan, Policy};
 
 use crate::inputs::{Inputs, MAX_DELAY, schema};
@@ -27,9 +28,10 @@ pub(crate) fn compile(shape: &Shape) -> Result<Plan, String> {
         .map_err(|problems| problems.iter().map(|problem| format!("{}: {}\n", problem.location, problem.message)).collect())
 }
 
-/// What is left in the end, sorted; or what must not have come out.
-pub(crate) fn run(plan: &Plan, inputs: &Inputs) -> Result<Vec<String>, String> {
-    let mut run = Run { plan, executor: plan.executor(&INPUTS), table: Table::of(plan), watermarks: [None; 2], latest: [i64::MIN; 2] };
+/// What is left in the end, sorted; or what must not have come out. In one piece, or around the exchange that the plan has.
+pub(crate) fn run(plan: &Plan, inputs: &Inputs, exchange: Option<&Exchange>) -> Result<Vec<String>, String> {
+    let running = Running::new(plan, exchange);
+    let mut run = Run { plan, exchange, running, table: Table::of(plan), watermarks: [None; 2], latest: [i64::MIN; 2] };
     let records = [&inputs.a, &inputs.b].map(|records| (records, 0));
     let mut records = [0, 1].map(|index| {
         let names = plan.projection(INPUTS[index]);
@@ -61,9 +63,74 @@ pub(crate) fn run(plan: &Plan, inputs: &Inputs) -> Result<Vec<String>, String> {
     Ok(run.table.rows)
 }
 
+/// Parts behind an exchange.
+const PARTS: u16 = 3;
+
+/// A plan as it runs.
+enum Running {
+    Whole(Executor),
+    Parts { exchange: Exchange, front: Executor, backs: Vec<Executor> },
+}
+
+impl Running {
+    fn new(plan: &Plan, exchange: Option<&Exchange>) -> Self {
+        match exchange {
+            None => Self::Whole(plan.executor(&INPUTS)),
+            Some(exchange) => Self::Parts {
+                front: exchange.front(&INPUTS),
+                backs: (0..PARTS).map(|_| exchange.back()).collect(),
+                exchange: exchange.clone(),
+            },
+        }
+    }
+
+    fn push(&mut self, input: usize, message: Message, emit: &mut dyn FnMut(usize, Message)) -> Result<(), ExecuteError> {
+        let (exchange, front, backs) = match self {
+            Self::Whole(executor) => return executor.push(input, message, emit),
+            Self::Parts { exchange, front, backs } => (exchange, front, backs),
+        };
+        let mut sent = Vec::new();
+        front.push(input, message, &mut |target, message| sent.push((target, message)))?;
+        for (target, message) in sent {
+            // There is one output.
+            let Some(channel) = target.checked_sub(1) else {
+                emit(target, message);
+                continue;
+            };
+            match message {
+                Message::Batch(batch) => {
+                    for (part, rows) in partition_rows(&batch, &exchange.channels()[channel].key, PARTS)? {
+                        backs[usize::from(part)].push(channel, Message::Batch(rows), emit)?;
+                    }
+                }
+                Message::Barrier(_) => {}
+                other => backs.iter_mut().try_for_each(|back| back.push(channel, other.clone(), emit))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<TakenSnapshot, ExecuteError> {
+        match self {
+            Self::Whole(executor) => executor.snapshot(),
+            Self::Parts { backs, .. } => Ok(Exchange::merge(backs.iter_mut().map(Executor::snapshot).collect::<Result<_, _>>()?)),
+        }
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), ExecuteError> {
+        match self {
+            Self::Whole(executor) => executor.restore(snapshot),
+            Self::Parts { exchange, backs, .. } => {
+                backs.iter_mut().zip(exchange.split(&snapshot, PARTS)?).try_for_each(|(back, part)| back.restore(part))
+            }
+        }
+    }
+}
+
 struct Run<'a> {
     plan: &'a Plan,
-    executor: Executor,
+    exchange: Option<&'a Exchange>,
+    running: Running,
     table: Table,
     watermarks: [Option<i64>; 2],
     latest: [i64; 2],
@@ -80,11 +147,18 @@ impl Run<'_> {
         self.push(input, Message::Watermark(watermark))
     }
 
-    /// A new executor goes on where the last one was.
+    /// An epoch ends, and new executors go on where the last ones were. Those have gone on meanwhile, and let go of most that they held, when their snapshot is
+    /// put into tables.
     fn restore(&mut self) -> Result<(), String> {
-        let snapshot = self.executor.snapshot().map_err(|error| error.to_string())?;
-        self.executor = self.plan.executor(&INPUTS);
-        self.executor.restore(snapshot).map_err(|error| error.to_string())?;
+        (0..2).try_for_each(|input| self.push(input, Message::Barrier(1)))?;
+        let taken = self.running.snapshot().map_err(|error| error.to_string())?;
+        for input in 0..2 {
+            let ended = self.running.push(input, Message::Watermark(i64::MAX), &mut |_, _| {});
+            ended.map_err(|error| error.to_string())?;
+        }
+        let snapshot = taken.finish().map_err(|error| error.to_string())?;
+        self.running = Running::new(self.plan, self.exchange);
+        self.running.restore(snapshot).map_err(|error| error.to_string())?;
         for input in 0..2 {
             if let Some(watermark) = self.watermarks[input] {
                 self.push(input, Message::Watermark(watermark))?;
@@ -104,7 +178,7 @@ impl Run<'_> {
             };
             wrong = wrong.take().or(kept.err());
         };
-        self.executor.push(input, message, &mut emit).map_err(|error| error.to_string())?;
+        self.running.push(input, message, &mut emit).map_err(|error| error.to_string())?;
         wrong.map_or(Ok(()), Err)
     }
 }

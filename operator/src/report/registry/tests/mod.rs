@@ -161,6 +161,26 @@ fn the_dead_lose_their_tasks_at_once_when_the_pod_is_gone_else_after_fifteen_sec
 }
 
 #[test]
+fn who_is_not_started_again_for_now_loses_its_tasks_at_once() {
+    let now = crate::clock::monotonic();
+    let registry = Registry::default();
+    let mut fallen = facts(["w0", "w1"]);
+    fallen.pods.insert("w0".into(), PodLife::BackingOff);
+    registry.observe(&key(), facts([]), now);
+    registry.observe(&key(), facts(["w0", "w1"]), now);
+    assert_eq!(splits_of(&registry.record(report("w0", 1), now).unwrap()), ["0"]);
+    assert_eq!(splits_of(&registry.record(report("w1", 1), now).unwrap()), ["1"]);
+    registry.observe(&key(), fallen.clone(), now + seconds(1));
+    assert_eq!(registry.snapshot(&key(), now + seconds(1)).workers.len(), 1);
+    let holds = Report { tasks: vec![task("1", TaskPhase::Running)], ..report("w1", 2) };
+    assert_eq!(splits_of(&registry.record(holds, now + seconds(1)).unwrap()), ["0", "1"], "the other one finishes what was left");
+    // It is back, and says so before its pod does.
+    registry.record(report("w0", 1), now + seconds(11)).unwrap();
+    registry.observe(&key(), fallen, now + seconds(11));
+    assert_eq!(registry.snapshot(&key(), now + seconds(11)).workers.len(), 2);
+}
+
+#[test]
 fn a_worker_that_closes_its_last_epochs_is_not_dead() {
     let now = crate::clock::monotonic();
     let registry = Registry::default();

@@ -3,6 +3,7 @@
 //! For every batch there is at most one change for each key, in the order in which the batch touches them: what came and went within the batch is never seen.
 //! A key that is not touched for the time to live, by the watermark, is forgotten without a word; if it comes again, it begins anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,14 +11,18 @@ use arrow::array::{
 };
 use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::call::Call;
-use super::cells::{Cells, Change, cells};
+use super::cells::{Cells, Change, SharedState, cells};
 use super::column::OutputColumn;
+use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable};
+use crate::operators::columns::place;
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable, TakenState};
 use crate::row_kind::{RowKind, RowKinds};
-use crate::state::{KeyTable, hash_rows, key_group};
+use crate::state::{KeyPart, KeyTable, Part, SharedVec, hash_rows, key_group, mix};
 
 /// Name of the table of the state.
 const TABLE: &str = "groups";
@@ -37,6 +42,8 @@ pub(crate) struct GroupBlueprint {
     pub(crate) retracts: bool,
     /// Time to live of a key that is not touched, in microseconds.
     pub(crate) ttl: i64,
+    /// How what arrives is laid out, if that is partial aggregates. Then the keys are columns of that, and those of the calls are not there.
+    pub(crate) merges: Option<Layout>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -82,6 +89,33 @@ impl Blueprint for GroupBlueprint {
         self.output.get(column)?.lineage(&self.keys)
     }
 
+    fn parted(&self, rows: &SchemaRef) -> Result<Parted, String> {
+        if self.retracts {
+            return Err("rows are taken back".to_owned());
+        }
+        let (front, layout) = partial::of(partial::Wanted {
+            rows,
+            assignment: None,
+            windows: String::new(),
+            time_name: "",
+            keys: &self.keys,
+            key_types: &self.key_types,
+            calls: &self.calls,
+        })?;
+        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
+        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        Some(self.keys.iter().copied().chain(self.calls.iter().flat_map(Call::columns)).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { keys, calls, ..self.clone() }))
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Group {
             origin: Origin::new(&format!("operator/{id}"), id.as_ref()),
@@ -116,10 +150,12 @@ struct Group {
 /// What is known of each key, by number.
 struct Groups {
     keys: KeyTable,
-    /// Rows that it has; with 0 it is gone.
-    rows: Vec<i64>,
+    /// Rows that it has, where they can be taken back; with 0 it is gone.
+    rows: Option<SharedVec<i64>>,
+    /// Keys that are gone.
+    gone: usize,
     /// The watermark when it was last touched; the lowest number before the first watermark.
-    touched: Vec<i64>,
+    touched: SharedVec<i64>,
     cells: Vec<Box<dyn Cells>>,
 }
 
@@ -127,7 +163,18 @@ impl Groups {
     fn new(blueprint: &GroupBlueprint) -> Result<Self, ExecuteError> {
         let key_types = if blueprint.keys.is_empty() { vec![DataType::Int64] } else { blueprint.key_types.clone() };
         let cells = blueprint.calls.iter().map(|call| cells(call, blueprint.retracts).map_err(|error| call.failed(error)));
-        Ok(Self { keys: KeyTable::new(&key_types)?, rows: Vec::new(), touched: Vec::new(), cells: cells.collect::<Result<_, _>>()? })
+        Ok(Self {
+            keys: KeyTable::new(&key_types)?,
+            rows: blueprint.retracts.then(SharedVec::default),
+            gone: 0,
+            touched: SharedVec::default(),
+            cells: cells.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a key has rows.
+    fn is_there(&self, group: u32) -> bool {
+        self.rows.as_ref().is_none_or(|rows| rows.get(group as usize) > 0)
     }
 
     fn retain(&mut self, keep: &BooleanArray) -> Result<(), ExecuteError> {
@@ -136,8 +183,38 @@ impl Groups {
         }
         self.keys.retain(keep)?;
         self.cells.iter_mut().for_each(|cells| cells.retain(keep));
-        let kept = |values: &[i64]| values.iter().zip(keep.values().iter()).filter_map(|(value, keep)| keep.then_some(*value)).collect();
-        (self.rows, self.touched) = (kept(&self.rows), kept(&self.touched));
+        self.touched.retain(keep);
+        if let Some(rows) = &mut self.rows {
+            rows.retain(keep);
+            self.gone = rows.iter().filter(|rows| *rows == 0).count();
+        }
+        Ok(())
+    }
+
+    /// Takes rows in, or partial aggregates; each belongs to the key with its number.
+    fn take(&mut self, blueprint: &GroupBlueprint, batch: &Batch, numbers: &[u32]) -> Result<(), ExecuteError> {
+        let columns = batch.records.columns();
+        if let Some(layout) = &blueprint.merges {
+            for ((cells, call), states) in self.cells.iter_mut().zip(&blueprint.calls).zip(layout.states(columns)) {
+                cells.merge_states(numbers, states).map_err(|error| call.failed(error))?;
+            }
+            if let Some(known) = &mut self.rows {
+                numbers.iter().zip(layout.rows(columns)).for_each(|(group, rows)| *known.at(*group as usize) += rows);
+            }
+            return Ok(());
+        }
+        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
+        for (cells, call) in self.cells.iter_mut().zip(&blueprint.calls) {
+            let values = call.values(columns, numbers.len())?;
+            let mask = call.mask(columns);
+            let change = Change { values: &values, mask: mask.as_ref(), groups: numbers, additions: additions.as_ref() };
+            cells.update(&change).map_err(|error| call.failed(error))?;
+        }
+        if let Some(rows) = &mut self.rows {
+            for (row, group) in numbers.iter().enumerate() {
+                *rows.at(*group as usize) += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
+            }
+        }
         Ok(())
     }
 
@@ -163,22 +240,22 @@ impl Operator for Group {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        let table = match &mut self.groups {
-            Some(groups) => {
-                let there: BooleanArray = groups.rows.iter().map(|rows| Some(*rows > 0)).collect();
-                groups.retain(&there)?;
-                table(groups, &self.blueprint.calls)?
-            }
-            None => None,
-        };
-        Ok(Some(OperatorState { signature, tables: table.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
+        let Some(groups) = &mut self.groups else { return Ok(Some(TakenState::new(signature, || Ok(BTreeMap::new())))) };
+        if groups.gone > 0
+            && let Some(rows) = &groups.rows
+        {
+            let there: BooleanArray = rows.iter().map(|rows| Some(rows > 0)).collect();
+            groups.retain(&there)?;
+        }
+        let shared = SharedGroups::of(groups, &self.blueprint.calls)?;
+        Ok(Some(TakenState::new(signature, move || Ok(shared.table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect()))))
     }
 
     fn state_bytes(&self) -> usize {
         self.groups.as_ref().map_or(0, |groups| {
-            let vectors = (groups.rows.capacity() + groups.touched.capacity()) * size_of::<i64>();
+            let vectors = groups.rows.as_ref().map_or(0, SharedVec::memory_bytes) + groups.touched.memory_bytes();
             groups.keys.memory_bytes() + vectors + groups.cells.iter().map(|cells| cells.memory_bytes()).sum::<usize>()
         })
     }
@@ -190,7 +267,7 @@ impl Operator for Group {
         }
         if let Some(table) = state.tables.remove(TABLE) {
             let groups = self.restored(&table.records)?;
-            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
+            self.oldest = groups.touched.iter().min().unwrap_or(i64::MAX);
             self.groups = Some(groups);
         }
         Ok(())
@@ -216,30 +293,26 @@ impl Group {
         };
         let numbers = groups.keys.intern(&keys, &hashes)?;
         let total = groups.keys.len();
-        let known = groups.rows.len();
-        groups.rows.resize(total, 0);
-        groups.touched.resize(total, i64::MIN);
+        let known = groups.touched.len();
+        if let Some(rows) = &mut groups.rows {
+            rows.grow(total, 0);
+        }
+        groups.touched.grow(total, i64::MIN);
         for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
             cells.grow(total).map_err(|error| call.failed(error))?;
         }
         let touched = in_order(&numbers, total);
-        let before: Vec<u32> =
-            touched.iter().copied().filter(|group| (*group as usize) < known && groups.rows[*group as usize] > 0).collect();
+        let old_ones = touched.iter().copied().filter(|group| (*group as usize) < known);
+        let (before, come_again): (Vec<u32>, Vec<u32>) = old_ones.partition(|group| groups.is_there(*group));
         let old = groups.evaluate(&blueprint.calls, &before)?;
-        let additions: Option<BooleanArray> = batch.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| Some(kind.is_addition())).collect());
-        for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
-            let values = call.values(columns, rows)?;
-            let mask = call.mask(columns);
-            let change = Change { values: &values, mask: mask.as_ref(), groups: &numbers, additions: additions.as_ref() };
-            cells.update(&change).map_err(|error| call.failed(error))?;
-        }
-        for (row, group) in numbers.iter().enumerate() {
-            groups.rows[*group as usize] += if additions.as_ref().is_none_or(|additions| additions.value(row)) { 1 } else { -1 };
-        }
+        groups.take(blueprint, batch, &numbers)?;
         let time = watermark.unwrap_or(i64::MIN);
-        let (after, gone): (Vec<u32>, Vec<u32>) = touched.iter().partition(|group| groups.rows[**group as usize] > 0);
-        touched.iter().for_each(|group| groups.touched[*group as usize] = time);
-        gone.iter().for_each(|group| groups.rows[*group as usize] = 0);
+        let (after, gone): (Vec<u32>, Vec<u32>) = touched.iter().partition(|group| groups.is_there(**group));
+        touched.iter().for_each(|group| *groups.touched.at(*group as usize) = time);
+        if let Some(rows) = &mut groups.rows {
+            gone.iter().for_each(|group| *rows.at(*group as usize) = 0);
+            groups.gone = groups.gone + gone.len() - come_again.len();
+        }
         let new = groups.evaluate(&blueprint.calls, &after)?;
         for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
             cells.reset(&gone).map_err(|error| call.failed(error))?;
@@ -259,8 +332,7 @@ impl Group {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(changes.groups.len()));
         let columns = columns.collect::<Result<_, _>>()?;
         let records = RecordBatch::try_new_with_options(Arc::clone(&self.blueprint.schema), columns, &options)?;
-        let hashes = groups.keys.hashes();
-        let ordinals = UInt64Array::from_iter_values(changes.groups.iter().map(|group| hashes[*group as usize]));
+        let ordinals = UInt64Array::from_iter_values(changes.groups.iter().map(|group| groups.keys.hash(*group)));
         let kinds = Some(RowKinds::new(changes.kinds.iter().copied()));
         output.emit(Message::Batch(Batch { kinds, ..Batch::new(records, self.origin.clone(), ordinals) }));
         Ok(())
@@ -273,17 +345,18 @@ impl Group {
             return Ok(());
         }
         let found = groups.keys.find(keys, hashes)?;
-        let expired = |group: u32| groups.touched[group as usize].saturating_add(self.blueprint.ttl) <= watermark;
+        let expired = |group: u32| groups.touched.get(group as usize).saturating_add(self.blueprint.ttl) <= watermark;
         if found.into_iter().flatten().any(expired) { self.forget(watermark) } else { Ok(()) }
     }
 
     fn forget(&mut self, watermark: i64) -> Result<(), ExecuteError> {
         let ttl = self.blueprint.ttl;
         if let Some(groups) = &mut self.groups {
-            let alive = groups.touched.iter().zip(&groups.rows);
-            let alive: BooleanArray = alive.map(|(touched, rows)| Some(*rows > 0 && touched.saturating_add(ttl) > watermark)).collect();
+            let touched = (0_u32..).zip(groups.touched.iter());
+            let alive: BooleanArray =
+                touched.map(|(group, touched)| Some(groups.is_there(group) && touched.saturating_add(ttl) > watermark)).collect();
             groups.retain(&alive)?;
-            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
+            self.oldest = groups.touched.iter().min().unwrap_or(i64::MAX);
         }
         Ok(())
     }
@@ -293,8 +366,8 @@ impl Group {
             && let Some(groups) = &mut self.groups
         {
             // Time begins now for what came before the first watermark.
-            groups.touched.iter_mut().filter(|touched| **touched == i64::MIN).for_each(|touched| *touched = time);
-            self.oldest = groups.touched.iter().copied().min().unwrap_or(i64::MAX);
+            groups.touched = groups.touched.iter().map(|touched| if touched == i64::MIN { time } else { touched }).collect();
+            self.oldest = groups.touched.iter().min().unwrap_or(i64::MAX);
         }
         self.watermark = self.watermark.max(Some(time));
         // Now and then is enough: what is too old is forgotten before it is touched. At the end, nothing comes that could touch it.
@@ -311,9 +384,14 @@ impl Group {
         let mut groups = Groups::new(&self.blueprint)?;
         let key_count = self.blueprint.keys.len().max(1);
         let (first, mut rest) = records.columns().split_at_checked(KEYS_FROM + key_count).ok_or_else(wrong)?;
-        let numbers =
-            |column: usize| Ok::<_, ExecuteError>(first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong)?.values().to_vec());
-        (groups.touched, groups.rows) = (numbers(0)?, numbers(1)?);
+        let numbers = |column: usize| {
+            let numbers = first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+            Ok::<SharedVec<i64>, ExecuteError>(numbers.values().iter().copied().collect())
+        };
+        groups.touched = numbers(0)?;
+        if let Some(rows) = &mut groups.rows {
+            *rows = numbers(1)?;
+        }
         groups.keys.intern(&first[KEYS_FROM..], &hash_rows(&first[KEYS_FROM..], records.num_rows())?)?;
         for (cells, call) in groups.cells.iter_mut().zip(&self.blueprint.calls) {
             let width = width(call, self.blueprint.retracts).map_err(|error| call.failed(error))?;
@@ -329,31 +407,67 @@ impl Group {
 pub(super) fn width(call: &Call, retracts: bool) -> datafusion_common::Result<usize> {
     let mut one = cells(call, retracts)?;
     one.grow(1)?;
-    Ok(one.state()?.len())
+    Ok(one.share()?()?.len())
 }
 
-fn table(groups: &mut Groups, calls: &[Call]) -> Result<Option<StateTable>, ExecuteError> {
-    if groups.rows.is_empty() {
-        return Ok(None);
+/// All groups as they were when they were shared.
+struct SharedGroups {
+    keys: KeyPart,
+    rows: Option<Part<i64>>,
+    touched: Part<i64>,
+    cells: Vec<(Call, SharedState)>,
+}
+
+impl SharedGroups {
+    fn of(groups: &mut Groups, calls: &[Call]) -> Result<Self, ExecuteError> {
+        let cells = groups.cells.iter_mut().zip(calls);
+        let cells = cells.map(|(cells, call)| Ok((call.clone(), cells.share().map_err(|error| call.failed(error))?)));
+        Ok(Self {
+            keys: groups.keys.share(),
+            rows: groups.rows.as_mut().map(SharedVec::share),
+            touched: groups.touched.share(),
+            cells: cells.collect::<Result<_, ExecuteError>>()?,
+        })
     }
-    let all: Vec<u32> = (0..).take(groups.rows.len()).collect();
-    let mut arrays: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from(groups.touched.clone())), Arc::new(Int64Array::from(groups.rows.clone()))];
-    arrays.extend(groups.keys.columns(&all)?);
-    for (cells, call) in groups.cells.iter_mut().zip(calls) {
-        arrays.extend(cells.state().map_err(|error| call.failed(error))?);
+
+    /// Times, rows, keys, cells; nothing if there are none.
+    fn table(self) -> Result<Option<StateTable>, ExecuteError> {
+        let touched = self.touched.to_vec();
+        if touched.is_empty() {
+            return Ok(None);
+        }
+        // Where no row is taken back, how many there are is not known, nor needed.
+        let rows = self.rows.map_or_else(|| vec![1; touched.len()], |rows| rows.to_vec());
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(touched)), Arc::new(Int64Array::from(rows))];
+        arrays.extend(self.keys.columns()?);
+        for (call, cells) in self.cells {
+            arrays.extend(cells().map_err(|error| call.failed(error))?);
+        }
+        let names = ["touched", "rows"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
+        let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+        let key_groups = self.keys.hashes().into_iter().map(key_group);
+        let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        Ok(Some(StateTable { groups: UInt16Array::from_iter_values(key_groups), records }))
     }
-    let names = ["touched", "rows"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
-    let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
-    let key_groups = groups.keys.hashes().iter().map(|hash| key_group(*hash)).collect::<Vec<_>>();
-    let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-    Ok(Some(StateTable { groups: UInt16Array::from(key_groups), records }))
 }
 
 /// Each group once, in the order in which they come.
 fn in_order(numbers: &[u32], total: usize) -> Vec<u32> {
-    let mut seen = vec![false; total];
-    numbers.iter().copied().filter(|group| !std::mem::replace(&mut seen[*group as usize], true)).collect()
+    // A mark for each group there is must not cost more than the batch.
+    if total <= 64 * numbers.len() {
+        let mut seen = vec![false; total];
+        return numbers.iter().copied().filter(|group| !std::mem::replace(&mut seen[*group as usize], true)).collect();
+    }
+    let mut seen = HashTable::with_capacity(numbers.len());
+    let hash = |group: &u32| mix(0, u64::from(*group));
+    let mut is_new = |group: &u32| match seen.entry(hash(group), |other| other == group, hash) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(vacant) => {
+            vacant.insert(*group);
+            true
+        }
+    };
+    numbers.iter().copied().filter(|group| is_new(group)).collect()
 }
 
 /// Rows that go out: the group of each, which version of its values (0 old, 1 new) at which position, and what it says.

@@ -16,9 +16,6 @@ use crate::operators::{ExecuteError, Message, Output};
 use crate::row_kind::RowKinds;
 use crate::state::KeyTable;
 
-/// Parts of a slice beyond which they are put together.
-const PARTS: usize = 16;
-
 /// Windows that a batch revises: the hashes of the keys that it touches in each.
 pub(super) type Revised = BTreeMap<Window, HashSet<u64>>;
 
@@ -48,11 +45,8 @@ impl WindowAggregate {
         for slice in self.inside(window) {
             let calls = &self.blueprint.calls;
             let Some(parts) = self.slices.get_mut(&slice) else { continue };
-            if parts.frozen(calls)?.len() > PARTS {
-                parts.compact(&self.key_types, calls)?;
-            }
             let mut of_slice = Pane::new(&self.key_types, calls)?;
-            for part in parts.frozen(calls)? {
+            for part in parts.tidied(&self.key_types, calls)? {
                 match keys {
                     None => of_slice.merge(calls, part)?,
                     Some(keys) => {

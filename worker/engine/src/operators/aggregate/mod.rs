@@ -5,6 +5,7 @@
 //! * [`session`]: for each session. Results leave when the session ends.
 //! * [`group`]: for each key alone. Results are revised whenever they change; [`cells`] hold them.
 //! * [`call`]: the aggregate functions, for many groups at once.
+//! * [`partial`]: what comes before an exchange, so that less goes through it.
 //! * [`pane`]: keys and accumulators of one slice of time, dropped as a whole.
 //! * [`column`]: what the columns of a result are, and times as columns.
 
@@ -14,6 +15,7 @@ mod column;
 mod group;
 mod late;
 mod pane;
+mod partial;
 mod session;
 mod window;
 
@@ -21,5 +23,6 @@ pub(crate) use call::{Argument, Call, check as check_calls};
 pub(crate) use column::OutputColumn;
 pub(super) use column::{MILLISECOND, microseconds, moment, timestamps};
 pub(crate) use group::{GroupBlueprint, check as check_groups};
+pub(crate) use partial::Parted;
 pub(crate) use session::SessionBlueprint;
 pub(crate) use window::{Assignment, WindowAggregateBlueprint};

@@ -3,6 +3,8 @@
 //! A slice is alive while rows come in, and **frozen** into columns when a window takes it or a snapshot is made: frozen parts can be merged into any
 //! number of windows, and stored as they are. Rows that come later start a new part.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
@@ -99,13 +101,15 @@ impl Pane {
     }
 
     /// Keys and results, in the order in which the keys came.
-    pub(super) fn finish(self, calls: &[Call]) -> Result<Finished, ExecuteError> {
-        let (keys, hashes) = columns(&self.keys)?;
+    pub(super) fn finish(mut self, calls: &[Call]) -> Result<Finished, ExecuteError> {
+        let keys = self.keys.share();
+        let (keys, hashes) = (keys.columns()?, keys.hashes());
         Ok(Finished { keys, hashes, results: self.accumulators.evaluate(calls)? })
     }
 
-    pub(super) fn freeze(self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
-        let (keys, hashes) = columns(&self.keys)?;
+    pub(super) fn freeze(mut self, calls: &[Call]) -> Result<Frozen, ExecuteError> {
+        let keys = self.keys.share();
+        let (keys, hashes) = (keys.columns()?, keys.hashes());
         Ok(Frozen { keys, hashes, states: self.accumulators.state(calls)? })
     }
 }
@@ -122,17 +126,12 @@ impl Frozen {
     }
 }
 
-fn columns(keys: &KeyTable) -> Result<(Vec<ArrayRef>, Vec<u64>), ExecuteError> {
-    let all: Vec<u32> = (0..).take(keys.len()).collect();
-    Ok((keys.columns(&all)?, keys.hashes().to_vec()))
-}
-
 /// A slice of time.
 #[derive(Default)]
 pub(super) struct Slice {
     live: Option<Pane>,
     /// In the order in which their rows came.
-    frozen: Vec<Frozen>,
+    frozen: Vec<Arc<Frozen>>,
 }
 
 impl Slice {
@@ -146,7 +145,7 @@ impl Slice {
 
     /// Takes a part as it was stored.
     pub(super) fn add(&mut self, part: Frozen) {
-        self.frozen.push(part);
+        self.frozen.push(Arc::new(part));
     }
 
     /// The pane itself, if no part of it is frozen.
@@ -155,31 +154,36 @@ impl Slice {
     }
 
     /// All parts.
-    pub(super) fn frozen(&mut self, calls: &[Call]) -> Result<&[Frozen], ExecuteError> {
+    pub(super) fn frozen(&mut self, calls: &[Call]) -> Result<&[Arc<Frozen>], ExecuteError> {
         if let Some(live) = self.live.take() {
-            self.frozen.push(live.freeze(calls)?);
+            self.frozen.push(Arc::new(live.freeze(calls)?));
         }
         Ok(&self.frozen)
     }
 
-    /// All of it as one part.
-    pub(super) fn compact(&mut self, key_types: &[DataType], calls: &[Call]) -> Result<Option<&Frozen>, ExecuteError> {
+    /// All parts, of which each is more than twice as large as the next: what comes between two snapshots is merged with what is not much larger than it, so
+    /// that each row is merged a few times, however often snapshots are made.
+    pub(super) fn tidied(&mut self, key_types: &[DataType], calls: &[Call]) -> Result<&[Arc<Frozen>], ExecuteError> {
         self.frozen(calls)?;
-        if self.frozen.len() > 1 {
+        while let [.., one, other] = self.frozen.as_slice()
+            && other.hashes.len() * 2 >= one.hashes.len()
+        {
             let mut merged = Pane::new(key_types, calls)?;
-            for part in &self.frozen {
-                merged.merge(calls, part)?;
-            }
-            self.frozen = vec![merged.freeze(calls)?];
+            merged.merge(calls, one)?;
+            merged.merge(calls, other)?;
+            let merged = Arc::new(merged.freeze(calls)?);
+            self.frozen.truncate(self.frozen.len() - 2);
+            self.frozen.push(merged);
         }
-        Ok(self.frozen.first())
+        Ok(&self.frozen)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let live = self.live.as_ref().map_or(0, |pane| pane.keys.memory_bytes() + pane.accumulators.memory_bytes());
         let bytes = |arrays: &[ArrayRef]| arrays.iter().map(Array::get_array_memory_size).sum::<usize>();
-        let part =
-            |part: &Frozen| bytes(&part.keys) + size_of_val(&*part.hashes) + part.states.iter().map(|state| bytes(state)).sum::<usize>();
+        let part = |part: &Arc<Frozen>| {
+            bytes(&part.keys) + size_of_val(&*part.hashes) + part.states.iter().map(|state| bytes(state)).sum::<usize>()
+        };
         live + self.frozen.iter().map(part).sum::<usize>()
     }
 }

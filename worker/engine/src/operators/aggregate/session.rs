@@ -17,7 +17,8 @@ use super::column::{MILLISECOND, OutputColumn, microseconds, timestamps};
 use super::group::width;
 use super::window::with_times;
 use crate::batch::{Batch, Origin};
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::columns::place;
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{KeyTable, hash_rows, key_group};
 
@@ -83,6 +84,17 @@ impl Blueprint for SessionBlueprint {
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         self.output.get(column)?.lineage(&self.keys)
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        let calls = self.calls.iter().flat_map(Call::columns);
+        (self.late == Late::Drop).then(|| self.keys.iter().copied().chain(calls).chain([self.time]).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { time: place(kept, self.time), keys, calls, ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
@@ -228,11 +240,12 @@ impl Operator for SessionAggregate {
         Some(end.saturating_add(1))
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
         let calls = &self.blueprint.calls;
         let table = self.sessions.as_mut().map(|sessions| table(sessions, calls)).transpose()?.flatten();
-        Ok(Some(OperatorState { signature, tables: table.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
+        let tables = move || table.into_iter().map(|table| Ok((TABLE.to_owned(), table()?))).collect();
+        Ok(Some(TakenState::new(signature, tables)))
     }
 
     fn state_bytes(&self) -> usize {
@@ -439,14 +452,16 @@ fn result(sessions: &mut Sessions, blueprint: &SessionBlueprint, numbers: &[u32]
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(ended.len()));
     let columns = columns.collect::<Result<_, _>>()?;
     let records = RecordBatch::try_new_with_options(Arc::clone(&blueprint.schema), columns, &options)?;
-    let hashes = sessions.keys.hashes();
-    let hashes = UInt64Array::from_iter_values(key_numbers.iter().map(|key| hashes[*key as usize]));
+    let hashes = UInt64Array::from_iter_values(key_numbers.iter().map(|key| sessions.keys.hash(*key)));
     let named: [ArrayRef; 3] = [Arc::new(hashes), Arc::new(starts), Arc::new(ends)];
     Ok(Batch::new(records, origin.clone(), hash_rows(&named, ended.len())?.into()))
 }
 
 /// All sessions in the order in which they began: sequence, start, end, keys, cells.
-fn table(sessions: &mut Sessions, calls: &[Call]) -> Result<Option<StateTable>, ExecuteError> {
+fn table(
+    sessions: &mut Sessions,
+    calls: &[Call],
+) -> Result<Option<impl FnOnce() -> Result<StateTable, ExecuteError> + Send + use<>>, ExecuteError> {
     let mut open: Vec<(u32, Session)> = (0..).zip(&sessions.sessions).filter_map(|(number, session)| Some((number, (*session)?))).collect();
     if open.is_empty() {
         return Ok(None);
@@ -458,16 +473,20 @@ fn table(sessions: &mut Sessions, calls: &[Call]) -> Result<Option<StateTable>, 
         |value: fn(&Session) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(open.iter().map(|(_, session)| value(session)))) };
     let mut arrays = vec![column(|session| session.sequence), column(|session| session.start), column(|session| session.end)];
     arrays.extend(sessions.keys.columns(&key_numbers)?);
-    for (cells, call) in sessions.cells.iter_mut().zip(calls) {
-        for state in cells.state().map_err(|error| call.failed(error))? {
-            arrays.push(take(&state, &numbers, None)?);
+    let cells = sessions.cells.iter_mut().zip(calls);
+    let cells = cells.map(|(cells, call)| Ok((call.clone(), cells.share().map_err(|error| call.failed(error))?)));
+    let cells = cells.collect::<Result<Vec<_>, ExecuteError>>()?;
+    let groups = UInt16Array::from_iter_values(key_numbers.iter().map(|key| key_group(sessions.keys.hash(*key))));
+    Ok(Some(move || {
+        for (call, cells) in cells {
+            for state in cells().map_err(|error| call.failed(error))? {
+                arrays.push(take(&state, &numbers, None)?);
+            }
         }
-    }
-    let names = ["sequence", "start", "end"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
-    let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
-    let hashes = sessions.keys.hashes();
-    let groups: Vec<u16> = key_numbers.iter().map(|key| key_group(hashes[*key as usize])).collect();
-    Ok(Some(StateTable { groups: UInt16Array::from(groups), records: RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)? }))
+        let names = ["sequence", "start", "end"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
+        let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+        Ok(StateTable { groups, records: RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)? })
+    }))
 }
 /// Whether no row that the watermark still lets come can belong to a session with this end. The gap is inclusive: a row at the very end would.
 fn is_over(end: i64, watermark: i64) -> bool {

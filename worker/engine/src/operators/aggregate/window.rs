@@ -13,9 +13,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 use super::call::Call;
 use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
 use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
+use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
+use crate::operators::columns::place;
 use crate::operators::windows::Windows;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{hash_rows, key_group};
 
@@ -52,6 +54,8 @@ pub(crate) struct WindowAggregateBlueprint {
     pub(crate) late: Late,
     /// For how long after they have ended windows still take rows, in microseconds. Above zero results are revised.
     pub(crate) lateness: i64,
+    /// How what arrives is laid out, if that is partial aggregates. Then the keys are columns of that, and those of the assignment and the calls are not there.
+    pub(crate) merges: Option<Layout>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -122,6 +126,44 @@ impl Blueprint for WindowAggregateBlueprint {
         self.output.get(column)?.lineage(&self.keys)
     }
 
+    fn parted(&self, rows: &SchemaRef) -> Result<Parted, String> {
+        if self.late == Late::DeadLetter {
+            return Err("each late row is a dead letter".to_owned());
+        }
+        let (front, layout) = partial::of(partial::Wanted {
+            rows,
+            assignment: Some(&self.assignment),
+            windows: self.windows(),
+            time_name: &self.time_name,
+            keys: &self.keys,
+            key_types: &self.key_types,
+            calls: &self.calls,
+        })?;
+        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
+        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        let times = match self.assignment {
+            Assignment::Time { column, .. } => vec![column],
+            Assignment::Attached { start, end } => start.into_iter().chain([end]).collect(),
+        };
+        let calls = self.calls.iter().flat_map(Call::columns);
+        (self.late == Late::Drop).then(|| self.keys.iter().copied().chain(calls).chain(times).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let assignment = match self.assignment {
+            Assignment::Time { column, windows } => Assignment::Time { column: place(kept, column), windows },
+            Assignment::Attached { start, end } => {
+                Assignment::Attached { start: start.map(|start| place(kept, start)), end: place(kept, end) }
+            }
+        };
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { assignment, keys, calls, ..self.clone() }))
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         let mut read: Vec<usize> = self.calls.iter().flat_map(Call::columns).collect();
         read.sort_unstable();
@@ -176,9 +218,10 @@ impl Operator for WindowAggregate {
         self.pending.first().map(|(end, _)| *end)
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
-        Ok(Some(OperatorState { signature, tables: self.table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect() }))
+        let table = self.table()?;
+        Ok(Some(TakenState::new(signature, move || Ok(table()?.map(|table| (TABLE.to_owned(), table)).into_iter().collect()))))
     }
 
     fn state_bytes(&self) -> usize {
@@ -203,7 +246,11 @@ impl WindowAggregate {
             Assignment::Time { column, .. } => column,
             Assignment::Attached { end, .. } => end,
         };
-        let Some(batch) = with_times(batch, column, &self.blueprint.time_name, output)? else { return Ok(()) };
+        let timed = match self.blueprint.merges {
+            Some(_) => Some(batch),
+            None => with_times(batch, column, &self.blueprint.time_name, output)?,
+        };
+        let Some(batch) = timed else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
         let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
@@ -221,9 +268,10 @@ impl WindowAggregate {
 
     /// Puts rows into their slices.
     fn assign(&mut self, batch: &Batch, rows: &Rows<'_>, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let slices: Vec<Window> = match self.blueprint.assignment {
-            Assignment::Time { column, windows } => {
-                let times = microseconds(batch.records.column(column))?;
+        let slices: Vec<Window> = match (&self.blueprint.merges, &self.blueprint.assignment) {
+            (Some(layout), _) => layout.slices(rows.columns),
+            (None, Assignment::Time { column, windows }) => {
+                let times = microseconds(batch.records.column(*column))?;
                 let (first, last) = (arrow::compute::min(&times), arrow::compute::max(&times));
                 if let (Some(first), Some(last)) = (first, last)
                     && windows.slice_end(first) == windows.slice_end(last)
@@ -246,8 +294,8 @@ impl WindowAggregate {
                 });
                 ends.collect()
             }
-            Assignment::Attached { start, end } => {
-                let ends = microseconds(batch.records.column(end))?;
+            (None, Assignment::Attached { start, end }) => {
+                let ends = microseconds(batch.records.column(*end))?;
                 let starts = start.map(|start| microseconds(batch.records.column(start))).transpose()?;
                 let start = |row: usize| starts.as_ref().map_or(0, |starts| starts.value(row));
                 (0..ends.len()).map(|row| (ends.value(row), start(row))).collect()
@@ -304,7 +352,13 @@ impl WindowAggregate {
         let slice = |row: usize| *slices.get(row).unwrap_or(&slices[0]);
         let late = (0..batch.num_rows()).filter(|row| self.is_late(slice(*row)));
         match self.blueprint.late {
-            Late::Drop => output.filtered(late.count() as u64),
+            Late::Drop => match &self.blueprint.merges {
+                None => output.filtered(late.count() as u64),
+                Some(layout) => {
+                    let rows = layout.rows(batch.records.columns());
+                    output.filtered(late.map(|row| rows[row].unsigned_abs()).sum());
+                }
+            },
             Late::DeadLetter => {
                 for row in late {
                     let (origin, ordinal) = (batch.origin.clone(), batch.ordinals.value(row));
@@ -316,8 +370,12 @@ impl WindowAggregate {
     }
 
     fn put(&mut self, slice: Window, rows: &Rows<'_>, selection: Selection<'_>) -> Result<(), ExecuteError> {
-        let calls = &self.blueprint.calls;
-        self.slices.entry(slice).or_default().live(&self.key_types, calls)?.update(calls, rows, selection)?;
+        let WindowAggregateBlueprint { calls, merges, .. } = &self.blueprint;
+        let pane = self.slices.entry(slice).or_default().live(&self.key_types, calls)?;
+        match merges {
+            None => pane.update(calls, rows, selection)?,
+            Some(layout) => pane.merge(calls, &layout.frozen(rows, selection)?)?,
+        }
         self.expect(slice);
         Ok(())
     }
@@ -413,37 +471,15 @@ impl WindowAggregate {
         Ok(merged)
     }
 
-    /// All slices as one table: end, start, how far windows have left, keys, accumulators.
-    fn table(&mut self) -> Result<Option<StateTable>, ExecuteError> {
-        let (mut ends, mut starts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
-        for ((end, start), slice) in &mut self.slices {
-            let Some(part) = slice.compact(&self.key_types, &self.blueprint.calls)? else { continue };
-            let rows = part.hashes.len();
-            ends.resize(ends.len() + rows, *end);
-            starts.resize(starts.len() + rows, *start);
-            groups.extend(part.hashes.iter().map(|hash| key_group(*hash)));
-            let arrays = part.keys.iter().chain(part.states.iter().flatten());
-            for (position, array) in arrays.enumerate() {
-                if position == columns.len() {
-                    columns.push(Vec::new());
-                }
-                columns[position].push(Arc::clone(array));
-            }
+    /// All slices as one table.
+    fn table(&mut self) -> Result<impl FnOnce() -> Result<Option<StateTable>, ExecuteError> + Send + use<>, ExecuteError> {
+        let mut all: Vec<(Window, Arc<Frozen>)> = Vec::new();
+        for (slice, parts) in &mut self.slices {
+            let parts = parts.tidied(&self.key_types, &self.blueprint.calls)?;
+            all.extend(parts.iter().map(|part| (*slice, Arc::clone(part))));
         }
-        if groups.is_empty() {
-            return Ok(None);
-        }
-        let closed = Int64Array::from_value(self.closed, groups.len());
-        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ends)), Arc::new(Int64Array::from(starts)), Arc::new(closed)];
-        for parts in columns {
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            arrays.push(arrow::compute::concat(&parts)?);
-        }
-        let names = ["end", "start", "closed"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
-        let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
-        let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-        Ok(Some(StateTable { groups: UInt16Array::from(groups), records }))
+        let closed = self.closed;
+        Ok(move || stored(&all, closed))
     }
 
     fn restore_slices(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
@@ -477,6 +513,36 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// Parts of slices as one table: end, start, how far windows have left, keys, accumulators. A key may be there several times.
+fn stored(all: &[(Window, Arc<Frozen>)], closed: i64) -> Result<Option<StateTable>, ExecuteError> {
+    let (mut ends, mut starts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut columns: Vec<Vec<&dyn Array>> = Vec::new();
+    for ((end, start), part) in all {
+        let rows = part.hashes.len();
+        ends.resize(ends.len() + rows, *end);
+        starts.resize(starts.len() + rows, *start);
+        groups.extend(part.hashes.iter().map(|hash| key_group(*hash)));
+        for (position, array) in part.keys.iter().chain(part.states.iter().flatten()).enumerate() {
+            if position == columns.len() {
+                columns.push(Vec::new());
+            }
+            columns[position].push(array.as_ref());
+        }
+    }
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let closed = Int64Array::from_value(closed, groups.len());
+    let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ends)), Arc::new(Int64Array::from(starts)), Arc::new(closed)];
+    for parts in columns {
+        arrays.push(arrow::compute::concat(&parts)?);
+    }
+    let names = ["end", "start", "closed"].map(str::to_owned).into_iter().chain((0..).map(|column| format!("c{column}")));
+    let fields: Vec<Field> = names.zip(&arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let records = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+    Ok(Some(StateTable { groups: UInt16Array::from(groups), records }))
 }
 
 /// The batch without rows that have no time in `column`, which is called `name`.

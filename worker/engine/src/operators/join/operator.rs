@@ -13,7 +13,7 @@ use crate::batch::{Batch, Origin};
 use crate::operators::alignment::Alignment;
 use crate::operators::evaluate::{Piece, evaluate};
 use crate::operators::revision::Comparators;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, TakenState};
 use crate::plan::Late;
 use crate::row_kind::RowKinds;
 use crate::state::{KeyTable, NO_ROW, hash_rows, mix, row_ids};
@@ -318,12 +318,10 @@ impl Operator for Join {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
-        let mut tables = std::collections::BTreeMap::new();
-        for (name, side) in TABLES.iter().zip(&self.sides) {
-            tables.insert((*name).to_owned(), side.snapshot(&self.keys)?);
-        }
-        Ok(Some(OperatorState { signature: self.blueprint.state_signature().unwrap_or_default(), tables }))
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
+        let [first, second] = self.sides.each_ref().map(|side| side.snapshot(&self.keys));
+        let tables = move || Ok(TABLES.map(str::to_owned).into_iter().zip([first()?, second()?]).collect());
+        Ok(Some(TakenState::new(self.blueprint.state_signature().unwrap_or_default(), tables)))
     }
 
     fn state_bytes(&self) -> usize {

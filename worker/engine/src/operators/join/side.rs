@@ -165,19 +165,22 @@ impl Side {
     }
 
     /// The rows that are linked, with what is known of them.
-    pub(super) fn snapshot(&self, keys: &KeyTable) -> Result<StateTable, ArrowError> {
+    pub(super) fn snapshot(&self, keys: &KeyTable) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.lists.positions();
-        let mut columns = self.rows.take(&positions, 0..self.rows.schema().fields().len())?;
         let each = || positions.iter().map(|position| *position as usize);
-        columns.push(Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))));
-        columns.push(Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))));
-        columns.push(Arc::new(UInt32Array::from_iter_values(each().map(|position| self.matches[position]))));
+        let known: [ArrayRef; 3] = [
+            Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))),
+            Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))),
+            Arc::new(UInt32Array::from_iter_values(each().map(|position| self.matches[position]))),
+        ];
         let key = |position: &u32| self.lists.key(*position).expect("only linked rows are stored");
-        let groups = positions.iter().map(|position| key_group(keys.hashes()[key(position) as usize]));
-        Ok(StateTable {
-            groups: UInt16Array::from_iter_values(groups),
-            records: RecordBatch::try_new(stored(self.rows.schema()), columns)?,
-        })
+        let groups = UInt16Array::from_iter_values(positions.iter().map(|position| key_group(keys.hash(key(position)))));
+        let rows = self.rows.clone();
+        move || {
+            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
+            columns.extend(known);
+            Ok(StateTable { groups, records: RecordBatch::try_new(stored(rows.schema()), columns)? })
+        }
     }
 
     /// Takes back what [`Side::snapshot`] gave, in the order of the key's arrivals.

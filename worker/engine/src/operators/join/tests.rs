@@ -336,6 +336,6 @@ fn pairs_that_cannot_be_evaluated_are_rejected_and_others_go_on() {
 fn state_of_another_join_is_refused() {
     let one = blueprint([false; 2], [false; 2], WEEK, false);
     let other = blueprint([true, false], [false; 2], WEEK, false);
-    let state = one.operator(&id(), &[0, 1]).snapshot().unwrap().unwrap();
+    let state = one.operator(&id(), &[0, 1]).snapshot().unwrap().unwrap().finish().unwrap();
     assert!(other.operator(&id(), &[0, 1]).restore(state).is_err());
 }

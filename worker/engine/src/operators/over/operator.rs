@@ -13,7 +13,7 @@ use super::partition::{NEVER, Partition, Running, accumulator};
 use super::{OverBlueprint, OverColumn};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, row_ids};
 
@@ -254,23 +254,28 @@ impl Over {
     }
 
     /// Rows that have left, by key and in order, then those that wait, in the order in which they came.
-    fn stored_rows(&self) -> Result<StateTable, ExecuteError> {
+    fn stored_rows(&self) -> impl FnOnce() -> Result<StateTable, ExecuteError> + Send + use<> {
         let mut left: Vec<bool> = vec![false; self.ids.len()];
         let mut positions: Vec<u32> = self.partitions.iter().flat_map(|partition| partition.history.iter().copied()).collect();
         positions.iter().for_each(|position| left[*position as usize] = true);
         let history = positions.len();
         let waits = |(position, key): (u32, &u32)| (*key != NO_ROW && !left[position as usize]).then_some(position);
         positions.extend((0..).zip(&self.key_of).filter_map(waits));
-        let mut columns = self.rows.take(&positions, 0..self.blueprint.input.fields().len())?;
-        columns.push(Arc::new(UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]))));
-        columns.push(Arc::new((0..positions.len()).map(|row| Some(row < history)).collect::<BooleanArray>()));
+        let values: [ArrayRef; 2] = [
+            Arc::new(UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]))),
+            Arc::new((0..positions.len()).map(|row| Some(row < history)).collect::<BooleanArray>()),
+        ];
         let own = self.blueprint.input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let known = [Field::new("\u{0}id", DataType::UInt64, false), Field::new("\u{0}left", DataType::Boolean, false)];
-        let groups = positions.iter().map(|position| key_group(self.keys.hashes()[self.key_of[*position as usize] as usize]));
-        Ok(StateTable {
-            groups: UInt16Array::from_iter_values(groups),
-            records: RecordBatch::try_new(Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>())), columns)?,
-        })
+        let groups = positions.iter().map(|position| key_group(self.keys.hash(self.key_of[*position as usize])));
+        let groups = UInt16Array::from_iter_values(groups);
+        let schema = Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()));
+        let rows = self.rows.clone();
+        move || {
+            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
+            columns.extend(values);
+            Ok(StateTable { groups, records: RecordBatch::try_new(schema, columns)? })
+        }
     }
 
     /// Keys with the time of their last row, and for each call how many rows are in it and what they add up to.
@@ -305,7 +310,7 @@ impl Over {
                 fields.push(Field::new(format!("\u{0}state {number} {part}"), empty.data_type(), true));
             }
         }
-        let groups = UInt16Array::from_iter_values(keys.iter().map(|key| key_group(self.keys.hashes()[*key as usize])));
+        let groups = UInt16Array::from_iter_values(keys.iter().map(|key| key_group(self.keys.hash(*key))));
         Ok(StateTable { groups, records: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)? })
     }
 
@@ -384,9 +389,10 @@ impl Operator for Over {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
-        let tables = BTreeMap::from([(ROWS.to_owned(), self.stored_rows()?), (KEYS.to_owned(), self.stored_keys()?)]);
-        Ok(Some(OperatorState { signature: self.blueprint.state_signature().unwrap_or_default(), tables }))
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
+        let (rows, keys) = (self.stored_rows(), self.stored_keys()?);
+        let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (KEYS.to_owned(), keys)]));
+        Ok(Some(TakenState::new(self.blueprint.state_signature().unwrap_or_default(), tables)))
     }
 
     fn state_bytes(&self) -> usize {

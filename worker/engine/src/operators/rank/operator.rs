@@ -11,7 +11,7 @@ use super::{Emission, RankBlueprint};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
 use crate::operators::revision::Comparators;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::state::{Ends, mix, row_ids};
@@ -323,10 +323,10 @@ impl Operator for Rank {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
-        let (rows, _) = self.table.snapshot()?;
-        let tables = BTreeMap::from([(ROWS.to_owned(), rows), (KEYS.to_owned(), self.keys()?)]);
-        Ok(Some(OperatorState { signature: self.blueprint.state_signature().unwrap_or_default(), tables }))
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
+        let (rows, keys) = (self.table.snapshot(), self.keys()?);
+        let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (KEYS.to_owned(), keys)]));
+        Ok(Some(TakenState::new(self.blueprint.state_signature().unwrap_or_default(), tables)))
     }
 
     fn state_bytes(&self) -> usize {

@@ -303,19 +303,22 @@ impl Table {
         self.keys.memory_bytes() + self.rows.memory_bytes() + self.orders.bytes.capacity() + vectors + tops
     }
 
-    /// The rows that have a number, in the order in which they came, and the key of each.
-    pub(super) fn snapshot(&self) -> Result<(StateTable, Vec<u32>), ArrowError> {
+    /// The rows that have a number, in the order in which they came.
+    pub(super) fn snapshot(&self) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.positions();
-        let mut columns = self.rows.take(&positions, 0..self.rows.schema().fields().len())?;
-        columns.push(Arc::new(UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]))));
+        let ids = UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]));
         let keys: Vec<u32> = positions.iter().map(|position| self.key_of[*position as usize]).collect();
-        let records = RecordBatch::try_new(stored(self.rows.schema()), columns)?;
-        Ok((StateTable { groups: self.groups(&keys), records }, keys))
+        let (groups, rows) = (self.groups(&keys), self.rows.clone());
+        move || {
+            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
+            columns.push(Arc::new(ids));
+            Ok(StateTable { groups, records: RecordBatch::try_new(stored(rows.schema()), columns)? })
+        }
     }
 
     /// The key group of each of some keys.
     pub(super) fn groups(&self, keys: &[u32]) -> UInt16Array {
-        UInt16Array::from_iter_values(keys.iter().map(|key| key_group(self.keys.hashes()[*key as usize])))
+        UInt16Array::from_iter_values(keys.iter().map(|key| key_group(self.keys.hash(*key))))
     }
 
     /// Takes back what [`Table::snapshot`] gave; returns the key of each row and the position of the first.

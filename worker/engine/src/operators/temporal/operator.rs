@@ -14,7 +14,7 @@ use crate::operators::alignment::Alignment;
 use crate::operators::evaluate::{Piece, evaluate};
 use crate::operators::micros::micros;
 use crate::operators::revision::Comparators;
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, mix, row_ids};
 
@@ -346,7 +346,7 @@ impl Temporal {
         let fields: Vec<Field> = own.chain([Field::new("\u{0}id", DataType::UInt64, false)]).collect();
         let group = |position: &u32| match self.key_of[*position as usize] {
             NO_KEY => 0,
-            key => key_group(self.keys.hashes()[key as usize]),
+            key => key_group(self.keys.hash(key)),
         };
         Ok(StateTable {
             groups: UInt16Array::from_iter_values(positions.iter().map(group)),
@@ -452,10 +452,10 @@ impl Operator for Temporal {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorState>, ExecuteError> {
-        let table = self.table.snapshot(&self.keys, self.loaded)?;
-        let tables = BTreeMap::from([(ROWS.to_owned(), self.stored_rows()?), (TABLE.to_owned(), table)]);
-        Ok(Some(OperatorState { signature: self.blueprint.state_signature().unwrap_or_default(), tables }))
+    fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
+        let (table, rows) = (self.table.snapshot(&self.keys, self.loaded), self.stored_rows()?);
+        let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows), (TABLE.to_owned(), table()?)]));
+        Ok(Some(TakenState::new(self.blueprint.state_signature().unwrap_or_default(), tables)))
     }
 
     fn state_bytes(&self) -> usize {

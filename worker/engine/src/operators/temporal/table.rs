@@ -178,23 +178,28 @@ impl Table {
     }
 
     /// The rows in the order in which they came, with their names and times, and whether the table has been read once.
-    pub(super) fn snapshot(&self, keys: &KeyTable, loaded: bool) -> Result<StateTable, ArrowError> {
+    pub(super) fn snapshot(&self, keys: &KeyTable, loaded: bool) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.positions();
-        let mut columns = self.rows.take(&positions, 0..self.rows.schema().fields().len())?;
         let each = || positions.iter().map(|position| *position as usize);
-        columns.push(Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))));
-        columns.push(Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))));
-        columns.push(Arc::new(BooleanArray::from(vec![loaded; positions.len()])));
+        let values: [ArrayRef; 3] = [
+            Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))),
+            Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))),
+            Arc::new(BooleanArray::from(vec![loaded; positions.len()])),
+        ];
         let own = self.rows.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let known = [
             Field::new("\u{0}id", DataType::UInt64, false),
             Field::new("\u{0}time", DataType::Int64, false),
             Field::new("\u{0}loaded", DataType::Boolean, false),
         ];
-        let groups = each().map(|position| key_group(keys.hashes()[self.key_of[position] as usize]));
-        Ok(StateTable {
-            groups: UInt16Array::from_iter_values(groups),
-            records: RecordBatch::try_new(Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>())), columns)?,
-        })
+        let groups = each().map(|position| key_group(keys.hash(self.key_of[position])));
+        let groups = UInt16Array::from_iter_values(groups);
+        let schema = Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()));
+        let rows = self.rows.clone();
+        move || {
+            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
+            columns.extend(values);
+            Ok(StateTable { groups, records: RecordBatch::try_new(schema, columns)? })
+        }
     }
 }

@@ -89,7 +89,8 @@ impl Builder<'_> {
             Some(node) => Assignment::Time { column: gathered.positions[carrier], windows: node.windows },
             None => Assignment::Attached { start: start.map(|start| gathered.positions[start]), end: gathered.positions[carrier] },
         };
-        let blueprint = WindowAggregateBlueprint { assignment, time_name: name, keys, key_types, calls, output, late, lateness, schema };
+        let blueprint =
+            WindowAggregateBlueprint { assignment, time_name: name, keys, key_types, calls, output, late, lateness, merges: None, schema };
         Ok(Bound { upstream: self.add_by(window.clock, Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
     }
 }
@@ -112,7 +113,7 @@ impl Builder<'_> {
         let ttl = self.policy.state_ttl.ok_or_else(|| DataFusionError::Internal("a GROUP BY whose state has no end".to_owned()))?;
         let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
         let schema = Arc::new(Schema::new(fields));
-        let blueprint = GroupBlueprint { keys, key_types, calls, output, retracts, ttl, schema };
+        let blueprint = GroupBlueprint { keys, key_types, calls, output, retracts, ttl, merges: None, schema };
         Ok(Bound { upstream: self.add(Arc::new(blueprint), vec![gathered.upstream]), columns: among(needed, aggregate) })
     }
 }

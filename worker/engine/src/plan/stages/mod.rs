@@ -10,9 +10,12 @@
 //! operator behind: what has the same key there then has the same key group here. Columns are followed through the plan by [`trace`]; what is computed on the
 //! way is no longer known to be the same. A plan for which no such columns can be found is not shared, and the reason is text for people.
 //!
+//! **Less goes through than comes in** where that costs something: see [`condensed`].
+//!
 //! **State is the same in every shape.** Operators keep their ids and signatures, and [`Exchange::split`] deals a snapshot out by the columns of the exchange,
 //! whatever shape has made it.
 
+mod condensed;
 mod keys;
 mod rows;
 mod state;
@@ -28,7 +31,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::Plan;
 use super::graph::{Graph, Upstream, positions_of};
-use crate::operators::{Executor, Target, Ways};
+use crate::operators::{Executor, Target, Ways, Wired};
 
 pub use rows::partition_rows;
 pub(crate) use rows::{deal, pick};
@@ -47,6 +50,8 @@ pub struct Exchange {
     ways: Arc<[Ways]>,
     /// For each operator that keeps state, which of its keys are those of the exchange.
     keys: Arc<BTreeMap<Arc<str>, keys::StateKeys>>,
+    /// For each channel, what is done to let less through; empty if nothing is.
+    condensed: Arc<[condensed::Condensed]>,
 }
 
 /// Rows that go through the exchange together.
@@ -91,6 +96,7 @@ impl Plan {
             routes: routes.into(),
             ways: Arc::new([]),
             keys: Arc::new(keys.stateful),
+            condensed: Arc::new([]),
         };
         exchange.ways = exchange.back().entry_ways().to_vec().into();
         Ok(exchange)
@@ -154,7 +160,15 @@ impl Exchange {
         }
         for (channel, (route, ways)) in self.routes.iter().zip(self.ways.iter()).enumerate() {
             let number = graph.outputs.len() + channel;
-            part.connect(route.from, Target::Output(number), |input| positions_of(&inputs, input));
+            let mut target = Target::Output(number);
+            if let (Some(front), Some(edge)) = (self.condensed.get(channel).and_then(|channel| channel.front.as_ref()), route.to.first()) {
+                // A part of what is behind, and called after it.
+                let id = Arc::clone(&graph.nodes[edge.node].id);
+                let operator = front.operator(&id, &[0]);
+                part.wiring.operators.push(Wired { id, operator, targets: vec![target], reads_clock: false });
+                target = Target::Operator { index: part.wiring.operators.len() - 1, port: 0 };
+            }
+            part.connect(route.from, target, |input| positions_of(&inputs, input));
             part.wiring.beyond.insert(number, ways.clone());
         }
         Executor::new(part.wiring)

@@ -13,7 +13,7 @@ use arrow::datatypes::UInt16Type;
 use super::Exchange;
 use super::keys::StateKeys;
 use super::rows::partitions_of;
-use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable};
+use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable, TakenSnapshot, TakenState};
 
 impl Exchange {
     /// The state of each of `partitions` backs, out of the state of the whole.
@@ -31,16 +31,17 @@ impl Exchange {
         Ok(parts)
     }
 
-    /// The state of the whole, out of that of all backs.
-    ///
-    /// # Errors
-    /// If they are not backs of one plan.
-    pub fn merge(parts: Vec<Snapshot>) -> Result<Snapshot, ExecuteError> {
-        let mut by_operator: BTreeMap<Arc<str>, Vec<OperatorState>> = BTreeMap::new();
-        for (id, state) in parts.into_iter().flatten() {
+    /// The state of the whole, out of that of all backs of one plan.
+    pub fn merge(parts: Vec<TakenSnapshot>) -> TakenSnapshot {
+        let mut by_operator: BTreeMap<Arc<str>, Vec<TakenState>> = BTreeMap::new();
+        for (id, state) in parts.into_iter().flat_map(|part| part.0) {
             by_operator.entry(id).or_default().push(state);
         }
-        by_operator.into_iter().map(|(id, states)| Ok((id, merge(states)?))).collect()
+        let merged = |states: Vec<TakenState>| {
+            let signature = states.first().map_or_else(String::new, |state| state.signature.clone());
+            TakenState::new(signature, move || merge(states.into_iter().map(TakenState::finish).collect::<Result<_, _>>()?))
+        };
+        TakenSnapshot(by_operator.into_iter().map(|(id, states)| (id, merged(states))).collect())
     }
 }
 
@@ -61,14 +62,12 @@ fn split(id: &Arc<str>, state: &OperatorState, keys: &StateKeys, partitions: u16
     Ok(parts)
 }
 
-fn merge(states: Vec<OperatorState>) -> Result<OperatorState, ExecuteError> {
-    let signature = states.first().map_or_else(String::new, |state| state.signature.clone());
+fn merge(states: Vec<OperatorState>) -> Result<BTreeMap<String, StateTable>, ExecuteError> {
     let mut by_name: BTreeMap<String, Vec<StateTable>> = BTreeMap::new();
     for (name, table) in states.into_iter().flat_map(|state| state.tables) {
         by_name.entry(name).or_default().push(table);
     }
-    let tables = by_name.into_iter().map(|(name, tables)| Ok((name, concatenated(tables)?)));
-    Ok(OperatorState { signature, tables: tables.collect::<Result<_, ExecuteError>>()? })
+    by_name.into_iter().map(|(name, tables)| Ok((name, concatenated(tables)?))).collect()
 }
 
 fn concatenated(mut tables: Vec<StateTable>) -> Result<StateTable, ExecuteError> {

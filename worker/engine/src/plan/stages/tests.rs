@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Exchange, names, partition_rows};
 use crate::batch::{Batch, Origin};
 use crate::operators::{Executor, KEY_GROUPS, Message, Snapshot};
-use crate::plan::{Changelog, InputTable, Plan, Policy, compile};
+use crate::plan::{Changelog, InputTable, Late, Plan, Policy, compile};
 use crate::row_kind::{RowKind, RowKinds};
 
 pub(crate) const INPUTS: [&str; 2] = ["a", "b"];
@@ -57,6 +57,35 @@ pub(crate) fn shared() -> Vec<Case> {
             vec![("s", "SELECT k, l, count(*) AS n, sum(v) AS v FROM $TUMBLE GROUP BY window_start, window_end, k, l")],
             vec!["s"],
             vec!["s.window_aggregate.0.0 ← a by k, l"],
+        ),
+        (
+            "windows that overlap",
+            vec![(
+                "s",
+                "SELECT k, count(*) AS n, sum(v) AS v, min(l) AS l, avg(v) AS a, max(v) FILTER (WHERE v > 1) AS m, window_end \
+                 FROM HOP(TABLE a, DESCRIPTOR(time), INTERVAL '2' SECOND, INTERVAL '6' SECOND) GROUP BY window_start, window_end, k",
+            )],
+            vec!["s"],
+            vec!["s.window_aggregate.0.0 ← a by k"],
+        ),
+        (
+            "windows that grow",
+            vec![(
+                "s",
+                "SELECT l, count(l) AS n, bit_xor(v) AS v, bool_or(k > 2) AS b, window_start, window_end \
+                 FROM CUMULATE(TABLE a, DESCRIPTOR(time), INTERVAL '2' SECOND, INTERVAL '6' SECOND) GROUP BY window_start, window_end, l",
+            )],
+            vec!["s"],
+            vec!["s.window_aggregate.0.0 ← a by l"],
+        ),
+        (
+            "rows that have their windows",
+            vec![
+                ("w", "SELECT * FROM HOP(TABLE a, DESCRIPTOR(time), INTERVAL '2' SECOND, INTERVAL '6' SECOND)"),
+                ("s", "SELECT k, count(*) AS n, sum(v) AS v, window_start FROM w GROUP BY window_start, window_end, k"),
+            ],
+            vec!["s", "w"],
+            vec!["s.window_aggregate.0.0 ← a by k"],
         ),
         (
             "a computed key",
@@ -272,6 +301,110 @@ fn plans_that_cannot_be_shared_say_why() {
     }
 }
 
+/// What goes through each channel in partial aggregates, or why not.
+fn parted(plan: &Plan) -> Vec<Result<String, String>> {
+    let exchange = plan.exchange().unwrap().condensed();
+    (0..exchange.channels().len()).map(|channel| exchange.partial(channel)).collect()
+}
+
+#[test]
+fn aggregates_begin_in_front_of_the_exchange_where_that_changes_no_result() {
+    let yes = |sql: &str| {
+        let found = parted(&plan(&[("s", sql)], &["s"]));
+        assert!(found.iter().all(Result::is_ok), "{sql}: {found:?}");
+    };
+    let no = |steps: &[(&str, &str)], outputs: &[&str], why: &str| {
+        let found = parted(&plan(steps, outputs));
+        assert!(found.iter().all(|partial| partial.as_ref().is_err_and(|found| found.contains(why))), "{steps:?}: {found:?}");
+    };
+    for windows in [
+        "$TUMBLE",
+        "HOP(TABLE a, DESCRIPTOR(time), INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
+        "CUMULATE(TABLE a, DESCRIPTOR(time), INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
+    ] {
+        yes(&format!(
+            "SELECT k, count(*) AS n, sum(v) AS s, avg(v) AS a, min(l) AS x, max(v) FILTER (WHERE v > 1) AS m, stddev(v) AS d, bool_or(v > 2) AS b \
+             FROM {windows} GROUP BY window_start, window_end, k"
+        ));
+    }
+    yes("SELECT l, count(*) AS n, max(v) AS v, stddev(v) AS d FROM a WHERE v > 0 GROUP BY l, k");
+    yes("SELECT DISTINCT k, l FROM a");
+    let windowed = "SELECT k, $ AS x FROM $TUMBLE GROUP BY window_start, window_end, k";
+    for call in ["count(DISTINCT v)", "array_agg(v)", "first_value(v ORDER BY v)", "string_agg(l, ',')", "median(v)", "approx_distinct(v)"]
+    {
+        no(&[("s", &windowed.replacen('$', call, 1))], &["s"], "needs every row");
+    }
+    let session = "SELECT k, count(*) AS n FROM SESSION(TABLE a PARTITION BY k, DESCRIPTOR(time), INTERVAL '3' SECOND) GROUP BY window_start, window_end, k";
+    no(&[("s", session)], &["s"], "no aggregate of windows or keys");
+    no(&[("s", "SELECT x.k, y.v FROM a AS x JOIN a AS y ON x.k = y.k")], &["s"], "several operators");
+    no(&[("s", "SELECT x.k, y.v FROM a AS x JOIN b AS y ON x.k = y.k")], &["s"], "no aggregate");
+    let (x, z) = ("SELECT k, count(*) AS n FROM a GROUP BY k", "SELECT k, max(v) AS n FROM a GROUP BY k");
+    no(&[("x", x), ("z", z)], &["x", "z"], "several operators");
+}
+
+/// Columns of each channel, of those that its upstream has.
+fn columns(plan: &Plan) -> Vec<String> {
+    let exchange = plan.exchange().unwrap().condensed();
+    let columns = |channel: &super::Channel| {
+        let all: Vec<usize> = (0..channel.schema.fields().len()).collect();
+        format!("{} by {}", names(&channel.schema, &all), names(&channel.schema, &channel.key))
+    };
+    exchange.channels().iter().map(columns).collect()
+}
+
+#[test]
+fn what_is_not_read_behind_does_not_go_through() {
+    // Outputs of all columns, so that all are there.
+    let found = |steps: &[(&str, &str)]| columns(&plan(steps, &["s", "raw=a", "other=b"]));
+    let join = "SELECT y.v FROM a AS x JOIN b AS y ON x.l = y.l AND x.time BETWEEN y.time AND y.time + INTERVAL '2' SECOND";
+    assert_eq!(found(&[("s", join)]), ["l, time by l", "l, v, time by l"]);
+    assert_eq!(found(&[("s", "SELECT y.v FROM a AS x JOIN a AS y ON x.l = y.l")]), ["l, v by l"]);
+    let rank = "SELECT v FROM (SELECT v, ROW_NUMBER() OVER (PARTITION BY k ORDER BY time) AS r FROM a) WHERE r = 1";
+    assert_eq!(found(&[("s", rank)]), ["k, v, time by k"]);
+    let over = "SELECT l, count(*) OVER (PARTITION BY l ORDER BY time ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS n FROM a";
+    assert_eq!(found(&[("s", over)]), ["l, time by l"]);
+    let session = "SELECT l, count(*) AS n FROM SESSION(TABLE a PARTITION BY l, DESCRIPTOR(time), INTERVAL '3' SECOND) GROUP BY window_start, window_end, l";
+    assert_eq!(found(&[("s", session)]), ["l, time by l"]);
+    let every = "SELECT v, array_agg(k) FILTER (WHERE k > 1) AS x FROM $TUMBLE GROUP BY window_start, window_end, v";
+    assert_eq!(found(&[("s", every)]).len(), 1);
+    assert!(!found(&[("s", every)])[0].contains('l'), "{:?}", found(&[("s", every)]));
+    assert_eq!(found(&[("s", "SELECT l, array_agg(k) AS x FROM a GROUP BY l")]), ["k, l by l"]);
+    let (one, other) = ("SELECT k, max(v) AS x FROM a GROUP BY k", "SELECT k, count(l) AS x FROM a GROUP BY k");
+    let both = plan(&[("s", one), ("t", other)], &["s", "t", "raw=a"]);
+    assert_eq!(columns(&both), ["k, l, v by k"], "what any of them reads");
+}
+
+#[test]
+fn late_rows_that_are_dead_letters_go_through_as_they_are() {
+    let steps = [Step { name: "s".into(), sql: format!("SELECT k, count(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, k") }];
+    let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("time".to_owned()) };
+    let outputs = [("s".to_owned(), "s".to_owned()), ("raw".to_owned(), "a".to_owned())];
+    for (late, parts) in [(Late::Drop, true), (Late::DeadLetter, false)] {
+        let policy = Policy { late, ..Policy::default() };
+        let plan = compile(&steps, &INPUTS.map(input), &outputs, &policy).unwrap();
+        assert_eq!(parted(&plan)[0].is_ok(), parts);
+        if !parts {
+            assert_eq!(columns(&plan), ["k, l, v, time by k"], "a dead letter is the whole row");
+        }
+    }
+}
+
+#[test]
+fn another_aggregate_makes_another_channel() {
+    let columns = |sql: &str| plan(&[("s", sql)], &["s"]).exchange().unwrap().condensed().channels()[0].clone();
+    let of = |call: &str, seconds: u32| {
+        format!(
+            "SELECT k, {call} AS x FROM TUMBLE(TABLE a, DESCRIPTOR(time), INTERVAL '{seconds}' SECOND) GROUP BY window_start, window_end, k, l"
+        )
+    };
+    let channel = columns(&of("sum(v)", 10));
+    assert_eq!(names(&channel.schema, &channel.key), "k, l");
+    assert_eq!(channel, columns(&of("sum(v)", 10)));
+    for other in [of("max(v)", 10), of("sum(v)", 20), of("sum(v) FILTER (WHERE v > 1)", 10)] {
+        assert_ne!(columns(&other).schema, channel.schema, "{other}");
+    }
+}
+
 #[test]
 fn a_plan_says_where_it_is_cut() {
     let explained = plan(&[("s", "SELECT k, count(*) AS n FROM a GROUP BY k")], &["s"]).explain();
@@ -341,6 +474,8 @@ pub(crate) fn batch(plan: &Plan, input: &str, rows: &[Row], start: usize, clock:
 pub(crate) trait Runs {
     /// Pushes a message; puts what is known to come out of it into `out`.
     fn push(&mut self, input: usize, message: Message, out: &mut Vec<(usize, Message)>);
+    /// Ends an epoch.
+    fn end_epoch(&mut self, _out: &mut Vec<(usize, Message)>) {}
     /// Waits until everything has come out.
     fn settle(&mut self, _out: &mut Vec<(usize, Message)>) {}
     /// The state, after [`Runs::settle`].
@@ -353,7 +488,7 @@ impl Runs for Executor {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        self.snapshot().unwrap()
+        self.snapshot().unwrap().finish().unwrap()
     }
 }
 
@@ -381,14 +516,20 @@ impl Runs for Shared {
                         Runs::push(&mut self.backs[usize::from(back)], channel, Message::Batch(part), out);
                     }
                 }
+                Message::Barrier(_) => {}
                 other => self.backs.iter_mut().for_each(|back| Runs::push(back, channel, other.clone(), out)),
             }
         }
     }
 
+    fn end_epoch(&mut self, out: &mut Vec<(usize, Message)>) {
+        (0..INPUTS.len()).for_each(|input| Runs::push(self, input, Message::Barrier(1), out));
+        assert_eq!(self.front.state_bytes(), 0, "the front holds something");
+    }
+
     fn snapshot(&mut self) -> Snapshot {
-        assert!(self.front.snapshot().unwrap().is_empty(), "the front keeps nothing");
-        Exchange::merge(self.backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).unwrap()
+        assert!(self.front.snapshot().unwrap().0.is_empty(), "the front keeps nothing");
+        Exchange::merge(self.backs.iter_mut().map(|back| back.snapshot().unwrap()).collect()).finish().unwrap()
     }
 }
 
@@ -399,7 +540,15 @@ fn open(plan: &Plan, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
         executor.restore(state.clone()).unwrap();
         return Box::new(executor);
     }
-    let exchange = plan.exchange().unwrap();
+    shared_by(plan, plan.exchange().unwrap(), backs, state)
+}
+
+/// The same with partial aggregates.
+fn open_with_partials(plan: &Plan, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
+    if backs == 0 { open(plan, 0, state) } else { shared_by(plan, plan.exchange().unwrap().condensed(), backs, state) }
+}
+
+fn shared_by(plan: &Plan, exchange: Exchange, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
     let backs = exchange.split(state, backs).unwrap().into_iter().map(|part| {
         let mut back = exchange.back();
         back.restore(part).unwrap();
@@ -411,18 +560,29 @@ fn open(plan: &Plan, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
 /// Batches with the input that they come from, and what runs the plan from then on: if that is another number than before, it is opened anew, with the state.
 pub(crate) type Script = Vec<(usize, Vec<Row>, u16)>;
 
-/// Rows of each output, each with how often it is there in the end.
+/// Rows of each output, each with how often it is there in the end. Time is told after each batch.
 pub(crate) fn run(
     plan: &Plan,
     script: &Script,
     open: &mut dyn FnMut(&Plan, u16, &Snapshot) -> Box<dyn Runs>,
 ) -> Vec<BTreeMap<String, i64>> {
+    run_in_epochs(plan, script, 1, open)
+}
+
+/// The same, with epochs of so many batches, at the ends of which time is told; and one whenever it goes on in another way.
+fn run_in_epochs(
+    plan: &Plan,
+    script: &Script,
+    batches: usize,
+    open: &mut dyn FnMut(&Plan, u16, &Snapshot) -> Box<dyn Runs>,
+) -> Vec<BTreeMap<String, i64>> {
     let mut runs = open(plan, script[0].2, &Snapshot::new());
     let mut out = Vec::new();
     let (mut clocks, mut starts) = ([0, 0], [0, 0]);
-    let mut watermarks: [Option<i64>; 2] = [None; 2];
+    let (mut watermarks, mut known): ([Option<i64>; 2], [Option<i64>; 2]) = ([None; 2], [None; 2]);
     for (step, (input, rows, how)) in script.iter().enumerate() {
         if step > 0 && *how != script[step - 1].2 {
+            runs.end_epoch(&mut out);
             runs.settle(&mut out);
             runs = open(plan, *how, &runs.snapshot());
             let before = out.len();
@@ -431,6 +591,7 @@ pub(crate) fn run(
                     runs.push(input, Message::Watermark(*watermark), &mut out);
                 }
             }
+            runs.end_epoch(&mut out);
             runs.settle(&mut out);
             let batches = out[before..].iter().filter(|(_, message)| matches!(message, Message::Batch(_)));
             assert_eq!(batches.count(), 0, "what has come out comes out again");
@@ -438,8 +599,16 @@ pub(crate) fn run(
         let batch = batch(plan, INPUTS[*input], rows, starts[*input], &mut clocks[*input]);
         starts[*input] += rows.len();
         runs.push(*input, Message::Batch(batch), &mut out);
-        watermarks[*input] = watermarks[*input].max(Some(clocks[*input] - 2_000_000));
-        runs.push(*input, Message::Watermark(watermarks[*input].unwrap()), &mut out);
+        known[*input] = known[*input].max(Some(clocks[*input] - 2_000_000));
+        if (step + 1).is_multiple_of(batches) {
+            for input in 0..2 {
+                if let Some(time) = known[input].filter(|time| watermarks[input] != Some(*time)) {
+                    runs.push(input, Message::Watermark(time), &mut out);
+                }
+            }
+            watermarks = known;
+            runs.end_epoch(&mut out);
+        }
     }
     for message in [Message::Watermark(i64::MAX), Message::End] {
         (0..2).for_each(|input| runs.push(input, message.clone(), &mut out));
@@ -486,6 +655,16 @@ proptest! {
             let plan = plan(&steps, &outputs);
             let whole = script.iter().cloned().map(|(input, rows, _)| (input, rows, 0)).collect();
             prop_assert_eq!(run(&plan, &script, &mut open), run(&plan, &whole, &mut open), "{}", what);
+        }
+    }
+
+    #[test]
+    fn it_does_so_with_partial_aggregates(script in scripts(5), batches in 1..6_usize) {
+        for (what, steps, outputs, _) in shared() {
+            let plan = plan(&steps, &outputs);
+            let whole = script.iter().cloned().map(|(input, rows, _)| (input, rows, 0)).collect();
+            let (parted, whole) = (run_in_epochs(&plan, &script, batches, &mut open_with_partials), run_in_epochs(&plan, &whole, batches, &mut open));
+            prop_assert_eq!(parted, whole, "{}", what);
         }
     }
 

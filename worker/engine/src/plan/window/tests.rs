@@ -94,7 +94,7 @@ fn run_behind(plan: &Plan, rows: &[Row], cuts: &[usize], restore: bool, delay: i
         let watermark = Message::Watermark(latest.saturating_sub(delay).saturating_mul(1_000_000));
         executor.push(0, watermark.clone(), &mut emit).unwrap();
         if restore {
-            let snapshot = executor.snapshot().unwrap();
+            let snapshot = executor.snapshot().unwrap().finish().unwrap();
             executor = plan.executor(&["t"]);
             executor.restore(snapshot).unwrap();
             executor.push(0, watermark, &mut emit).unwrap();

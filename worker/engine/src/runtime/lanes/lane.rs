@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::batch::Batch;
-use crate::operators::{Counters, ExecuteError, Executor, Message, Snapshot};
+use crate::operators::{Counters, ExecuteError, Executor, Message, TakenSnapshot};
 use crate::plan::stages::pick;
 
 /// What a lane is asked to do.
@@ -35,7 +35,7 @@ pub(super) enum Answer {
     /// What has come out.
     Done { input: usize, emitted: Vec<(usize, Message)>, bytes: usize, state_bytes: usize },
     /// Its state, and what it has counted.
-    Snapshot(Snapshot, Counters),
+    Snapshot(TakenSnapshot, Counters),
     /// There is nothing to do: the executor is given back.
     Resting(Box<Executor>),
     /// It cannot go on.

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use self::lane::{Answer, Lane, Rows, Work};
 use crate::batch::Batch;
-use crate::operators::{Counters, ExecuteError, Executor, Message, Snapshot};
+use crate::operators::{Counters, ExecuteError, Executor, Message, Snapshot, TakenSnapshot};
 use crate::plan::Plan;
 use crate::plan::stages::{Exchange, deal};
 
@@ -107,7 +107,7 @@ impl Operators {
     }
 
     /// The state after everything pushed so far. Only when idle.
-    pub(super) async fn snapshot(&mut self) -> Result<Snapshot, ExecuteError> {
+    pub(super) async fn snapshot(&mut self) -> Result<TakenSnapshot, ExecuteError> {
         match self {
             Self::Whole(executor) => executor.snapshot(),
             Self::Lanes(lanes) => lanes.snapshot().await,
@@ -227,8 +227,8 @@ impl Lanes {
         }
     }
 
-    async fn snapshot(&mut self) -> Result<Snapshot, ExecuteError> {
-        let mut parts: Vec<Option<Snapshot>> = vec![None; self.lanes.len()];
+    async fn snapshot(&mut self) -> Result<TakenSnapshot, ExecuteError> {
+        let mut parts: Vec<Option<TakenSnapshot>> = self.lanes.iter().map(|_| None).collect();
         self.lanes.iter_mut().for_each(|lane| lane.give(Work::Snapshot));
         while parts.iter().any(Option::is_none) {
             let (lane, answer) = self.answer().await;
@@ -245,7 +245,7 @@ impl Lanes {
                 }
             }
         }
-        Exchange::merge(parts.into_iter().flatten().collect())
+        Ok(Exchange::merge(parts.into_iter().flatten().collect()))
     }
 
     async fn answer(&mut self) -> (usize, Answer) {

@@ -45,7 +45,7 @@ impl Runs for Driven {
 
     fn snapshot(&mut self) -> Snapshot {
         let Self { runtime, operators } = self;
-        runtime.block_on(operators.snapshot()).unwrap()
+        runtime.block_on(operators.snapshot()).unwrap().finish().unwrap()
     }
 }
 

@@ -296,12 +296,28 @@ struct Pair {
     nonces: Arc<AtomicU64>,
 }
 
+/// What goes through the exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Through {
+    Rows,
+    Partials,
+}
+
 impl Pair {
-    fn new(rows: Vec<Vec<Row>>, bounded: bool) -> Self {
+    fn new(rows: Vec<Vec<Row>>, bounded: bool, through: Through) -> Self {
         let scene = Scene::new(rows, bounded);
         let exchange = scene.plan().exchange().unwrap();
+        let exchange = if through == Through::Partials { exchange.condensed() } else { exchange };
         assert_eq!(exchange.channels().len(), 1);
+        assert_eq!(exchange.partial(0).is_ok(), through == Through::Partials);
         Self { scene, log: Arc::default(), exchange, nonces: Arc::default() }
+    }
+
+    /// Rows that have gone through the exchange.
+    fn rows_through(&self) -> usize {
+        let books = self.log.books.lock().unwrap();
+        let said = books.visible.values().flatten();
+        said.map(|(_, said)| if let Said::Rows(batch) = said { batch.num_rows() } else { 0 }).sum()
     }
 
     fn front(&self, process: &Arc<Process>, split: u16) -> TaskConfig {
@@ -380,9 +396,14 @@ impl Pair {
     }
 }
 
+/// Each row twice, so that keys repeat within an epoch.
+fn twice() -> Vec<Vec<Row>> {
+    rows().into_iter().map(|rows| rows.into_iter().flat_map(|row| [row; 2]).collect()).collect()
+}
+
 /// What one task gives.
 async fn whole() -> Vec<String> {
-    let scene = Scene::two_splits();
+    let scene = Scene::new(twice(), true);
     assert_eq!(scene.start(Fate::Live).end().await, TaskEnd::Finished);
     scene.results.with_coordinates()
 }
@@ -390,29 +411,43 @@ async fn whole() -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn two_stages_give_what_one_task_gives() {
     let expected = whole().await;
-    let pair = Pair::new(rows(), true);
-    pair.finish([Fate::Live, Fate::Live]).await;
-    assert_eq!(pair.scene.results.rows(), counted(&rows()));
-    assert_eq!(pair.scene.results.with_coordinates(), expected);
+    let mut through = Vec::new();
+    for what in [Through::Rows, Through::Partials] {
+        let pair = Pair::new(twice(), true, what);
+        pair.finish([Fate::Live, Fate::Live]).await;
+        assert_eq!(pair.scene.results.rows(), counted(&twice()), "{what:?}");
+        assert_eq!(pair.scene.results.with_coordinates(), expected, "{what:?}");
+        through.push(pair.rows_through());
+    }
+    assert_eq!(through[0], twice().iter().map(Vec::len).sum::<usize>());
+    assert!(through[1] < through[0] * 2 / 3, "{through:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn they_do_wherever_either_process_crashes() {
     let expected = whole().await;
-    let steps = Pair::new(rows(), true).finish([Fate::Live, Fate::Live]).await;
-    for seed in 0..80 {
-        let mut dice = Dice::new(seed);
-        let pair = Pair::new(rows(), true);
-        let fates = [Fate::CrashAt(dice.below(steps[0])), Fate::CrashAt(dice.below(steps[1]))];
-        pair.finish(fates).await;
-        assert_eq!(pair.scene.results.with_coordinates(), expected, "seed {seed}: {fates:?}");
+    for what in [Through::Rows, Through::Partials] {
+        let steps = Pair::new(twice(), true, what).finish([Fate::Live, Fate::Live]).await;
+        for seed in 0..80 {
+            let mut dice = Dice::new(seed);
+            let pair = Pair::new(twice(), true, what);
+            let fates = [Fate::CrashAt(dice.below(steps[0])), Fate::CrashAt(dice.below(steps[1]))];
+            pair.finish(fates).await;
+            assert_eq!(pair.scene.results.with_coordinates(), expected, "{what:?}, seed {seed}: {fates:?}");
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_front_task_that_is_away_holds_time_back_and_one_that_is_idle_does_not() {
+    for through in [Through::Rows, Through::Partials] {
+        away_and_idle(through).await;
+    }
+}
+
+async fn away_and_idle(through: Through) {
     let rows: Vec<Vec<Row>> = vec![vec![(Some(1), "a"), (Some(50), "a")], vec![(Some(2), "a")]];
-    let pair = Pair::new(rows, false);
+    let pair = Pair::new(rows, false, through);
     let first = |process: &Arc<Process>| vec![pair.front(process, 0), pair.back(process, 0), pair.back(process, 1)];
     let second = |process: &Arc<Process>| vec![pair.front(process, 1)];
     let expected = counted(&[vec![(Some(1), "a"), (Some(2), "a")]]);

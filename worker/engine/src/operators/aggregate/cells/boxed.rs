@@ -8,7 +8,7 @@ use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::Accumulator;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::{Cells, Change};
+use super::{Cells, Change, SharedState};
 
 pub(super) struct Boxed {
     function: Arc<AggregateFunctionExpr>,
@@ -95,7 +95,7 @@ impl Cells for Boxed {
         });
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
+    fn share(&mut self) -> Result<SharedState> {
         let mut columns: Vec<Vec<ScalarValue>> = Vec::new();
         for group in 0..self.groups.len() {
             // Giving its state away may use an accumulator up.
@@ -107,7 +107,7 @@ impl Cells for Boxed {
             columns.resize_with(state.len(), Vec::new);
             columns.iter_mut().zip(state).for_each(|(column, value)| column.push(value));
         }
-        columns.into_iter().map(ScalarValue::iter_to_array).collect()
+        Ok(Box::new(move || columns.into_iter().map(ScalarValue::iter_to_array).collect()))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
@@ -115,6 +115,13 @@ impl Cells for Boxed {
         self.grow(rows)?;
         for (row, group) in self.groups.iter_mut().enumerate() {
             group.merge_batch(&state.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        for (row, group) in groups.iter().enumerate() {
+            self.groups[*group as usize].merge_batch(&states.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use datafusion_common::Result;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::{Cells, Change};
+use super::{Cells, Change, SharedState};
 use crate::state::{from_words, mix, words};
 
 pub(super) struct Distinct {
@@ -100,11 +100,15 @@ impl Cells for Distinct {
         self.rebuild();
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
+    fn share(&mut self) -> Result<SharedState> {
         let offsets = OffsetBuffer::<i32>::from_lengths(self.values.iter().map(Vec::len));
-        let values = from_words(Int64Array::from_iter_values(self.values.iter().flatten().copied()), &self.argument)?;
-        let field = Arc::new(Field::new_list_field(self.argument.clone(), true));
-        Ok(vec![Arc::new(ListArray::try_new(field, offsets, values, None)?)])
+        let words = Int64Array::from_iter_values(self.values.iter().flatten().copied());
+        let argument = self.argument.clone();
+        Ok(Box::new(move || {
+            let values = from_words(words, &argument)?;
+            let field = Arc::new(Field::new_list_field(argument, true));
+            Ok(vec![Arc::new(ListArray::try_new(field, offsets, values, None)?)])
+        }))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
@@ -151,7 +155,7 @@ mod tests {
         add(&mut cells, &[0, 0, 1, 0, 1, 2], vec![Some(7), Some(7), Some(7), None, Some(-1), Some(0)], None);
         add(&mut cells, &[0, 0], vec![Some(8), Some(9)], Some(vec![true, false]));
         assert_eq!(counts(&mut cells, &[2, 0, 1]), [1, 2, 2]);
-        let state = cells.state().unwrap();
+        let state = cells.share().unwrap()().unwrap();
         let mut other = Distinct::new(DataType::Int32);
         other.restore(&[state[0].slice(1, 2)]).unwrap();
         assert_eq!(counts(&mut other, &[0, 1]), [2, 1]);

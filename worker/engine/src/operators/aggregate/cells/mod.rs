@@ -1,6 +1,6 @@
 //! Aggregates of groups that are read again and again, and from which values can be taken back: for results that are revised. Knows no keys.
 //!
-//! The commonest functions over numbers and texts are plain vectors, COUNT(DISTINCT …) of numbers is one hash table for all groups. Others are one accumulator of DataFusion for each group, if it can take back what was added in any
+//! The commonest functions over numbers and texts are vectors, COUNT(DISTINCT …) of numbers is one hash table for all groups. Others are one accumulator of DataFusion for each group, if it can take back what was added in any
 //! order; if not, the values themselves are kept with their counts, and the result is computed from them when it is asked for.
 
 mod boxed;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, UInt64Type};
-use datafusion_common::Result;
+use datafusion_common::{Result, internal_err};
 
 use super::call::Call;
 use crate::state::fits_a_word;
@@ -45,6 +45,9 @@ impl Change<'_> {
     }
 }
 
+/// The state of one aggregate, to be put into columns: row `n` is group `n`.
+pub(super) type SharedState = Box<dyn FnOnce() -> Result<Vec<ArrayRef>> + Send>;
+
 /// One aggregate for groups by number.
 pub(super) trait Cells: Send {
     /// Makes room for groups below `total`; new ones are as if nothing had been added.
@@ -59,10 +62,14 @@ pub(super) trait Cells: Send {
     fn reset(&mut self, groups: &[u32]) -> Result<()>;
     /// Forgets the groups for which `keep` is false; the others move up.
     fn retain(&mut self, keep: &BooleanArray);
-    /// The state of all groups as columns. Changes nothing.
-    fn state(&mut self) -> Result<Vec<ArrayRef>>;
-    /// Takes back what [`Cells::state`] gave: row `n` is group `n`. There are no groups yet.
+    /// The state of all groups as it is now, whatever comes later; it becomes columns where there is time for it. Changes nothing.
+    fn share(&mut self) -> Result<SharedState>;
+    /// Takes back what [`Cells::share`] gave: row `n` is group `n`. There are no groups yet.
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()>;
+    /// Adds what [`Cells::share`] of others gave: row `n` to group `groups[n]`. Only where the state has one size and rows come in any order.
+    fn merge_states(&mut self, _groups: &[u32], _states: &[ArrayRef]) -> Result<()> {
+        internal_err!("states of this aggregate cannot be merged")
+    }
     fn memory_bytes(&self) -> usize;
 }
 

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::{Cells, Change};
+use super::{Cells, Change, SharedState};
 use crate::state::{KeyTable, hash_rows};
 
 pub(super) struct Multiset {
@@ -161,16 +161,18 @@ impl Cells for Multiset {
         self.rebuild(numbers).expect("the entries are of the types that the table was made for");
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
+    fn share(&mut self) -> Result<SharedState> {
         let (flat, lengths) = self.flat();
         let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
         let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(flat.iter().map(|entry| self.counts[*entry as usize])));
-        let values = self.entries.columns(&flat)?.into_iter().skip(1);
-        let lists = values.chain([counts]).map(|values| {
-            let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-            Ok(Arc::new(ListArray::try_new(field, offsets.clone(), values, None)?) as ArrayRef)
-        });
-        lists.collect()
+        let values = self.entries.columns(&flat)?;
+        Ok(Box::new(move || {
+            let lists = values.into_iter().skip(1).chain([counts]).map(|values| {
+                let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+                Ok(Arc::new(ListArray::try_new(field, offsets.clone(), values, None)?) as ArrayRef)
+            });
+            lists.collect()
+        }))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {

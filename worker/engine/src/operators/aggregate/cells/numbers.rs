@@ -1,4 +1,4 @@
-//! COUNT, SUM, AVG, MIN and MAX over numbers, as plain vectors by group. Wraps on overflow, as DataFusion's do.
+//! COUNT, SUM, AVG, MIN and MAX over numbers, as vectors by group. Wraps on overflow, as DataFusion's do.
 
 use std::sync::Arc;
 
@@ -11,15 +11,8 @@ use arrow::datatypes::{
 };
 use datafusion_common::Result;
 
-use super::{Cells, Change};
-
-fn keep<T: Copy>(values: &mut Vec<T>, mask: &BooleanArray) {
-    let mut group = 0;
-    values.retain(|_| {
-        group += 1;
-        mask.value(group - 1)
-    });
-}
+use super::{Cells, Change, SharedState};
+use crate::state::{Part, SharedVec};
 
 /// Rows that count and whose arguments are not NULL.
 fn present<'a>(change: &'a Change<'a>) -> impl Iterator<Item = (usize, usize)> + 'a {
@@ -29,9 +22,13 @@ fn present<'a>(change: &'a Change<'a>) -> impl Iterator<Item = (usize, usize)> +
         .map(|(row, group)| (row, *group as usize))
 }
 
+fn column(values: &Part<i64>) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
 #[derive(Default)]
 pub(super) struct Count {
-    counts: Vec<i64>,
+    counts: SharedVec<i64>,
 }
 
 impl Count {
@@ -42,76 +39,84 @@ impl Count {
 
 impl Cells for Count {
     fn grow(&mut self, total: usize) -> Result<()> {
-        self.counts.resize(total, 0);
+        self.counts.grow(total, 0);
         Ok(())
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        present(change).for_each(|(row, group)| self.counts[group] += if change.adds(row) { 1 } else { -1 });
+        present(change).for_each(|(row, group)| *self.counts.at(group) += if change.adds(row) { 1 } else { -1 });
         Ok(())
     }
 
     fn merge(&mut self, into: u32, from: u32) -> Result<()> {
-        self.counts[into as usize] += self.counts[from as usize];
+        *self.counts.at(into as usize) += self.counts.get(from as usize);
         Ok(())
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.counts[*group as usize]))))
+        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.counts.get(*group as usize)))))
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
-        groups.iter().for_each(|group| self.counts[*group as usize] = 0);
+        groups.iter().for_each(|group| *self.counts.at(*group as usize) = 0);
         Ok(())
     }
 
-    fn retain(&mut self, mask: &BooleanArray) {
-        keep(&mut self.counts, mask);
+    fn retain(&mut self, keep: &BooleanArray) {
+        self.counts.retain(keep);
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(Int64Array::from(self.counts.clone()))])
+    fn share(&mut self) -> Result<SharedState> {
+        let counts = self.counts.share();
+        Ok(Box::new(move || Ok(vec![column(&counts)])))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
-        self.counts = state[0].as_primitive::<Int64Type>().values().to_vec();
+        self.counts = state[0].as_primitive::<Int64Type>().values().iter().copied().collect();
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let counts = states[0].as_primitive::<Int64Type>().values();
+        groups.iter().zip(counts).for_each(|(group, count)| *self.counts.at(*group as usize) += count);
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.counts.capacity() * size_of::<i64>()
+        self.counts.memory_bytes()
     }
 }
 
 /// Sums, with the number of values: without any, the sum is NULL.
 pub(super) struct Sum<T: ArrowPrimitiveType> {
     result: DataType,
-    sums: Vec<T::Native>,
-    counts: Vec<i64>,
+    sums: SharedVec<T::Native>,
+    counts: SharedVec<i64>,
 }
 
 impl<T: ArrowPrimitiveType> Sum<T> {
     pub(super) fn new(result: DataType) -> Self {
-        Self { result, sums: Vec::new(), counts: Vec::new() }
+        Self { result, sums: SharedVec::default(), counts: SharedVec::default() }
     }
 }
 
 impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
-        self.sums.resize(total, T::Native::ZERO);
-        self.counts.resize(total, 0);
+        self.sums.grow(total, T::Native::ZERO);
+        self.counts.grow(total, 0);
         Ok(())
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
         let values = change.values[0].as_primitive::<T>().values();
         for (row, group) in present(change) {
+            let (sum, count) = (self.sums.at(group), self.counts.at(group));
             if change.adds(row) {
-                self.sums[group] = self.sums[group].add_wrapping(values[row]);
-                self.counts[group] += 1;
+                *sum = sum.add_wrapping(values[row]);
+                *count += 1;
             } else {
-                self.sums[group] = self.sums[group].sub_wrapping(values[row]);
-                self.counts[group] -= 1;
+                *sum = sum.sub_wrapping(values[row]);
+                *count -= 1;
             }
         }
         Ok(())
@@ -119,42 +124,55 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
 
     fn merge(&mut self, into: u32, from: u32) -> Result<()> {
         let (into, from) = (into as usize, from as usize);
-        self.sums[into] = self.sums[into].add_wrapping(self.sums[from]);
-        self.counts[into] += self.counts[from];
+        *self.sums.at(into) = self.sums.get(into).add_wrapping(self.sums.get(from));
+        *self.counts.at(into) += self.counts.get(from);
         Ok(())
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let values = groups.iter().map(|group| (self.counts[*group as usize] > 0).then(|| self.sums[*group as usize]));
+        let values = groups.iter().map(|group| (self.counts.get(*group as usize) > 0).then(|| self.sums.get(*group as usize)));
         Ok(Arc::new(values.collect::<PrimitiveArray<T>>().with_data_type(self.result.clone())))
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
         for group in groups {
-            self.sums[*group as usize] = T::Native::ZERO;
-            self.counts[*group as usize] = 0;
+            *self.sums.at(*group as usize) = T::Native::ZERO;
+            *self.counts.at(*group as usize) = 0;
         }
         Ok(())
     }
 
-    fn retain(&mut self, mask: &BooleanArray) {
-        keep(&mut self.sums, mask);
-        keep(&mut self.counts, mask);
+    fn retain(&mut self, keep: &BooleanArray) {
+        self.sums.retain(keep);
+        self.counts.retain(keep);
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        let sums = PrimitiveArray::<T>::from_iter_values(self.sums.iter().copied()).with_data_type(self.result.clone());
-        Ok(vec![Arc::new(sums), Arc::new(Int64Array::from(self.counts.clone()))])
+    fn share(&mut self) -> Result<SharedState> {
+        let (result, sums, counts) = (self.result.clone(), self.sums.share(), self.counts.share());
+        Ok(Box::new(move || {
+            let sums = PrimitiveArray::<T>::from_iter_values(sums.iter()).with_data_type(result);
+            Ok(vec![Arc::new(sums), column(&counts)])
+        }))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
-        self.sums = state[0].as_primitive::<T>().values().to_vec();
-        self.counts = state[1].as_primitive::<Int64Type>().values().to_vec();
+        self.sums = state[0].as_primitive::<T>().values().iter().copied().collect();
+        self.counts = state[1].as_primitive::<Int64Type>().values().iter().copied().collect();
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let (sums, counts) = (states[0].as_primitive::<T>().values(), states[1].as_primitive::<Int64Type>().values());
+        for ((group, sum), count) in groups.iter().zip(sums).zip(counts) {
+            let group = *group as usize;
+            *self.sums.at(group) = self.sums.get(group).add_wrapping(*sum);
+            *self.counts.at(group) += count;
+        }
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.sums.capacity() * size_of::<T::Native>() + self.counts.capacity() * size_of::<i64>()
+        self.sums.memory_bytes() + self.counts.memory_bytes()
     }
 }
 
@@ -182,8 +200,8 @@ impl Cells for Average {
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
         let average = |group: &u32| {
-            let count = self.0.counts[*group as usize];
-            (count > 0).then(|| self.0.sums[*group as usize] / count as f64)
+            let count = self.0.counts.get(*group as usize);
+            (count > 0).then(|| self.0.sums.get(*group as usize) / count as f64)
         };
         Ok(Arc::new(groups.iter().map(average).collect::<Float64Array>()))
     }
@@ -192,16 +210,20 @@ impl Cells for Average {
         self.0.reset(groups)
     }
 
-    fn retain(&mut self, mask: &BooleanArray) {
-        self.0.retain(mask);
+    fn retain(&mut self, keep: &BooleanArray) {
+        self.0.retain(keep);
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        self.0.state()
+    fn share(&mut self) -> Result<SharedState> {
+        self.0.share()
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.0.restore(state)
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_states(groups, states)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -213,23 +235,23 @@ impl Cells for Average {
 pub(super) struct Extreme<T: ArrowPrimitiveType> {
     result: DataType,
     largest: bool,
-    values: Vec<T::Native>,
+    values: SharedVec<T::Native>,
     /// Whether there is a value: beside it, it would take as much room as the value.
-    known: Vec<bool>,
+    known: SharedVec<bool>,
 }
 
 impl<T: ArrowPrimitiveType> Extreme<T> {
     pub(super) fn new(result: DataType, largest: bool) -> Self {
-        Self { result, largest, values: Vec::new(), known: Vec::new() }
+        Self { result, largest, values: SharedVec::default(), known: SharedVec::default() }
     }
 
     fn get(&self, group: usize) -> Option<T::Native> {
-        self.known[group].then_some(self.values[group])
+        self.known.get(group).then(|| self.values.get(group))
     }
 
     fn see(&mut self, group: usize, value: T::Native) {
         if self.get(group).is_none_or(|known| if self.largest { value.is_gt(known) } else { value.is_lt(known) }) {
-            (self.values[group], self.known[group]) = (value, true);
+            (*self.values.at(group), *self.known.at(group)) = (value, true);
         }
     }
 }
@@ -246,8 +268,8 @@ pub(super) fn extreme_timestamp(unit: TimeUnit, result: DataType, largest: bool)
 
 impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
-        self.values.resize(total, T::Native::ZERO);
-        self.known.resize(total, false);
+        self.values.grow(total, T::Native::ZERO);
+        self.known.grow(total, false);
         Ok(())
     }
 
@@ -270,29 +292,39 @@ impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
-        groups.iter().for_each(|group| self.known[*group as usize] = false);
+        groups.iter().for_each(|group| *self.known.at(*group as usize) = false);
         Ok(())
     }
 
-    fn retain(&mut self, mask: &BooleanArray) {
-        keep(&mut self.values, mask);
-        keep(&mut self.known, mask);
+    fn retain(&mut self, keep: &BooleanArray) {
+        self.values.retain(keep);
+        self.known.retain(keep);
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(
-            (0..self.values.len()).map(|group| self.get(group)).collect::<PrimitiveArray<T>>().with_data_type(self.result.clone()),
-        )])
+    fn share(&mut self) -> Result<SharedState> {
+        let (result, values, known) = (self.result.clone(), self.values.share(), self.known.share());
+        Ok(Box::new(move || {
+            let values = values.iter().zip(known.iter()).map(|(value, known)| known.then_some(value));
+            Ok(vec![Arc::new(values.collect::<PrimitiveArray<T>>().with_data_type(result))])
+        }))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         let stored = state[0].as_primitive::<T>();
         self.known = (0..stored.len()).map(|group| stored.is_valid(group)).collect();
-        self.values = stored.values().to_vec();
+        self.values = stored.values().iter().copied().collect();
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        let values = states[0].as_primitive::<T>();
+        for (group, value) in groups.iter().zip(values) {
+            value.into_iter().for_each(|value| self.see(*group as usize, value));
+        }
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<T::Native>() + self.known.capacity()
+        self.values.memory_bytes() + self.known.memory_bytes()
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, LargeStringArray, Str
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 
-use super::{Cells, Change};
+use super::{Cells, Change, SharedState};
 
 /// The smallest or largest text, by bytes.
 pub(super) struct TextExtreme {
@@ -83,13 +83,19 @@ impl Cells for TextExtreme {
         self.values.retain(|_| keep.next().unwrap_or(true));
     }
 
-    fn state(&mut self) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.texts(self.values.iter().map(Option::as_deref))])
+    fn share(&mut self) -> Result<SharedState> {
+        let texts = self.texts(self.values.iter().map(Option::as_deref));
+        Ok(Box::new(move || Ok(vec![texts])))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.values = vec![None; state[0].len()];
         for_each(&state[0], |group, value| self.values[group] = Some(value.into()));
+        Ok(())
+    }
+
+    fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
+        for_each(&states[0], |row, value| self.see(groups[row], value));
         Ok(())
     }
 
@@ -119,7 +125,7 @@ mod tests {
                 };
                 let found = cells.evaluate(&[0, 1, 2]).unwrap();
                 assert_eq!((text(&found), found.data_type()), (vec![Some(expected[0].into()), Some(expected[1].into()), None], &data_type));
-                let state = cells.state().unwrap();
+                let state = cells.share().unwrap()().unwrap();
                 let mut other = TextExtreme::new(data_type.clone(), largest);
                 other.restore(&state).unwrap();
                 other.merge(2, 0).unwrap();

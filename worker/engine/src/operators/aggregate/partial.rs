@@ -1,0 +1,442 @@
+//! Partial aggregates: what the rows of one key and slice come to, before they are brought to where the state of the key is. Keeps nothing beyond a barrier, and
+//! says no result.
+//!
+//! ```text
+//!  rows ─▶ Partial (in front of an exchange) ═▶ (slice, key, number of rows, states of the calls) ═▶ the aggregate, which merges them
+//! ```
+//!
+//! **Why this gives what the rows would give.** What is in front of an exchange becomes visible with the end of its epoch, all at once. So nothing waits longer
+//! for being put together until the barrier, and nothing is held at the barrier: there is no state to store, and a task that crashes reads its rows again and puts
+//! them together anew, in other parts perhaps, of which only those are ever seen that were committed. *Time* is held as well, and said behind the rows that were
+//! before it.
+//!
+//! * *Windows* are made of whole slices, and a partial aggregate is of one slice: no row is counted twice in windows that overlap, and whether a row is late is a
+//!   matter of its slice, so a partial aggregate is late as a whole, and counts for as many rows as it is made of. Where each late row is to be told by itself (dead
+//!   letters), rows stay as they are.
+//! * *Results* are named after key and window, never after what they were made of: their coordinates do not depend on how rows were put together.
+//! * *Functions* are those whose state has one size and does not depend on the order of rows, but for the last digit of sums of doubles. DISTINCT, `array_agg`,
+//!   `first_value` and the like would send what they have to see anyway, in rows without bound.
+//!
+//! **Where it does not pay** it is not done: if most of the first rows of an epoch are keys of their own, the others go on as partial aggregates of one row each until
+//! the barrier. It is the same layout, and costs no table.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array, new_empty_array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use super::call::{Accumulators, Call};
+use super::cells::{Cells, Change, cells};
+use super::column::microseconds;
+use super::pane::{Frozen, Rows, Selection};
+use super::window::{Assignment, Window, with_times};
+use crate::batch::{Batch, Origin};
+use crate::operators::{Blueprint, ExecuteError, Message, Operator, Output};
+use crate::state::{KeyTable, hash_rows};
+
+/// Bytes that one channel of one task holds at most before it says what it has: enough for some hundred thousand keys.
+const HELD_BYTES: usize = 16 << 20;
+/// Rows after which it is looked at whether keys repeat.
+const SAMPLE_ROWS: u64 = 4096;
+/// Rows of one batch at most.
+const BATCH_ROWS: usize = 16 * 1024;
+
+/// Functions whose states have one size, and can be merged in any order.
+const FUNCTIONS: [&str; 17] = [
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "max",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+];
+
+/// The columns of partial aggregates: the slice (its end; its start too, where rows say it), the keys, the number of rows, the states of each call.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    slices: usize,
+    keys: usize,
+    /// Columns of the state of each call.
+    widths: Vec<usize>,
+}
+
+impl Layout {
+    /// Positions of the keys.
+    pub(super) fn keys(&self) -> Vec<usize> {
+        (self.slices..self.slices + self.keys).collect()
+    }
+
+    /// The slice of each row.
+    pub(super) fn slices(&self, columns: &[ArrayRef]) -> Vec<Window> {
+        let ends = columns[0].as_primitive::<Int64Type>();
+        let starts = (self.slices > 1).then(|| columns[1].as_primitive::<Int64Type>());
+        (0..ends.len()).map(|row| (ends.value(row), starts.map_or(0, |starts| starts.value(row)))).collect()
+    }
+
+    /// Of how many rows each is made.
+    pub(super) fn rows<'a>(&self, columns: &'a [ArrayRef]) -> &'a [i64] {
+        columns[self.slices + self.keys].as_primitive::<Int64Type>().values()
+    }
+
+    /// The states of each call.
+    pub(super) fn states<'a>(&self, columns: &'a [ArrayRef]) -> Vec<&'a [ArrayRef]> {
+        let mut rest = &columns[self.slices + self.keys + 1..];
+        let mut next = |width: &usize| {
+            let (states, others) = rest.split_at(*width);
+            rest = others;
+            states
+        };
+        self.widths.iter().map(&mut next).collect()
+    }
+
+    /// Some of the rows, as a part of a slice.
+    pub(super) fn frozen(&self, rows: &Rows<'_>, selection: Selection<'_>) -> Result<Frozen, ExecuteError> {
+        let pick = |arrays: &[ArrayRef]| arrays.iter().map(|array| selection.column(array)).collect::<Result<Vec<_>, _>>();
+        Ok(Frozen {
+            keys: pick(rows.keys)?,
+            hashes: selection.hashes(rows.hashes).into_owned(),
+            states: self.states(rows.columns).into_iter().map(pick).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// How an aggregate is done in two parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Parted {
+    /// In front: from rows to partial aggregates.
+    pub(crate) front: Arc<dyn Blueprint>,
+    /// The aggregate itself, over partial aggregates.
+    pub(crate) back: Arc<dyn Blueprint>,
+}
+
+/// What is needed to put rows together.
+pub(super) struct Wanted<'a> {
+    /// The columns that arrive.
+    pub(super) rows: &'a SchemaRef,
+    /// How rows get their windows; `None` without windows.
+    pub(super) assignment: Option<&'a Assignment>,
+    /// What the windows are called.
+    pub(super) windows: String,
+    pub(super) time_name: &'a str,
+    pub(super) keys: &'a [usize],
+    pub(super) key_types: &'a [DataType],
+    pub(super) calls: &'a [Call],
+}
+
+/// The operator in front, and the layout of what it gives; or why there is none.
+pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), String> {
+    if wanted.keys.is_empty() {
+        return Err("there is no key".to_owned());
+    }
+    for call in wanted.calls {
+        let function = &call.function;
+        let known = FUNCTIONS.contains(&function.fun().name()) || function.fun().name().starts_with("regr_");
+        if !known || function.is_distinct() || !function.order_bys().is_empty() {
+            return Err(format!("{} needs every row", call.sql));
+        }
+    }
+    let mut slices = Vec::new();
+    if let Some(assignment) = wanted.assignment {
+        slices.push(Field::new(format!("end of {}", wanted.windows), DataType::Int64, true));
+        if let Assignment::Attached { start: Some(_), .. } = assignment {
+            slices.push(Field::new(format!("start of {}", wanted.windows), DataType::Int64, true));
+        }
+    }
+    let key = |(key, data_type): (&usize, &DataType)| Field::new(wanted.rows.field(*key).name(), data_type.clone(), true);
+    let keys: Vec<Field> = wanted.keys.iter().zip(wanted.key_types).map(key).collect();
+    let states = states_of_nothing(&wanted).map_err(|error| error.to_string())?;
+    let layout = Layout { slices: slices.len(), keys: keys.len(), widths: states.iter().map(Vec::len).collect() };
+    let mut fields: Vec<Field> = slices.into_iter().chain(keys).collect();
+    fields.push(Field::new("rows", DataType::Int64, false));
+    for (call, states) in wanted.calls.iter().zip(&states) {
+        let field =
+            |(number, state): (usize, &ArrayRef)| Field::new(format!("{} {number}", call.signature()), state.data_type().clone(), true);
+        fields.extend(states.iter().enumerate().map(field));
+    }
+    let blueprint = PartialBlueprint {
+        assignment: wanted.assignment.cloned(),
+        windows: wanted.windows,
+        time_name: wanted.time_name.to_owned(),
+        keys: wanted.keys.to_vec(),
+        key_types: wanted.key_types.to_vec(),
+        calls: wanted.calls.to_vec(),
+        layout: layout.clone(),
+        schema: Arc::new(Schema::new(fields)),
+        held_bytes: HELD_BYTES,
+    };
+    Ok((blueprint, layout))
+}
+
+/// The states of each call for a group without rows: what tells of which columns they are.
+fn states_of_nothing(wanted: &Wanted<'_>) -> Result<Vec<Vec<ArrayRef>>, ExecuteError> {
+    let nothing: Vec<ArrayRef> = wanted.rows.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
+    let mut sums = Sums::new(wanted.assignment.is_some(), wanted.calls)?;
+    sums.update(wanted.calls, &nothing, &[], 1)?;
+    sums.states(wanted.calls)
+}
+
+/// What puts rows together, as it stands in front of an exchange.
+#[derive(Clone, Debug)]
+pub(super) struct PartialBlueprint {
+    assignment: Option<Assignment>,
+    windows: String,
+    time_name: String,
+    keys: Vec<usize>,
+    key_types: Vec<DataType>,
+    calls: Vec<Call>,
+    layout: Layout,
+    schema: SchemaRef,
+    /// Beyond so many bytes it says what it has.
+    held_bytes: usize,
+}
+
+impl Blueprint for PartialBlueprint {
+    fn kind(&self) -> &'static str {
+        "partial_aggregate"
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn identity(&self) -> String {
+        let calls: Vec<&str> = self.calls.iter().map(|call| call.identity.as_str()).collect();
+        format!("partial {:?} by {:?} {calls:?}", self.assignment, self.keys)
+    }
+
+    fn explain(&self) -> String {
+        let calls: Vec<&str> = self.calls.iter().map(|call| call.sql.as_str()).collect();
+        let each = if self.assignment.is_some() { format!("key and slice of {}", self.windows) } else { "key".to_owned() };
+        format!("one row for each {each}: {}", if calls.is_empty() { "the key alone".to_owned() } else { calls.join(", ") })
+    }
+
+    fn lineage(&self, column: usize) -> Option<Vec<usize>> {
+        Some(vec![*self.keys.get(column.checked_sub(self.layout.slices)?)?])
+    }
+
+    fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
+        Box::new(Partial {
+            origin: Origin::new(&format!("operator/{id}/partial"), id.as_ref()),
+            blueprint: self.clone(),
+            held: None,
+            pays: true,
+            watermark: None,
+            idle: false,
+        })
+    }
+}
+
+struct Partial {
+    blueprint: PartialBlueprint,
+    origin: Origin,
+    held: Option<Held>,
+    /// Whether keys have repeated in this epoch.
+    pays: bool,
+    /// Time that was told since the last barrier.
+    watermark: Option<i64>,
+    idle: bool,
+}
+
+/// Rows that have been put together.
+struct Held {
+    keys: KeyTable,
+    /// Of how many rows each is made.
+    rows: Vec<i64>,
+    sums: Sums,
+    /// Rows that have come.
+    seen: u64,
+}
+
+impl Operator for Partial {
+    fn push(&mut self, _port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        match message {
+            Message::Batch(batch) => {
+                self.idle = false;
+                return self.add(batch, output);
+            }
+            Message::Watermark(time) => (self.watermark, self.idle) = (self.watermark.max(Some(time)), false),
+            Message::Idle => self.idle = true,
+            Message::Barrier(_) | Message::End => {
+                self.say(output)?;
+                self.pays = true;
+                self.watermark.take().into_iter().for_each(|time| output.emit(Message::Watermark(time)));
+                if std::mem::take(&mut self.idle) {
+                    output.emit(Message::Idle);
+                }
+                output.emit(message);
+            }
+            Message::Clock(_) | Message::Rejected(_) => output.emit(message),
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::memory_bytes)
+    }
+}
+
+impl Partial {
+    fn add(&mut self, batch: Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let PartialBlueprint { assignment, time_name, .. } = &self.blueprint;
+        let time = assignment.as_ref().map(|assignment| match assignment {
+            Assignment::Time { column, .. } => *column,
+            Assignment::Attached { end, .. } => *end,
+        });
+        let timed = match time {
+            Some(time) => with_times(batch, time, time_name, output)?,
+            None => Some(batch),
+        };
+        let Some(batch) = timed else { return Ok(()) };
+        let keys = self.keys(&batch)?;
+        if !self.pays {
+            return self.pass(batch, keys, output);
+        }
+        let blueprint = &self.blueprint;
+        let rows = batch.num_rows();
+        let held = match &mut self.held {
+            Some(held) => held,
+            None => self.held.insert(Held::new(blueprint)?),
+        };
+        let numbers = held.keys.intern(&keys, &hash_rows(&keys, rows)?)?;
+        let total = held.keys.len();
+        held.rows.resize(total, 0);
+        numbers.iter().for_each(|key| held.rows[*key as usize] += 1);
+        held.sums.update(&blueprint.calls, batch.records.columns(), &numbers, total)?;
+        held.seen += rows as u64;
+        self.pays = held.seen < SAMPLE_ROWS || total as u64 * 2 <= held.seen;
+        if !self.pays || held.memory_bytes() > blueprint.held_bytes {
+            self.say(output)?;
+        }
+        Ok(())
+    }
+
+    /// Slice and keys of each row.
+    fn keys(&self, batch: &Batch) -> Result<Vec<ArrayRef>, ExecuteError> {
+        let columns = batch.records.columns();
+        let mut keys: Vec<ArrayRef> = Vec::with_capacity(self.blueprint.layout.slices + self.blueprint.keys.len());
+        match self.blueprint.assignment {
+            Some(Assignment::Time { column, windows }) => {
+                let ends: Int64Array = microseconds(&columns[column])?.unary(|time| windows.slice_end(time));
+                keys.push(Arc::new(ends));
+            }
+            Some(Assignment::Attached { start, end }) => {
+                for bound in std::iter::once(end).chain(start) {
+                    keys.push(Arc::new(microseconds(&columns[bound])?));
+                }
+            }
+            None => {}
+        }
+        keys.extend(self.blueprint.keys.iter().map(|key| Arc::clone(&columns[*key])));
+        Ok(keys)
+    }
+
+    /// Each row by itself.
+    fn pass(&self, batch: Batch, mut columns: Vec<ArrayRef>, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let rows = batch.num_rows();
+        let calls = &self.blueprint.calls;
+        let mut sums = Sums::new(self.blueprint.assignment.is_some(), calls)?;
+        let numbers: Vec<u32> = (0..).take(rows).collect();
+        sums.update(calls, batch.records.columns(), &numbers, rows)?;
+        columns.push(Arc::new(Int64Array::from_value(1, rows)));
+        columns.extend(sums.states(calls)?.into_iter().flatten());
+        let records = RecordBatch::try_new(Arc::clone(&self.blueprint.schema), columns)?;
+        output.emit(Message::Batch(Batch { records, kinds: None, ..batch }));
+        Ok(())
+    }
+
+    /// Says what is held.
+    fn say(&mut self, output: &mut dyn Output) -> Result<(), ExecuteError> {
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        let (keys, total) = (held.keys.share(), held.keys.len());
+        let mut columns = keys.columns()?;
+        columns.push(Arc::new(Int64Array::from(held.rows)));
+        columns.extend(held.sums.states(&self.blueprint.calls)?.into_iter().flatten());
+        let records = RecordBatch::try_new(Arc::clone(&self.blueprint.schema), columns)?;
+        let ordinals = UInt64Array::from(keys.hashes());
+        for from in (0..total).step_by(BATCH_ROWS) {
+            let length = BATCH_ROWS.min(total - from);
+            output.emit(Message::Batch(Batch::new(records.slice(from, length), self.origin.clone(), ordinals.slice(from, length))));
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    fn new(blueprint: &PartialBlueprint) -> Result<Self, ExecuteError> {
+        let slices = std::iter::repeat_n(&DataType::Int64, blueprint.layout.slices);
+        let types: Vec<DataType> = slices.chain(&blueprint.key_types).cloned().collect();
+        let sums = Sums::new(blueprint.assignment.is_some(), &blueprint.calls)?;
+        Ok(Self { keys: KeyTable::new(&types)?, rows: Vec::new(), sums, seen: 0 })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.keys.memory_bytes() + self.rows.capacity() * size_of::<i64>() + self.sums.memory_bytes()
+    }
+}
+
+/// What the aggregate behind keeps for each key, so that it can merge it.
+enum Sums {
+    /// In slices.
+    Accumulators(Accumulators),
+    /// Without windows.
+    Cells(Vec<Box<dyn Cells>>),
+}
+
+impl Sums {
+    fn new(by_slice: bool, calls: &[Call]) -> Result<Self, ExecuteError> {
+        if by_slice {
+            return Ok(Self::Accumulators(Accumulators::new(calls)?));
+        }
+        let cells = calls.iter().map(|call| cells(call, false).map_err(|error| call.failed(error)));
+        Ok(Self::Cells(cells.collect::<Result<_, _>>()?))
+    }
+
+    /// Takes rows in: row `n` belongs to group `groups[n]`, all of which are below `total`.
+    fn update(&mut self, calls: &[Call], columns: &[ArrayRef], groups: &[u32], total: usize) -> Result<(), ExecuteError> {
+        match self {
+            Self::Accumulators(accumulators) => {
+                let groups: Vec<usize> = groups.iter().map(|group| *group as usize).collect();
+                accumulators.update(calls, columns, &groups, total)
+            }
+            Self::Cells(all) => all.iter_mut().zip(calls).try_for_each(|(cells, call)| {
+                let values = call.values(columns, groups.len())?;
+                let mask = call.mask(columns);
+                let change = Change { values: &values, mask: mask.as_ref(), groups, additions: None };
+                cells.grow(total).and_then(|()| cells.update(&change)).map_err(|error| call.failed(error))
+            }),
+        }
+    }
+
+    /// The states of all groups, for each call.
+    fn states(self, calls: &[Call]) -> Result<Vec<Vec<ArrayRef>>, ExecuteError> {
+        match self {
+            Self::Accumulators(accumulators) => accumulators.state(calls),
+            Self::Cells(all) => {
+                let states = all.into_iter().zip(calls);
+                states.map(|(mut cells, call)| cells.share().and_then(|state| state()).map_err(|error| call.failed(error))).collect()
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Accumulators(accumulators) => accumulators.memory_bytes(),
+            Self::Cells(all) => all.iter().map(|cells| cells.memory_bytes()).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "partial_tests.rs"]
+mod tests;

@@ -1,0 +1,144 @@
+//! What one operator holds, and when it says it. That merged parts give what the rows give is tested with whole plans.
+
+use arrow::array::RecordBatchOptions;
+
+use super::*;
+use crate::operators::RejectedRow;
+use crate::operators::harness;
+use crate::operators::windows::Windows;
+use crate::row_kind::RowKind;
+
+/// What came out: rows as `key slice rows` and their ordinal, other messages as they are.
+#[derive(Default)]
+struct Said {
+    log: Vec<String>,
+    ordinals: Vec<u64>,
+    rejected: usize,
+}
+
+impl Output for Said {
+    fn emit(&mut self, message: Message) {
+        let Message::Batch(batch) = message else { return self.log.push(format!("{message:?}")) };
+        assert!(batch.kinds.is_none() && batch.num_rows() > 0);
+        self.ordinals.extend(batch.ordinals.values());
+        self.log.extend(harness::lines(&batch.records));
+    }
+
+    fn filtered(&mut self, _rows: u64) {
+        panic!("nothing is dropped")
+    }
+
+    fn reject(&mut self, _row: RejectedRow) {
+        self.rejected += 1;
+    }
+}
+
+/// By `k`, and by slices of ten microseconds of `t` if there are windows.
+fn blueprint(windows: bool) -> PartialBlueprint {
+    let assignment = Assignment::Time { column: 2, windows: Windows::Hop { size: 20, slide: 10, offset: 0 } };
+    let assignment = windows.then_some(&assignment);
+    let (keys, key_types, windows, rows) = (&[0], &[DataType::Int64], "w".to_owned(), &harness::schema());
+    of(Wanted { rows, assignment, windows, time_name: "t", keys, key_types, calls: &[] }).unwrap().0
+}
+
+fn operator(blueprint: &PartialBlueprint) -> Box<dyn Operator> {
+    blueprint.operator(&harness::id(), &[0])
+}
+
+/// Rows with these keys and times.
+fn rows(start: usize, rows: impl IntoIterator<Item = (i64, i64)>) -> Message {
+    let rows: Vec<_> = rows.into_iter().map(|(k, t)| ((Some(k), 0, t), RowKind::Insert)).collect();
+    Message::Batch(harness::batch("a", start, &rows))
+}
+
+#[test]
+fn rows_and_time_wait_for_the_barrier() {
+    let mut operator = operator(&blueprint(true));
+    let mut said = Said::default();
+    let mut push = |message| operator.push(0, message, &mut said).unwrap();
+    push(rows(0, [(1, 5), (2, 5), (1, 9)]));
+    push(Message::Watermark(8));
+    push(Message::Idle);
+    push(rows(3, [(1, 10), (1, -1), (1, 7)]));
+    push(Message::Watermark(10));
+    push(Message::Idle);
+    push(Message::Barrier(1));
+    push(Message::Barrier(2));
+    push(rows(6, [(2, 3)]));
+    push(Message::Idle);
+    push(rows(7, [(2, 4)]));
+    push(Message::End);
+    assert_eq!(
+        said.log,
+        [
+            r#"{"end of w":10,"k":1,"rows":3}"#,
+            r#"{"end of w":10,"k":2,"rows":1}"#,
+            r#"{"end of w":20,"k":1,"rows":1}"#,
+            r#"{"end of w":0,"k":1,"rows":1}"#,
+            "Watermark(10)",
+            "Idle",
+            "Barrier(1)",
+            "Barrier(2)",
+            r#"{"end of w":10,"k":2,"rows":2}"#,
+            "End",
+        ]
+    );
+    assert_eq!(operator.state_bytes(), 0);
+    assert!(operator.snapshot().unwrap().is_none(), "there is nothing to store");
+}
+
+#[test]
+fn what_takes_too_much_memory_is_said_before() {
+    let mut operator = operator(&PartialBlueprint { held_bytes: 64 << 10, ..blueprint(false) });
+    let mut said = Said::default();
+    let mut keys = 0;
+    while said.log.is_empty() {
+        operator.push(0, rows(0, (keys..keys + 100).chain(keys..keys + 100).map(|k| (k, 0))), &mut said).unwrap();
+        keys += 100;
+        assert!(keys < 100_000, "it holds {} bytes", operator.state_bytes());
+    }
+    assert_eq!((said.log.len() as i64, operator.state_bytes()), (keys, 0));
+    assert!(said.log.iter().all(|row| row.ends_with(r#""rows":2}"#)));
+    operator.push(0, rows(0, [(1, 0)]), &mut said).unwrap();
+    assert_eq!(said.log.len() as i64, keys, "it goes on putting together");
+}
+
+#[test]
+fn where_keys_do_not_repeat_rows_are_passed_on_until_the_next_epoch() {
+    let mut operator = operator(&blueprint(false));
+    let mut said = Said::default();
+    let sample = i64::try_from(SAMPLE_ROWS).unwrap();
+    operator.push(0, rows(0, (0..sample - 1).map(|k| (k, 0))), &mut said).unwrap();
+    assert!(said.log.is_empty(), "that may change");
+    operator.push(0, rows(0, [(sample, 0)]), &mut said).unwrap();
+    assert_eq!(said.log.len() as u64, SAMPLE_ROWS);
+    said = Said::default();
+    operator.push(0, rows(70, [(1, 0), (1, 0), (2, 0)]), &mut said).unwrap();
+    let one = [r#"{"k":1,"rows":1}"#, r#"{"k":1,"rows":1}"#, r#"{"k":2,"rows":1}"#];
+    assert_eq!(said.log, one, "the same layout");
+    assert_eq!(said.ordinals, [70, 71, 72], "a row keeps its name");
+    operator.push(0, Message::Barrier(1), &mut said).unwrap();
+    said = Said::default();
+    operator.push(0, rows(80, [(1, 0), (1, 0)]), &mut said).unwrap();
+    operator.push(0, Message::Barrier(2), &mut said).unwrap();
+    assert_eq!(said.log, [r#"{"k":1,"rows":2}"#, "Barrier(2)"]);
+    // Keys that repeat are put together however many there are.
+    said = Said::default();
+    operator.push(0, rows(0, (0..4 * sample).map(|k| (k % sample, 0))), &mut said).unwrap();
+    assert!(said.log.is_empty());
+}
+
+#[test]
+fn a_row_without_a_time_is_in_no_slice() {
+    let mut operator = operator(&blueprint(true));
+    let mut said = Said::default();
+    let Message::Batch(batch) = rows(0, [(1, 5), (1, 6)]) else { unreachable!() };
+    let mut columns = batch.records.columns().to_vec();
+    columns[2] = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![None, Some(6)]));
+    let options = RecordBatchOptions::new().with_row_count(Some(2));
+    let records = RecordBatch::try_new_with_options(harness::schema(), columns, &options).unwrap();
+    operator.push(0, Message::Batch(Batch { records, ..batch }), &mut said).unwrap();
+    operator.push(0, Message::Barrier(1), &mut said).unwrap();
+    assert_eq!(said.rejected, 1);
+    assert_eq!(said.log, [r#"{"end of w":10,"k":1,"rows":1}"#, "Barrier(1)"]);
+}
