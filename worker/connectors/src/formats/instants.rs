@@ -144,21 +144,20 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
 
 /// Two digits of `value`, 0 to 99.
 #[inline]
-fn two_digits(value: i64) -> [u8; 2] {
-    let value = value.unsigned_abs() as u8;
-    [b'0' + value / 10, b'0' + value % 10]
+fn two_digits(value: u32) -> [u8; 2] {
+    [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }
 
 /// Three digits of `value`, 0 to 999.
 #[inline]
-fn three_digits(value: i64) -> [u8; 3] {
+fn three_digits(value: u32) -> [u8; 3] {
     let [tens, ones] = two_digits(value % 100);
     [b'0' + (value / 100) as u8, tens, ones]
 }
 
 /// Appends `value`, 0 to 99, with two digits.
 pub(super) fn write_two(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(&two_digits(value));
+    out.extend_from_slice(&two_digits(value as u32));
 }
 
 /// Appends a year with four digits, or with a sign and as many as it needs.
@@ -183,6 +182,7 @@ pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
         write_two(out, day);
         return;
     }
+    let (year, month, day) = (year as u32, month as u32, day as u32);
     let ([y1, y2], [y3, y4], [m1, m2], [d1, d2]) = (two_digits(year / 100), two_digits(year % 100), two_digits(month), two_digits(day));
     out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
 }
@@ -199,10 +199,10 @@ pub(super) fn write_time(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
 
 #[inline]
 fn write_time_in(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
-    let seconds = of_day / per_second;
-    let ([h1, h2], [m1, m2], [s1, s2]) = (two_digits(seconds / 3600), two_digits(seconds / 60 % 60), two_digits(seconds % 60));
+    let seconds = (of_day / per_second) as u32;
+    let ([h1, h2], [m1, m2], [s1, s2]) = (two_digits(seconds / 3600 % 100), two_digits(seconds / 60 % 60), two_digits(seconds % 60));
     out.extend_from_slice(&[h1, h2, b':', m1, m2, b':', s1, s2]);
-    let nanos = of_day % per_second * (1_000_000_000 / per_second);
+    let nanos = (of_day % per_second * (1_000_000_000 / per_second)) as u32;
     if nanos != 0 {
         let ([a, b, c], [d, e, f], [g, h, i]) =
             (three_digits(nanos / 1_000_000), three_digits(nanos / 1000 % 1000), three_digits(nanos % 1000));
@@ -315,6 +315,17 @@ mod tests {
         assert_eq!(written(-62_135_596_800_000_001), "0000-12-31T23:59:59.999999Z");
         assert!(written(i64::MAX).starts_with("+294247-01-10T"));
         assert!(written(i64::MIN).starts_with("-290308-12-21T"));
+    }
+
+    #[test]
+    fn times_that_are_none_are_still_text() {
+        for of_day in [86_400 * SECOND, 1_000_000 * 3600 * SECOND, -1, -SECOND, i64::MAX, i64::MIN] {
+            for per_second in [1, 1000, SECOND, 1_000_000_000] {
+                let mut out = Vec::new();
+                write_time(&mut out, of_day, per_second);
+                assert!(out.is_ascii() && out.len() >= 8, "{of_day} {per_second}");
+            }
+        }
     }
 
     #[test]
