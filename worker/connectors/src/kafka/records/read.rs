@@ -30,7 +30,7 @@ impl Batches {
         let offset = i64::from_be_bytes(array(head, 0));
         let length = i32::from_be_bytes(array(head, 8));
         let magic = head[MAGIC_AT] as i8;
-        if magic < MAGIC && magic >= 0 {
+        if (0..MAGIC).contains(&magic) {
             return Some(Err(RecordsError::OldFormat { offset, magic }));
         }
         let damaged = |what| Some(Err(RecordsError::Damaged { offset, what }));
@@ -292,6 +292,7 @@ impl PartialEq for Headers<'_> {
     }
 }
 
+#[expect(clippy::copy_iterator, reason = "a record is copied with its headers, which are a place in the batch")]
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 

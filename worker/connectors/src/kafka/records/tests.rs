@@ -22,7 +22,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn new(&self) -> NewRecord<'_> {
+    fn as_new(&self) -> NewRecord<'_> {
         NewRecord {
             timestamp: self.timestamp,
             key: self.key.as_deref(),
@@ -50,8 +50,8 @@ fn some() -> Vec<Whole> {
 fn sealed(records: &[Whole]) -> SealedBatch {
     let mut builder = BatchBuilder::new(0);
     for record in records {
-        let expected = builder.len() + builder.size(&record.new());
-        builder.append(&record.new());
+        let expected = builder.len() + builder.size(&record.as_new());
+        builder.append(&record.as_new());
         assert_eq!(builder.len(), expected, "the size is known beforehand");
     }
     assert_eq!(builder.count(), records.len());
@@ -278,14 +278,14 @@ fn what_is_not_read_is_named() {
 #[test]
 fn more_than_there_is_room_for_is_refused() {
     let big = Whole { timestamp: 0, key: None, value: Some(vec![b'x'; 100_000]), header: None };
-    let bytes = built(&[big.clone()]);
+    let bytes = built(std::slice::from_ref(&big));
     let plain = bytes.len() - HEADER_BYTES;
     for (codec, compress) in CODECS {
         let bytes = compressed(&bytes, codec, compress);
         assert!(bytes.len() < plain / 2);
         assert!(matches!(only(&bytes).open(plain - 1), Err(RecordsError::TooLarge { .. })), "{codec}");
         assert!(only(&bytes).open(plain).is_ok(), "{codec}");
-        assert_eq!(read(&bytes), [big.clone()], "{codec}");
+        assert_eq!(read(&bytes), std::slice::from_ref(&big), "{codec}");
     }
 }
 

@@ -53,6 +53,7 @@ impl<'a> Cursor<'a> {
 
     /// Bytes with their length in front; `Some(None)` where the length says that there are none, not even empty ones.
     #[inline]
+    #[expect(clippy::option_option, reason = "that there are none, and that they are cut, are two things")]
     pub(super) fn bytes(&mut self) -> Option<Option<&'a [u8]>> {
         match self.varint()? {
             -1 => Some(None),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::answers::{self, LaneId};
 use super::super::lane::{Doubt, Outcome};
 use super::super::shared::State;
-use super::{Event, FIRST_PAUSE, LONGEST_PAUSE, LOOK, Peer, STALL, Sender, UNKNOWN_FOR, Way};
+use super::{Event, FIRST_PAUSE, Found, LONGEST_PAUSE, LOOK, Peer, STALL, Sender, UNKNOWN_FOR, Way};
 use crate::kafka::ledger::Place;
 use crate::kafka::wire::error::Error;
 
@@ -67,7 +67,7 @@ impl Sender {
         }
     }
 
-    fn learn(&mut self, found: Vec<(usize, Result<Vec<Option<i32>>, Error>)>) {
+    fn learn(&mut self, found: Vec<(usize, Found)>) {
         self.is_asking = false;
         let now = Instant::now();
         let shared = Arc::clone(&self.shared);

@@ -64,9 +64,12 @@ enum Peer {
     Open { link: Box<dyn Link>, serial: u64, requests: usize },
 }
 
+/// The leaders of the partitions of a topic.
+type Found = Result<Vec<Option<i32>>, Error>;
+
 /// What has come of something that takes time.
 enum Event {
-    Leaders(Vec<(usize, Result<Vec<Option<i32>>, Error>)>),
+    Leaders(Vec<(usize, Found)>),
     Identity(Result<ProducerIdentity, Error>),
     Enlisted(u64, Vec<LaneId>, Result<AddPartitionsToTxnResponse, Error>),
     Connected(i32, Result<Box<dyn Link>, Error>),
