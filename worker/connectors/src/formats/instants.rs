@@ -204,16 +204,16 @@ fn write_time_in(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
     out.extend_from_slice(&[h1, h2, b':', m1, m2, b':', s1, s2]);
     let nanos = (of_day % per_second * (1_000_000_000 / per_second)) as u32;
     if nanos != 0 {
-        let ([a, b, c], [d, e, f], [g, h, i]) =
-            (three_digits(nanos / 1_000_000), three_digits(nanos / 1000 % 1000), three_digits(nanos % 1000));
+        let groups = [nanos / 1_000_000, nanos / 1000 % 1000, nanos % 1000].map(three_digits);
         let length = if nanos % 1_000_000 == 0 {
-            4
+            3
         } else if nanos % 1000 == 0 {
-            7
+            6
         } else {
-            10
+            9
         };
-        out.extend_from_slice(&[b'.', a, b, c, d, e, f, g, h, i][..length]);
+        out.push(b'.');
+        out.extend_from_slice(&groups.as_flattened()[..length]);
     }
 }
 

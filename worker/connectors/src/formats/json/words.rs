@@ -108,6 +108,9 @@ pub(super) fn integer(bytes: &[u8]) -> Option<(i64, usize)> {
     (!odd).then_some((if negative { -value } else { value }, usize::from(negative) + count))
 }
 
+/// Powers of ten.
+const TENS: [i64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
 /// The number that the digits at the beginning are, up to 16 of them, and how many they are. `None` where there are not enough bytes to tell at a glance.
 #[inline]
 fn digits_at(bytes: &[u8]) -> Option<(i64, usize)> {
@@ -118,7 +121,6 @@ fn digits_at(bytes: &[u8]) -> Option<(i64, usize)> {
     }
     let Some(tail) = bytes[8..].first_chunk::<8>() else { return few_digits(bytes) };
     let (low, more) = digits_in(*tail);
-    const TENS: [i64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
     Some((high * TENS[more] + low, 8 + more))
 }
 
