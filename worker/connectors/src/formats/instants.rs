@@ -205,9 +205,9 @@ fn write_time_in(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
     let nanos = (of_day % per_second * (1_000_000_000 / per_second)) as u32;
     if nanos != 0 {
         let groups = [nanos / 1_000_000, nanos / 1000 % 1000, nanos % 1000].map(three_digits);
-        let length = if nanos % 1_000_000 == 0 {
+        let length = if nanos.is_multiple_of(1_000_000) {
             3
-        } else if nanos % 1000 == 0 {
+        } else if nanos.is_multiple_of(1000) {
             6
         } else {
             9
