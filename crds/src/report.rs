@@ -257,6 +257,9 @@ pub struct TaskReport {
     /// Bytes of memory that the state takes, about; only of tasks that keep state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_bytes: Option<u64>,
+    /// Bytes of the worker's disk that state takes which has no room in memory; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spilled_bytes: Option<u64>,
     /// What is wrong right now; empty when nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use millrace_crds::job::{JOB_VERSION, Job};
+use millrace_crds::pipeline::Limits;
 use millrace_crds::report::{Assignment, CheckOutcome, REPORT_VERSION, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +72,14 @@ fn documents_of_plans_that_keep_state_round_trip() {
     assert!(report.tasks[0].task.is_whole());
     let job: Job = round_trip("job-stateful-v1.json");
     assert_eq!(job.state_ttl_seconds, Some(3600));
+}
+
+#[test]
+fn documents_of_state_on_disk_round_trip() {
+    let report: Report = round_trip("report-spilled-v1.json");
+    assert_eq!(report.tasks[0].spilled_bytes, Some(1 << 20));
+    let job: Job = round_trip("job-spilled-v1.json");
+    assert_eq!((job.limits.spill_bytes(), Limits::default().spill_bytes()), (1 << 30, 10 << 30));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::exchange::Upstream;
 use millrace_connectors::registry;
+use millrace_connectors::spill_folder::SpillFolder;
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
@@ -16,7 +17,7 @@ use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::operators::KEY_GROUPS;
 use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
-use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, Splits, Stage, TaskConfig};
+use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, SpillSpace, Splits, Stage, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
 use object_store::ObjectStore;
@@ -62,6 +63,23 @@ pub(crate) struct Store {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) base: Path,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where state goes that has no room in memory; `None` if it may go nowhere.
+    pub(crate) spill: Option<Arc<SpillSpace>>,
+}
+
+/// The folder in which state has room that has none in memory. If it cannot be used, state has to have room in memory.
+pub(crate) fn spill_space(folder: &std::path::Path, limits: &pipeline::Limits) -> Option<Arc<SpillSpace>> {
+    let bytes = limits.spill_bytes();
+    if bytes == 0 {
+        return None;
+    }
+    match SpillFolder::emptied(folder) {
+        Ok(folder) => Some(Arc::new(SpillSpace::new(Box::new(folder), bytes))),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "state that has no room in memory cannot go to disk");
+            None
+        }
+    }
 }
 
 /// Makes connectors and plan. Finds all problems, not only the first.
@@ -385,6 +403,7 @@ impl Assembled {
             in_flight_bytes: self.context.limits.in_flight_bytes,
             lanes: if task.is_whole() { lanes(&self.job.limits) } else { 1 },
             state_bytes: self.context.limits.state_bytes,
+            spill: store.spill.clone(),
             may_drop_state: self.job.may_drop_state(&self.plan.hash()),
             idle_timeout: seconds(idle_timeout.unwrap_or(IDLE_TIMEOUT_SECONDS)),
             drain_budget: DRAIN_BUDGET,
@@ -566,7 +585,7 @@ mod tests {
 
     fn store() -> Store {
         let clock = Arc::new(crate::clock::SystemClock);
-        Store { store: Arc::new(object_store::memory::InMemory::new()), base: Path::from("x"), clock }
+        Store { store: Arc::new(object_store::memory::InMemory::new()), base: Path::from("x"), clock, spill: None }
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
         let shared = assembled(job(COUNTS));
         let inputs = ["logs", EXCHANGE].map(|input| InputPlan { input: input.into(), distribution: Distribution::Partitioned });
         assert_eq!(shared.outcome().plan.unwrap().inputs, inputs);
-        let store = Store { store: Arc::new(InMemory::new()), base: Path::default(), clock: Arc::new(SystemClock) };
+        let store = Store { store: Arc::new(InMemory::new()), base: Path::default(), clock: Arc::new(SystemClock), spill: None };
         let task = |input: &str, split: &str| shared.task(&TaskRef { input: input.into(), split: split.into() }, &store);
         assert!(matches!(task("logs", "logs/0").unwrap().stage, Stage::Front(_)));
         assert!(matches!(task(EXCHANGE, "7").unwrap().stage, Stage::Back(_)));

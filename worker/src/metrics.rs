@@ -65,6 +65,12 @@ const METRICS: [Metric; 13] = [
         value: |t| t.state_bytes.map(|v| v as f64),
     },
     Metric {
+        name: "millrace_task_spilled_bytes",
+        kind: "gauge",
+        help: "Bytes of disk that state takes which has no room in memory; tasks with such state only.",
+        value: |t| t.spilled_bytes.map(|v| v as f64),
+    },
+    Metric {
         name: "millrace_task_running",
         kind: "gauge",
         help: "1 while the task runs or drains.",
@@ -141,6 +147,7 @@ mod tests {
             idle: false,
             watermark_millis: Some(1_700_000_000_500),
             state_bytes: None,
+            spilled_bytes: Some(7),
             troubles: Vec::new(),
         };
         let text = render(std::iter::once(("ns/p", vec![report])));
@@ -148,6 +155,7 @@ mod tests {
         assert!(!text.lines().any(|line| line.starts_with("millrace_fake")));
         assert!(text.contains("} 1700000000.5\n"), "{text}");
         assert!(!text.contains("millrace_lag_records{"), "an unknown value has no sample");
+        assert!(text.lines().any(|line| line.starts_with("millrace_task_spilled_bytes{") && line.ends_with("} 7")), "{text}");
         assert!(!text.contains("millrace_task_state_bytes{"), "a task without state has no sample");
     }
 }

@@ -292,7 +292,18 @@ pub enum OnPoison {
     Fail,
 }
 
-/// Bounds of memory, for each worker.
+/// What [`Limits::max_spill_bytes`] is if it is not said: 10 GiB.
+pub const SPILL_BYTES: u64 = 10 << 30;
+
+impl Limits {
+    /// Bytes of the worker's disk for state that has no room in memory.
+    #[must_use]
+    pub fn spill_bytes(&self) -> u64 {
+        self.max_spill_bytes.map_or(SPILL_BYTES, |bytes| u64::try_from(bytes).unwrap_or(0))
+    }
+}
+
+/// Bounds of memory and of the disk, for each worker.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.maxRecordBytes) || self.maxRecordBytes <= (has(self.maxInFlightBytes) ? self.maxInFlightBytes : 33554432)").message("maxRecordBytes may not be larger than maxInFlightBytes, else no record of that size could pass"))]
@@ -313,12 +324,20 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_object_bytes: Option<i64>,
-    /// Bytes of state (windows, aggregates, joins) that a worker holds in memory; a Pipeline whose state grows beyond stops and says so. About twice as much
-    /// is taken while an epoch is written, so leave room below `workload.resources.limits.memory`. With an exchange it bounds the state of each of its
-    /// partitions, of which a worker may hold all. Default 134,217,728 (128 MiB).
+    /// Bytes of state (windows, aggregates, joins) that a worker holds in memory. State that grows beyond goes to the worker's disk, key by key, as `maxSpillBytes` says, if its
+    /// rows can be shared by key (`millrace explain` says why not); else the Pipeline stops and says so. About twice as much is taken while an epoch is
+    /// written, so leave room below `workload.resources.limits.memory`. With an exchange it bounds the state of each of its partitions, of which a worker
+    /// may hold all. Default 134,217,728 (128 MiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776i64))]
     pub max_state_bytes: Option<i64>,
+    /// Bytes of the worker's disk (an `emptyDir`) for state that has no room in memory, compressed; a Pipeline that needs more stops and says so. One key group in 128 of the keys has to
+    /// have room in memory, so that this may be some ten times `maxStateBytes`. What of a key is on disk is read when rows for many keys wait, when its time has
+    /// come, and before an epoch ends: results come later than from memory, at most by `checkpoint.intervalSeconds` and the time of reading. 0: none.
+    /// Default 10,737,418,240 (10 GiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_099_511_627_776i64))]
+    pub max_spill_bytes: Option<i64>,
     /// Lanes of a task that keeps state and reads all splits: parts of the plan that run side by side, each with the state of its keys. More than the cores that
     /// a worker may use are of no use. Default: those cores. A plan whose rows cannot be shared by key (`millrace explain` says why) has one, as have Pipelines with a task for each
     /// split or each partition of an exchange; there, more are refused.

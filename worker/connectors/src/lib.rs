@@ -18,4 +18,5 @@ pub mod opensearch;
 pub mod registry;
 pub mod retry;
 pub mod s3;
+pub mod spill_folder;
 pub mod stdout;

@@ -1,6 +1,6 @@
 //! The loop of a local run: find splits, hold all of them, show progress, until everything has ended or a signal comes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -17,11 +17,13 @@ use tokio::task::JoinSet;
 use super::RunArgs;
 use super::progress::{Progress, say, summary};
 use super::secrets::SecretFiles;
-use crate::assemble::{Assembled, Store, assemble, is_queue};
+use crate::assemble::{Assembled, Store, assemble, is_queue, spill_space};
 use crate::clock::SystemClock;
 use crate::tasks::Tasks;
 use crate::{check, exit, http, logging};
 
+/// Folder below that of the checkpoints for state that has no room in memory.
+const SPILL_DIR: &str = ".spill";
 /// Time between two looks at the tasks.
 const TICK: Duration = Duration::from_millis(200);
 /// Looks between two searches for new splits.
@@ -37,7 +39,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let mut locals = Vec::new();
     for job in jobs {
         let folder = secrets.folder(&job.pipeline.namespace);
-        locals.push(Local::open(job, folder).await?);
+        locals.push(Local::open(job, folder, &args.state_dir.join(SPILL_DIR)).await?);
     }
     let mut server = JoinSet::new();
     if let Some(address) = args.http {
@@ -92,7 +94,7 @@ struct Local {
 }
 
 impl Local {
-    async fn open(job: Job, secrets: PathBuf) -> anyhow::Result<Self> {
+    async fn open(job: Job, secrets: PathBuf, spill_dir: &Path) -> anyhow::Result<Self> {
         let name = job.pipeline.name.clone();
         let state = job.state.clone();
         let assembled = assemble(job, secrets)
@@ -101,7 +103,8 @@ impl Local {
         let (objects, base) = open_store(&state.location, state.aws.as_ref(), &assembled.context).await?;
         let nonce = format!("{:032x}", rand::random::<u128>());
         checkpoint::probe(Arc::clone(&objects), &base, &nonce, Arc::clone(&clock) as Arc<dyn checkpoint::Clock>).await?;
-        let store = Store { store: objects, base, clock };
+        let spill = spill_space(&spill_dir.join(&assembled.job.pipeline.namespace).join(&name), &assembled.job.limits);
+        let store = Store { store: objects, base, clock, spill };
         let assembled = Arc::new(assembled);
         let tasks = Tasks::new(Arc::clone(&assembled), store.clone());
         let (shown, _) = watch::channel(Vec::new());

@@ -20,6 +20,9 @@ pub(crate) struct WorkerArgs {
     /// Directory of mounted Secrets.
     #[arg(long, value_name = "DIR", default_value = "/etc/millrace/secrets")]
     secrets_dir: PathBuf,
+    /// Directory for state that has no room in memory. Emptied at the start.
+    #[arg(long, value_name = "DIR", default_value = "/run/millrace/spill")]
+    spill_dir: PathBuf,
     /// URL of the operator's report endpoint, without path.
     #[arg(long, env = "MILLRACE_OPERATOR_URL", value_name = "URL")]
     operator_url: String,

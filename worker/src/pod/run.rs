@@ -1,5 +1,6 @@
 //! The loop of a worker pod: report, follow the answer, until a signal comes; then a last epoch for every task.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use super::WorkerArgs;
 use super::edges::Edges;
 use super::operator::Operator;
-use crate::assemble::{Assembled, Store, assemble};
+use crate::assemble::{Assembled, Store, assemble, spill_space};
 use crate::clock::SystemClock;
 use crate::tasks::Tasks;
 use crate::{check, exit, http, logging};
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<u8> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut worker = Worker { reporter: Reporter::new(&args, &job, operator), tasks, ready };
+    let mut worker = Worker { reporter: Reporter::new(&args, &job, operator), tasks, ready, spill_dir: args.spill_dir.clone() };
     let secrets = args.secrets_dir.clone();
     tokio::select! {
         ended = worker.work(job, secrets) => ended?,
@@ -58,6 +59,7 @@ struct Worker {
     reporter: Reporter,
     tasks: watch::Sender<Vec<TaskReport>>,
     ready: Arc<AtomicBool>,
+    spill_dir: PathBuf,
 }
 
 impl Worker {
@@ -126,7 +128,8 @@ impl Worker {
                     match checkpoint::probe(Arc::clone(&store), &base, &nonce, Arc::clone(&clock)).await {
                         Ok(()) => {
                             self.reporter.troubles.clear();
-                            return Store { store, base, clock };
+                            let spill = spill_space(&self.spill_dir, &assembled.job.limits);
+                            return Store { store, base, clock, spill };
                         }
                         Err(error) => millrace_engine::runtime::store_error(&error),
                     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
-    PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapVolumeSource, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ServiceAccountTokenProjection,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use millrace_crds::pipeline;
@@ -25,6 +26,10 @@ pub(super) const HTTP_PORT: (i32, &str) = (8080, "http");
 const GRACE_SECONDS: i64 = 30;
 /// Lifetime of the token that proves who reports; the kubelet renews it.
 const TOKEN_SECONDS: i64 = 3600;
+/// Where workers look for it; no volume of the user is mounted there.
+const SPILL_DIR: &str = "/run/millrace/spill";
+/// What a file system takes beside the bytes of some thousand files.
+const SPILL_SLACK: u64 = 64 << 20;
 const TOKEN_DIR: &str = "/var/run/secrets/millrace";
 
 /// Builds it. `state` is what the state of this revision is made of, if that is known.
@@ -75,6 +80,7 @@ fn pod_spec(validated: &Validated, ready: &Ready, selector: &BTreeMap<String, St
     let job = names::job_config_map(&validated.owner.key.name, &ready.revision);
     let mut volumes = vec![pod::config_map_volume("job", &job, JOB_DIR), token()];
     volumes.extend(pod::secret_volumes(&ready.secrets));
+    volumes.extend(spill(ready.job.limits.spill_bytes()));
     volumes.extend(workload.volumes.iter().map(user_volume));
     let default = || pod::resources([("cpu", "100m"), ("memory", "128Mi")], [("cpu", "1"), ("memory", "512Mi")]);
     let mut spec = pod::harden(pod::Draft {
@@ -125,6 +131,17 @@ fn env(shell: &Shell) -> Vec<EnvVar> {
 fn from_field(name: &str, path: &str) -> EnvVar {
     let field = ObjectFieldSelector { field_path: path.to_owned(), api_version: None };
     EnvVar { name: name.to_owned(), value: None, value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }) }
+}
+
+/// Disk for state that has no room in memory. Its bound is that of the worker and some more: whoever reaches it is evicted, while the worker says what to do.
+fn spill(bytes: u64) -> Option<(Volume, VolumeMount)> {
+    if bytes == 0 {
+        return None;
+    }
+    let limit = bytes + bytes / 8 + SPILL_SLACK;
+    let source = EmptyDirVolumeSource { size_limit: Some(Quantity(limit.to_string())), medium: None };
+    let volume = Volume { name: "spill".to_owned(), empty_dir: Some(source), ..Volume::default() };
+    Some((volume, VolumeMount { name: "spill".to_owned(), mount_path: SPILL_DIR.to_owned(), ..VolumeMount::default() }))
 }
 
 fn token() -> (Volume, VolumeMount) {

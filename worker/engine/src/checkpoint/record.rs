@@ -17,14 +17,18 @@ use serde_json::Value;
 use super::identity::sha256_hex;
 use super::{Epoch, Error, Generation, PipelineUid, TaskId};
 
-/// The version this code writes: 2 has state and event times.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version this code writes: 2 has state and event times, 3 state of an operator in parts.
+pub const FORMAT_VERSION: u32 = 3;
 /// The newest `minReaderVersion` this code can read.
-pub const READER_VERSION: u32 = 2;
+pub const READER_VERSION: u32 = 3;
 /// Who reads a record without state or event times.
 const STATELESS_READER: u32 = 1;
 /// Who reads a record with them: to an older reader they would be absent, and the task would go on without.
 const STATEFUL_READER: u32 = 2;
+/// Who reads a record that has state of an operator in parts: an older reader would take each for that of an operator that the plan does not have.
+const PARTS_READER: u32 = 3;
+/// Between the operator and the part in [`EpochRecord::operators`]. No operator's id has it.
+const PART: char = '#';
 
 const MAGIC: &str = "millrace-epoch 1 ";
 const HEADER: usize = MAGIC.len() + 64 + 1 + 20 + 1;
@@ -57,7 +61,7 @@ pub struct EpochRecord {
     /// Next position to read, by [`position_key`](super::position_key); the source defines the value.
     #[serde(default)]
     pub positions: BTreeMap<String, Value>,
-    /// State files by operator id.
+    /// State files by operator id; where its state is in parts, by [`part_key`].
     #[serde(default)]
     pub operators: BTreeMap<String, Vec<StateRef>>,
     /// How far event time has come; absent from tasks that keep no state.
@@ -158,6 +162,21 @@ pub enum DecodeError {
     },
 }
 
+/// The key of a part of an operator's state in [`EpochRecord::operators`]: a bucket of its keys, and a number within, where it has several.
+#[must_use]
+pub fn part_key(operator: &str, bucket: u16, number: usize) -> String {
+    if number == 0 { format!("{operator}{PART}{bucket:03}") } else { format!("{operator}{PART}{bucket:03}.{number}") }
+}
+
+/// The operator that a key of [`EpochRecord::operators`] is of, and the bucket, if it is of a part.
+#[must_use]
+pub fn operator_of(key: &str) -> (&str, Option<u16>) {
+    match key.split_once(PART) {
+        None => (key, None),
+        Some((operator, part)) => (operator, part.split('.').next().and_then(|bucket| bucket.parse().ok())),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Versions {
@@ -167,6 +186,9 @@ struct Versions {
 impl EpochContent {
     /// Who can read a record of this.
     pub(super) fn min_reader_version(&self) -> u32 {
+        if self.operators.keys().any(|key| key.contains(PART)) {
+            return PARTS_READER;
+        }
         if self.operators.is_empty() && self.event_times.is_none() && self.stage.is_none() { STATELESS_READER } else { STATEFUL_READER }
     }
 

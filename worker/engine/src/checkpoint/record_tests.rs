@@ -58,6 +58,8 @@ fn only_what_an_older_reader_would_lose_keeps_it_out() {
     let stateless = EpochContent { operators: BTreeMap::new(), ..idle.clone() };
     assert_eq!(stateless.min_reader_version(), 1);
     assert_eq!(EpochContent { event_times: Some(EventTimes::default()), ..stateless }.min_reader_version(), 2);
+    let in_parts = EpochContent { operators: [(part_key("op", 7, 0), Vec::new())].into(), ..idle.clone() };
+    assert_eq!(in_parts.min_reader_version(), 3);
     let written_before = json!({
         "formatVersion": 1, "minReaderVersion": 1, "pipelineUid": "uid", "task": "task", "epoch": 7, "generation": 2, "owner": "n",
         "planHash": "abc", "createdAtMillis": 1, "positions": {}, "operators": {}, "sinks": {}, "counters": {}
@@ -137,4 +139,12 @@ fn an_idle_task_has_the_same_progress_and_any_work_is_progress() {
     for busy in [moved, stateful, committing, counting] {
         assert!(!busy.is_same_progress(&last), "{busy:?}");
     }
+}
+
+#[test]
+fn parts_are_of_their_operator_and_bucket() {
+    assert_eq!((part_key("s/join/0", 7, 0), part_key("s/join/0", 127, 2)), ("s/join/0#007".to_owned(), "s/join/0#127.2".to_owned()));
+    assert_eq!(operator_of("s/join/0"), ("s/join/0", None));
+    assert_eq!(operator_of("s/join/0#007"), ("s/join/0", Some(7)));
+    assert_eq!(operator_of("s/join/0#127.2"), ("s/join/0", Some(127)));
 }

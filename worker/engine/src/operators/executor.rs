@@ -1,6 +1,6 @@
 //! Runs the operators that some inputs reach, for one lane. Does nothing by itself: each call carries one message all the way through.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,11 +56,22 @@ pub struct Executor {
     entry_ways: Vec<Ways>,
     /// The same from each operator.
     ways: Vec<Ways>,
+    /// The inputs that reach each operator.
+    inputs: Vec<Arc<[usize]>>,
     /// Rows pushed into each input.
     rows_in: Vec<u64>,
     rows_out: BTreeMap<usize, u64>,
     counts: Vec<Count>,
     queue: VecDeque<(Target, Message)>,
+}
+
+/// When something would come out of an operator.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Due {
+    /// From this watermark on.
+    pub(crate) at: i64,
+    /// The inputs that it is that of.
+    pub(crate) inputs: Arc<[usize]>,
 }
 
 /// For each output that can be reached, in how many ways.
@@ -90,6 +101,7 @@ impl Executor {
         Self {
             rows_out: entry_ways.iter().flat_map(BTreeMap::keys).map(|output| (*output, 0)).collect(),
             rows_in: vec![0; wiring.entries.len()],
+            inputs: inputs(&wiring),
             wiring,
             entry_ways,
             ways,
@@ -157,6 +169,12 @@ impl Executor {
     #[must_use]
     pub fn due(&self) -> Option<i64> {
         self.wiring.operators.iter().filter(|wired| wired.reads_clock).filter_map(|wired| wired.operator.due()).min()
+    }
+
+    /// From which watermark on something would come out of each operator that waits for one, with the inputs that its watermark is that of.
+    pub(crate) fn dues(&self) -> Vec<Due> {
+        let operators = self.wiring.operators.iter().zip(&self.inputs);
+        operators.filter_map(|(wired, inputs)| Some(Due { at: wired.operator.due()?, inputs: Arc::clone(inputs) })).collect()
     }
 
     /// Carries everything that is queued through.
@@ -269,6 +287,27 @@ impl Executor {
         });
         Counters { rows_in: self.rows_in.iter().sum(), outputs: outputs.collect(), operators: operators.collect() }
     }
+}
+
+/// The inputs that reach each operator.
+fn inputs(wiring: &Wiring) -> Vec<Arc<[usize]>> {
+    let mut inputs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); wiring.operators.len()];
+    let reach = |inputs: &mut Vec<BTreeSet<usize>>, from: &BTreeSet<usize>, targets: &[Target]| {
+        for target in targets {
+            if let Target::Operator { index, .. } = target {
+                inputs[*index].extend(from);
+            }
+        }
+    };
+    for (input, targets) in wiring.entries.iter().enumerate() {
+        reach(&mut inputs, &BTreeSet::from([input]), targets);
+    }
+    // Each sends only to later ones.
+    for (index, wired) in wiring.operators.iter().enumerate() {
+        let from = inputs[index].clone();
+        reach(&mut inputs, &from, &wired.targets);
+    }
+    inputs.into_iter().map(|inputs| inputs.into_iter().collect()).collect()
 }
 
 /// The ways from something that sends to `targets`; `ways` of later operators are known.

@@ -52,7 +52,7 @@ pub(crate) use columns::ColumnsBlueprint;
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
-pub(crate) use executor::{Target, Ways, Wired, Wiring};
+pub(crate) use executor::{Due, Target, Ways, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
 pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
@@ -121,7 +121,8 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// From which time on something would come out, if the operator knows: a watermark, or the time where it goes by that.
+    /// From which time on something would come out without another row: a watermark, or the time where it goes by that. It may be too early, never too late.
+    /// `None` if no time makes anything come out, except that a way to it has been read once or has ended.
     fn due(&self) -> Option<i64> {
         None
     }

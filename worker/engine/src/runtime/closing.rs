@@ -13,9 +13,10 @@ use super::config::{OnPoison, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
 use super::driver::Failure;
+use super::lanes::Taken;
 use super::observed::{Observed, Part};
 use super::output::Output;
-use super::stored::{Increments, Written};
+use super::stored::{Increments, Parts, Written};
 use crate::batch::Rejected;
 use crate::checkpoint::decide::{self, Fate, Settlement};
 use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
@@ -34,6 +35,7 @@ pub(super) struct Closer {
     pub(super) observed: Arc<Observed>,
     pub(super) owner: Owner,
     pub(super) increments: Increments,
+    pub(super) parts: Parts,
     /// Writers of the dead-letter sinks that this task uses, by index into [`TaskConfig::dead_letters`].
     pub(super) dead: BTreeMap<usize, Output>,
 }
@@ -87,7 +89,7 @@ impl Closer {
         preparing: Vec<Preparing>,
         mut dead: DeadLetters,
         mut content: EpochContent,
-        state: TakenSnapshot,
+        state: Taken,
         mut counters: Counters,
     ) -> Result<Self, Failure> {
         let epoch = self.owner.next_epoch().0;
@@ -96,8 +98,21 @@ impl Closer {
             Ok((index, writer, prepared))
         }));
         let increments = std::mem::take(&mut self.increments);
-        let (stored, prepared) = try_join(write_state(&self.owner, &self.observed, increments, state), prepared).await?;
+        let mut parts = std::mem::take(&mut self.parts);
+        let stored = async {
+            match state {
+                Taken::Whole(state) => write_state(&self.owner, &self.observed, increments, state).await,
+                // Whole rows are not told apart: that alone would take too much memory.
+                Taken::Buckets(buckets) => {
+                    let files = parts.store(&self.owner, buckets).await?;
+                    self.observed.stored_rows_bytes.store(0, Ordering::Relaxed);
+                    Ok((Increments::default(), files))
+                }
+            }
+        };
+        let (stored, prepared) = try_join(stored, prepared).await?;
         (self.increments, content.operators) = stored;
+        self.parts = parts;
         let mut writers = Vec::with_capacity(prepared.len());
         for (index, writer, prepared) in prepared {
             self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;

@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::stage::Stage;
+use super::tier::SpillSpace;
 use crate::batch::Rejected;
 use crate::checkpoint::{Clock, TaskId};
 use crate::plan::Plan;
@@ -53,8 +54,10 @@ pub struct TaskConfig {
     pub in_flight_bytes: usize,
     /// In how many lanes the plan runs, if its rows can be shared by key; 1 for none.
     pub lanes: u16,
-    /// Bytes of state beyond which the task fails.
+    /// Bytes of state in memory beyond which the task fails.
     pub state_bytes: usize,
+    /// Where state goes that would take more, if the plan can be shared by key; `None` if it may go nowhere.
+    pub spill: Option<Arc<SpillSpace>>,
     /// Whether state that does not fit the plan is dropped, so that its operators start with none. Else the task refuses to start.
     pub may_drop_state: bool,
     /// A split that gives nothing for so long no longer holds the watermark back.

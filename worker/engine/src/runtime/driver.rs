@@ -15,15 +15,15 @@ use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
-use super::lanes::Operators;
+use super::lanes::{Operators, Spilling, Taken};
 use super::observed::{Observed, Part};
 use super::opening;
 use super::output::{Outgoing, Output, Room};
+use super::processing::broken;
 use super::reading::{Event, Reading, Said};
 use super::watermarks::Watermarks;
 use crate::checkpoint::{EpochContent, EventTimes};
 use crate::connector::ConnectorError;
-use crate::operators::{ExecuteError, TakenSnapshot};
 
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -83,6 +83,8 @@ pub(super) struct Run {
     pub(super) processing_time: Option<i64>,
     /// Whether the state may be another than that of the last epoch, though no position is.
     pub(super) state_changed: bool,
+    /// Where state may go that has no room in memory; `None` once it is known that the plan cannot be shared by key.
+    pub(super) spill: Option<Spilling>,
     pub(super) started: Instant,
     /// Whether the operators have been told that everything has ended.
     pub(super) finished: bool,
@@ -145,6 +147,7 @@ impl Run {
             read_once: BTreeSet::new(),
             processing_time: None,
             state_changed: false,
+            spill: config.spilling(),
             started: Instant::now(),
             finished: false,
         }
@@ -170,7 +173,10 @@ impl Run {
                 self.say_all(closer.owner.next_epoch().0)?;
             }
             let flowing = self.waiting.is_empty();
-            // All that was taken in has come out, and been handed on.
+            if epoch_wanted && flowing {
+                self.operators.flush();
+            }
+            // All that was taken in has come out, and been handed on; or, as long as no epoch is to end, waits for a bucket.
             let settled = flowing && self.operators.is_idle();
             if epoch_wanted
                 && settled
@@ -320,9 +326,8 @@ impl Run {
     }
 
     /// The state after everything that has been processed.
-    async fn snapshot(&mut self) -> Result<TakenSnapshot, Failure> {
-        let failed = |error: ExecuteError| ConnectorError::new(ErrorReason::Internal, format!("no snapshot: {error}"));
-        self.operators.snapshot().await.map_err(|error| Failure::new(Part::Task, failed(error)))
+    async fn snapshot(&mut self) -> Result<Taken, Failure> {
+        self.operators.snapshot().await.map_err(|error| broken(&error))
     }
 
     /// What the epoch that ends has counted.

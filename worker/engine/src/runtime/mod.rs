@@ -15,8 +15,10 @@
 //! are bounded, a quarter before the driver, another in its lanes if there are any, and the rest behind it. A plan that keeps state runs as one task over all splits
 //! of all inputs ([`TaskRef::whole`](millrace_crds::report::TaskRef::whole)), in [lanes] if it can be shared by key; or as a task for each split, if the inputs are
 //! partitioned by its keys; or in two [stages](Stage) with an exchange between them: what is in front by split, what is behind by partition.
+//! State that outgrows its memory goes on in [buckets], which are parked in a [tier](Tier) and loaded when they are needed.
 //! Whatever fails closes the task; [`supervise`](fn@supervise) opens it again at its last epoch.
 
+mod buckets;
 mod closing;
 mod config;
 mod counters;
@@ -32,6 +34,7 @@ mod reading;
 mod stage;
 mod stored;
 mod supervise;
+mod tier;
 mod watermarks;
 
 pub use closing::store_error;
@@ -40,3 +43,4 @@ pub use driver::TaskEnd;
 pub use observed::{Observed, Part, Snapshot};
 pub use stage::{BackStage, EXCHANGE_WRITER, FrontStage, Stage};
 pub use supervise::supervise;
+pub use tier::{SpillSpace, Tier};

@@ -41,6 +41,8 @@ pub struct Observed {
     pub epoch: AtomicU64,
     /// Bytes that the state takes, about.
     pub state_bytes: AtomicU64,
+    /// Bytes that state takes in a tier, because it has no room in memory.
+    pub spilled_bytes: AtomicU64,
     /// Bytes that telling apart the rows of the last epoch's state takes; a part of what the state takes.
     pub stored_rows_bytes: AtomicU64,
     /// When it was found complete, milliseconds since 1970; 0 before the first.
@@ -126,6 +128,7 @@ impl Observed {
             idle: lag.idle,
             watermark_millis: watermark.map(|micros| micros.div_euclid(1000)),
             state_bytes: stateful.then(|| count(&self.state_bytes)),
+            spilled_bytes: Some(count(&self.spilled_bytes)).filter(|bytes| *bytes > 0),
             troubles,
         }
     }

@@ -14,7 +14,7 @@ use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
 use super::reading::{Reading, ahead_of};
-use super::stored;
+use super::stored::{self, Opened};
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
@@ -82,7 +82,7 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let quarter = ahead_of(config.in_flight_bytes);
-    let (operators, increments) = stored::open(config, &owner, quarter).await?;
+    let Opened { operators, increments, parts } = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
     let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
@@ -137,7 +137,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     reading.open(&positions).await?;
     let watermarks = config.keeps_time().then(|| watermarks_of(config, &owner));
     let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
-    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, dead };
+    let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, parts, dead };
     let dead = DeadLetters::new(config.dead_letters.len());
     let mut run = Run::new(config, observed, reading, operators, outputs, input_dead_letters, dead, positions);
     run.processing_time = processing_time;

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use millrace_crds::report::ErrorReason;
 
+use super::buckets::Broken;
 use super::driver::{Failure, Run};
 use super::event_time;
 use super::lanes::CameOut;
 use super::observed::Part;
 use super::output::Outgoing;
-use super::stage::Stage;
+use super::reading::ahead_of;
+use super::stage::{Stage, full};
+use super::tier;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
 use crate::connector::ConnectorError;
-use crate::operators::{ExecuteError, Message};
+use crate::operators::Message;
 use crate::plan::Changelog;
 use crate::row_kind::{RowKind, RowKinds};
 use crate::source::Records;
@@ -76,12 +79,16 @@ impl Run {
     pub(super) fn caught_up(&mut self, split: usize) -> Result<(), Failure> {
         let input = self.reading.input_of(split);
         self.read_once.insert(split);
-        let mut splits = self.reading.numbers().filter(|other| self.reading.input_of(*other) == input);
-        if !self.config.plan.is_table(&self.config.inputs[input].name) || !splits.all(|other| self.read_once.contains(&other)) {
+        if !self.config.plan.is_table(&self.config.inputs[input].name) || !self.has_caught_up(input) {
             return Ok(());
         }
         self.execute(input, Message::Idle)?;
         self.look_at_state()
+    }
+
+    /// Whether all splits of an input have been read to their end once.
+    fn has_caught_up(&self, input: usize) -> bool {
+        self.reading.numbers().filter(|split| self.reading.input_of(*split) == input).all(|split| self.read_once.contains(&split))
     }
 
     /// For how long nothing would come out at operators that go by processing time.
@@ -155,8 +162,8 @@ impl Run {
     }
 
     /// What lanes give for a message that they were given before.
-    pub(super) fn came_out_later(&mut self, out: Result<CameOut, ExecuteError>) -> Result<(), Failure> {
-        self.came_out(out.map_err(internal)?)?;
+    pub(super) fn came_out_later(&mut self, out: Result<CameOut, Broken>) -> Result<(), Failure> {
+        self.came_out(out.map_err(|error| broken(&error))?)?;
         self.look_at_state()
     }
 
@@ -206,16 +213,46 @@ impl Run {
         let bytes = self.operators.state_bytes();
         let before = self.observed.state_bytes.swap(bytes as u64, Ordering::Relaxed);
         self.state_changed |= before != bytes as u64;
-        let bytes = bytes + self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize;
+        self.observed.spilled_bytes.store(self.operators.spilled_bytes(), Ordering::Relaxed);
         let limit = self.config.state_bytes;
-        if bytes <= limit {
+        // The last epoch before the state was in buckets may still be closing, and tell its rows apart.
+        let stored_rows = if self.operators.is_spilling() { 0 } else { self.observed.stored_rows_bytes.load(Ordering::Relaxed) as usize };
+        let bytes = bytes + stored_rows;
+        if bytes > full(limit) && !self.operators.is_spilling() && self.spill()? || bytes <= limit || self.operators.is_moving() {
             return Ok(());
         }
+        let what = if self.operators.is_spilling() { "the state that one group of keys has" } else { "the state" };
         let message = format!(
-            "the state takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
-             shorter windows or intervals, fewer keys, a shorter state.ttlSeconds"
+            "{what} takes {bytes} bytes, limits.maxStateBytes allows {limit}: raise it together with workload.resources.limits.memory, or keep less: \
+             shorter windows or intervals, fewer keys, a shorter state.ttlSeconds{}",
+            if self.config.cut().is_none() {
+                "; it cannot go to disk, because the plan cannot be shared by key (`millrace explain` says why)"
+            } else {
+                ""
+            }
         );
         Err(Failure::new(Part::Task, ConnectorError::new(ErrorReason::Invalid, message)))
+    }
+
+    /// Has the state go on in buckets; false if it cannot.
+    fn spill(&mut self) -> Result<bool, Failure> {
+        let Some(spilling) = self.spill.take() else { return Ok(false) };
+        let Some(cut) = self.config.cut() else {
+            tracing::info!("the state cannot go to disk: the plan cannot be shared by key");
+            return Ok(false);
+        };
+        let mut again = Vec::new();
+        for (input, binding) in self.config.inputs.iter().enumerate() {
+            // Rows that look things up in a table that was read once must not wait for it again.
+            if self.config.plan.is_table(&binding.name) && self.has_caught_up(input) {
+                again.push((input, Message::Idle));
+            }
+        }
+        let (times, knows_time) = self.watermarks.as_ref().map(|known| (known.again(), known.are_known())).unwrap_or_default();
+        again.extend(times);
+        tracing::info!(memory = spilling.limit, "the state outgrows its memory: it goes on in buckets, of which some are on disk");
+        self.operators.spill(cut, &spilling, ahead_of(self.config.in_flight_bytes), again, knows_time).map_err(internal)?;
+        Ok(true)
     }
 
     fn refuse(&mut self, rejected: Vec<Rejected>, sinks: &[usize], part: &Part) -> Result<(), Failure> {
@@ -236,6 +273,19 @@ fn gather(refused: &mut Vec<(Rejected, Vec<usize>)>, record: Rejected, sink: Opt
         Some((_, sinks)) => sinks.extend(sink),
         None => refused.push((record, sink.into_iter().collect())),
     }
+}
+
+/// Why operators cannot go on, as the failure of a task: what a tier has done is the state's trouble.
+pub(super) fn broken(error: &Broken) -> Failure {
+    let reason = match error {
+        Broken::Operators(_) => return internal(error),
+        Broken::Tier(tier::Error::Full { .. }) => ErrorReason::Invalid,
+        Broken::Tier(tier::Error::Failed { .. }) => ErrorReason::Unreachable,
+        Broken::Tier(tier::Error::Damaged { .. }) => ErrorReason::Corrupt,
+        Broken::Tier(tier::Error::Encode(_)) => ErrorReason::Internal,
+    };
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    Failure::new(Part::State, ConnectorError::new(reason, format!("{error}{source}")))
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

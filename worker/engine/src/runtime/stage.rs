@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::config::{OutputBinding, TaskConfig};
+use super::lanes::{Cut, Spilling};
 use crate::checkpoint::StageName;
 use crate::operators::Executor;
 use crate::plan::stages::Exchange;
@@ -57,6 +58,27 @@ impl TaskConfig {
             Stage::Front(front) => front.exchange.front(&names),
             Stage::Back(back) => back.exchange.back(),
         }
+    }
+
+    /// How the plan of the task can be shared by key, so that its state can be in buckets; `None` if it cannot.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        let outputs = self.plan.outputs().len();
+        match &self.stage {
+            Stage::All => {
+                let exchange = self.plan.exchange().ok()?;
+                let front = Some(exchange.front(&names));
+                Some(Cut { exchange, front, outputs })
+            }
+            Stage::Front(_) => None,
+            Stage::Back(back) => Some(Cut { exchange: back.exchange.clone(), front: None, outputs }),
+        }
+    }
+
+    /// Where state goes that has no room in memory, and how much stays there.
+    pub(super) fn spilling(&self) -> Option<Spilling> {
+        let space = Arc::clone(self.spill.as_ref().filter(|_| self.keeps_state())?);
+        Some(Spilling { space, limit: full(self.state_bytes) })
     }
 
     /// Whether the operators of the task keep state.
@@ -127,4 +149,9 @@ impl TaskConfig {
         let first = columns.next()?.clone()?;
         columns.all(|column| column.as_ref() == Some(&first)).then_some(first)
     }
+}
+
+/// Bytes of state at which memory counts as full: what a bucket takes more while it is loaded needs room as well.
+pub(super) fn full(state_bytes: usize) -> usize {
+    state_bytes / 4 * 3
 }

@@ -102,6 +102,11 @@ impl Watermarks {
         messages
     }
 
+    /// Whether the operators have been told a watermark of every input.
+    pub(super) fn are_known(&self) -> bool {
+        self.inputs.iter().all(|input| input.told.is_some())
+    }
+
     /// A split of an input is read from now on.
     pub(super) fn opened(&mut self, split: usize, input: usize, key: &str) {
         let latest = self.restored.remove(key);

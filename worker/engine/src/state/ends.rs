@@ -23,6 +23,11 @@ impl Ends {
         self.positions += 1;
     }
 
+    /// The lowest watermark at which something is over.
+    pub(crate) fn first(&self) -> Option<i64> {
+        self.open.first_key_value().map(|(end, _)| end.saturating_add(1).saturating_mul(self.granule))
+    }
+
     /// Takes out what is over for certain at this watermark, in the order of ends, then of arrival.
     pub(crate) fn pass(&mut self, watermark: i64) -> Vec<u32> {
         let mut over = Vec::new();
@@ -67,6 +72,7 @@ mod tests {
         assert_eq!(ends.pass(4), [1]);
         ends.retain(&[2]);
         assert!(ends.pass(5).is_empty());
+        assert_eq!(ends.first(), Some(6));
         assert_eq!(ends.pass(i64::MAX), [0]);
         assert_eq!(ends.memory_bytes(), 0);
     }
@@ -77,7 +83,9 @@ mod tests {
         ends.push(-1, 0);
         ends.push(10, 1);
         ends.push(19, 2);
+        assert_eq!(ends.first(), Some(0));
         assert_eq!((ends.pass(-1), ends.pass(0)), (vec![], vec![0]));
+        assert_eq!(ends.first(), Some(20));
         assert_eq!((ends.pass(19), ends.pass(20)), (vec![], vec![1, 2]));
     }
 }

@@ -218,6 +218,7 @@ impl World {
             in_flight_bytes: self.setup.in_flight_bytes,
             lanes: 1,
             state_bytes: 1 << 20,
+            spill: None,
             may_drop_state: false,
             idle_timeout: Duration::from_secs(30),
             drain_budget: DRAIN_BUDGET,

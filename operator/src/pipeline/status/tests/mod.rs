@@ -89,6 +89,7 @@ fn task(split: &str) -> TaskFact {
         idle: false,
         watermark_millis: None,
         state_bytes: None,
+        spilled_bytes: None,
         troubles: Vec::new(),
     };
     TaskFact { report, still: seconds(1), epoch_age: seconds(4) }

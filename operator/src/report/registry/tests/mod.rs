@@ -63,6 +63,7 @@ pub(in crate::report) fn task(split: &str, phase: TaskPhase) -> TaskReport {
         idle: false,
         watermark_millis: None,
         state_bytes: None,
+        spilled_bytes: None,
         troubles: Vec::new(),
     }
 }

@@ -318,6 +318,12 @@ impl Operator for Join {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        // Only then is it known which rows have met none. Other rows are forgotten without a word.
+        let outer = |side: usize| self.blueprint.sides[side].outer && !self.blueprint.pads_at_once();
+        (0..2).filter(|side| outer(*side)).filter_map(|side| self.sides[side].first_end()).min()
+    }
+
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let [first, second] = self.sides.each_ref().map(|side| side.snapshot(&self.keys));
         let tables = move || Ok(TABLES.map(str::to_owned).into_iter().zip([first()?, second()?]).collect());

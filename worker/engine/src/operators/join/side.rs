@@ -110,6 +110,14 @@ impl Side {
         Ok(None)
     }
 
+    /// The lowest watermark at which a row may be over.
+    pub(super) fn first_end(&self) -> Option<i64> {
+        match self.lifetime {
+            Lifetime::Ttl(ttl) => self.times.get(self.oldest as usize).map(|time| time.saturating_add(ttl).saturating_add(1)),
+            _ => self.ends.first(),
+        }
+    }
+
     /// Unlinks the rows that are over at this watermark; returns them in the order in which they are over. The rows themselves stay until [`Side::compact`].
     pub(super) fn expire(&mut self, watermark: i64) -> Vec<u32> {
         let over = match self.lifetime {

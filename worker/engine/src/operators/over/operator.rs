@@ -389,6 +389,10 @@ impl Operator for Over {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        self.waiting.first()
+    }
+
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let (rows, keys) = (self.stored_rows(), self.stored_keys()?);
         let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (KEYS.to_owned(), keys)]));

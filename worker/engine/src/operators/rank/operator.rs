@@ -323,6 +323,10 @@ impl Operator for Rank {
         }
     }
 
+    fn due(&self) -> Option<i64> {
+        self.ends.first()
+    }
+
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let (rows, keys) = (self.table.snapshot(), self.keys()?);
         let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (KEYS.to_owned(), keys)]));

@@ -34,7 +34,8 @@ use super::graph::{Graph, Upstream, positions_of};
 use crate::operators::{Executor, Target, Ways, Wired};
 
 pub use rows::partition_rows;
-pub(crate) use rows::{deal, pick};
+pub(crate) use rows::{deal, partition_of, pick};
+pub(crate) use state::merge as merge_states;
 use trace::Edge;
 
 /// Where the rows of a plan are brought together by key. Cheap to clone.

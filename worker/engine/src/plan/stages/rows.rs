@@ -12,7 +12,7 @@ use crate::operators::KEY_GROUPS;
 use crate::state::{hash_rows, key_group};
 
 /// The partition of a key group: each has a contiguous range of groups.
-pub(super) fn partition_of(group: u16, partitions: u16) -> u16 {
+pub(crate) fn partition_of(group: u16, partitions: u16) -> u16 {
     (u32::from(group) * u32::from(partitions.min(KEY_GROUPS)) / u32::from(KEY_GROUPS)) as u16
 }
 

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt16Array};
-use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::compute::{concat, concat_batches, filter, filter_record_batch, take as compute_take, take_record_batch};
 use arrow::datatypes::UInt16Type;
 
 use super::Exchange;
 use super::keys::StateKeys;
 use super::rows::partitions_of;
-use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable, TakenSnapshot, TakenState};
+use crate::operators::{ExecuteError, KEY_GROUPS, OperatorState, Snapshot, StateTable, TakenSnapshot, TakenState};
 
 impl Exchange {
     /// The state of each of `partitions` backs, out of the state of the whole.
@@ -29,6 +29,32 @@ impl Exchange {
             }
         }
         Ok(parts)
+    }
+
+    /// The state of one operator by key group of the exchange, group after group; groups without rows are left out.
+    pub(crate) fn by_group<E: From<ExecuteError>>(
+        &self,
+        id: &Arc<str>,
+        state: &OperatorState,
+        mut take: impl FnMut(u16, OperatorState) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keys = self.keys.get(id).ok_or_else(|| unknown(id, "the operator"))?;
+        let mut rows: Vec<BTreeMap<&String, Vec<u32>>> = vec![BTreeMap::new(); usize::from(KEY_GROUPS)];
+        for (name, table) in &state.tables {
+            for (row, group) in (0..).zip(groups_of(id, name, table, keys, KEY_GROUPS)?) {
+                rows[usize::from(group)].entry(name).or_default().push(row);
+            }
+        }
+        for (group, rows) in (0..).zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+            let part = |(name, table): (&String, &StateTable)| {
+                let rows = UInt32Array::from(rows.get(name).cloned().unwrap_or_default());
+                let groups = compute_take(&table.groups, &rows, None)?.as_primitive::<UInt16Type>().clone();
+                Ok((name.clone(), StateTable { groups, records: take_record_batch(&table.records, &rows)? }))
+            };
+            let tables = state.tables.iter().map(part).collect::<Result<_, ExecuteError>>()?;
+            take(group, OperatorState { signature: state.signature.clone(), tables })?;
+        }
+        Ok(())
     }
 
     /// The state of the whole, out of that of all backs of one plan.
@@ -49,10 +75,7 @@ fn split(id: &Arc<str>, state: &OperatorState, keys: &StateKeys, partitions: u16
     let empty = OperatorState { signature: state.signature.clone(), tables: BTreeMap::new() };
     let mut parts = vec![empty; usize::from(partitions)];
     for (name, table) in &state.tables {
-        let stored = keys.blueprint.stored_keys(name).ok_or_else(|| unknown(id, name))?;
-        let columns = keys.positions.iter().map(|position| table.records.columns().get(*stored.get(*position)?).map(Arc::clone));
-        let columns: Option<Vec<ArrayRef>> = columns.collect();
-        let of_row = partitions_of(&columns.ok_or_else(|| unknown(id, name))?, table.records.num_rows(), partitions)?;
+        let of_row = groups_of(id, name, table, keys, partitions)?;
         for (partition, part) in (0..).zip(&mut parts) {
             let mask: BooleanArray = of_row.iter().map(|of_row| Some(*of_row == partition)).collect();
             let groups = filter(&table.groups, &mask)?.as_primitive::<UInt16Type>().clone();
@@ -62,7 +85,16 @@ fn split(id: &Arc<str>, state: &OperatorState, keys: &StateKeys, partitions: u16
     Ok(parts)
 }
 
-fn merge(states: Vec<OperatorState>) -> Result<BTreeMap<String, StateTable>, ExecuteError> {
+/// The partition of each row of a table.
+fn groups_of(id: &Arc<str>, name: &str, table: &StateTable, keys: &StateKeys, partitions: u16) -> Result<Vec<u16>, ExecuteError> {
+    let stored = keys.blueprint.stored_keys(name).ok_or_else(|| unknown(id, name))?;
+    let columns = keys.positions.iter().map(|position| table.records.columns().get(*stored.get(*position)?).map(Arc::clone));
+    let columns: Option<Vec<ArrayRef>> = columns.collect();
+    Ok(partitions_of(&columns.ok_or_else(|| unknown(id, name))?, table.records.num_rows(), partitions)?)
+}
+
+/// Tables of parts of a state, put together.
+pub(crate) fn merge(states: Vec<OperatorState>) -> Result<BTreeMap<String, StateTable>, ExecuteError> {
     let mut by_name: BTreeMap<String, Vec<StateTable>> = BTreeMap::new();
     for (name, table) in states.into_iter().flat_map(|state| state.tables) {
         by_name.entry(name).or_default().push(table);

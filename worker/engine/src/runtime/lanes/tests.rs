@@ -1,5 +1,6 @@
 //! That lanes give what one executor gives, wherever they are stopped and with however many they go on; that the order of a key stays; that nothing is lost when one fails.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -9,20 +10,45 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::batch::Origin;
+use crate::operators::{OperatorState, TakenState};
 use crate::plan::stages::tests::{INPUTS, Runs, batch, plan, run, scripts, shared};
+
+use crate::runtime::buckets::Piece;
+use crate::runtime::stored::{Content, decode};
+use crate::runtime::tier::tests::Memory;
 
 /// More than any test pushes.
 const ROOM: usize = 1 << 30;
+
+/// Has operators go on in buckets, which are told these watermarks again.
+type Now = Box<dyn Fn(&mut Operators, Vec<(usize, Message)>)>;
 
 /// Operators of a task, run to and fro: what comes out is taken before every push, as far as it is there.
 struct Driven {
     runtime: Arc<Runtime>,
     operators: Operators,
+    /// State of each bucket as an epoch has stored it.
+    stored: BTreeMap<u16, Snapshot>,
+    /// To go on in buckets after so many pushes.
+    spill: Option<(usize, Now)>,
+    told: BTreeMap<usize, Message>,
 }
 
 impl Runs for Driven {
     fn push(&mut self, input: usize, message: Message, out: &mut Vec<(usize, Message)>) {
-        let Self { runtime, operators } = self;
+        let Self { runtime, operators, spill, told, .. } = self;
+        if let Message::Watermark(_) = &message {
+            told.insert(input, message.clone());
+        }
+        let _runtime = runtime.enter();
+        if let Some((pushes, now)) = spill {
+            if *pushes == 0 {
+                now(operators, told.clone().into_iter().collect());
+                *spill = None;
+            } else {
+                *pushes -= 1;
+            }
+        }
         runtime.block_on(async {
             operators.push(input, message, &mut |output, message| out.push((output, message))).unwrap();
             while let Some(came_out) = futures::FutureExt::now_or_never(operators.next()) {
@@ -32,9 +58,13 @@ impl Runs for Driven {
     }
 
     fn settle(&mut self, out: &mut Vec<(usize, Message)>) {
-        let Self { runtime, operators } = self;
+        let Self { runtime, operators, .. } = self;
         runtime.block_on(async {
-            while !operators.is_idle() {
+            loop {
+                operators.flush();
+                if operators.is_idle() {
+                    break;
+                }
                 out.extend(operators.next().await.unwrap().emitted);
             }
         });
@@ -44,9 +74,36 @@ impl Runs for Driven {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let Self { runtime, operators } = self;
-        runtime.block_on(operators.snapshot()).unwrap().finish().unwrap()
+        let Self { runtime, operators, stored, .. } = self;
+        match runtime.block_on(operators.snapshot()).unwrap() {
+            Taken::Whole(taken) => taken.finish().unwrap(),
+            Taken::Buckets(buckets) => {
+                for TakenBucket { number, pieces } in buckets {
+                    if let Some(pieces) = pieces {
+                        stored.insert(number, pieces.into_iter().map(finish).collect());
+                    }
+                }
+                let buckets = stored.values().map(|state| TakenSnapshot(state.clone().into_iter().map(taken).collect()));
+                Exchange::merge(buckets.collect()).finish().unwrap()
+            }
+        }
     }
+}
+
+fn finish((operator, piece): (Arc<str>, Piece)) -> (Arc<str>, OperatorState) {
+    let state = match piece {
+        Piece::Taken(state) => state.finish().unwrap(),
+        Piece::Tiered(signature, file) => {
+            let Content::Whole(state) = decode(&operator, &file.get().unwrap()).unwrap() else { panic!("changes") };
+            assert_eq!(state.signature, signature);
+            state
+        }
+    };
+    (operator, state)
+}
+
+fn taken((operator, state): (Arc<str>, OperatorState)) -> (Arc<str>, TakenState) {
+    (operator, TakenState::new(state.signature, move || Ok(state.tables)))
 }
 
 fn runtime() -> Arc<Runtime> {
@@ -56,7 +113,42 @@ fn runtime() -> Arc<Runtime> {
 fn open(runtime: &Arc<Runtime>, plan: &Plan, lanes: u16, state: &Snapshot) -> Box<dyn Runs> {
     let operators = Operators::open(plan, &INPUTS, lanes, ROOM, state.clone()).unwrap();
     assert_eq!(matches!(operators, Operators::Lanes(_)), lanes > 1);
-    Box::new(Driven { runtime: Arc::clone(runtime), operators })
+    Box::new(Driven { runtime: Arc::clone(runtime), operators, stored: BTreeMap::new(), spill: None, told: BTreeMap::new() })
+}
+
+fn cut(plan: &Plan) -> Cut {
+    let exchange = plan.exchange().unwrap();
+    Cut { front: Some(exchange.front(&INPUTS)), exchange, outputs: plan.outputs().len() }
+}
+
+fn spilling(limit: usize) -> Spilling {
+    Spilling { space: Arc::new(SpillSpace::new(Box::new(Memory::default()), u64::MAX)), limit }
+}
+
+/// In buckets of which few or none have room, in several ways; 0 for one piece.
+fn open_spilled(runtime: &Arc<Runtime>, plan: &Plan, way: u16, state: &Snapshot) -> Box<dyn Runs> {
+    let _runtime = runtime.enter();
+    let limit = [1, 20_000, 60_000][usize::from(way) % 3];
+    let spilling = spilling(limit);
+    let mut spill: Option<(usize, Now)> = None;
+    let operators = match way {
+        1..=3 => {
+            let mut aside = Aside::new(plan.exchange().unwrap(), Arc::clone(&spilling.space), true);
+            for (operator, state) in state {
+                aside.add(operator, state).unwrap();
+            }
+            Operators::spilled(cut(plan), way, ROOM, aside, limit)
+        }
+        4..=9 => {
+            let operators = Operators::open(plan, &INPUTS, way % 2 + 1, ROOM, state.clone()).unwrap();
+            let plan = plan.clone();
+            let now = move |operators: &mut Operators, again| operators.spill(cut(&plan), &spilling, ROOM, again, false).unwrap();
+            spill = Some((usize::from(way - 4), Box::new(now)));
+            operators
+        }
+        _ => Operators::open(plan, &INPUTS, 1, ROOM, state.clone()).unwrap(),
+    };
+    Box::new(Driven { runtime: Arc::clone(runtime), operators, stored: BTreeMap::new(), spill, told: BTreeMap::new() })
 }
 
 proptest! {
@@ -75,6 +167,80 @@ proptest! {
             prop_assert_eq!(&run(&plan, &script, &mut open), &one, "going on with other lanes: {}", what);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn buckets_give_what_one_executor_gives(script in scripts(9), way in 1..=9_u16) {
+        let runtime = runtime();
+        let mut open = |plan: &Plan, way: u16, state: &Snapshot| open_spilled(&runtime, plan, way, state);
+        for (what, steps, outputs, _) in shared() {
+            let plan = plan(&steps, &outputs);
+            let run_in = |way: u16| script.iter().cloned().map(|(input, rows, _)| (input, rows, way)).collect();
+            let one = run(&plan, &run_in(0), &mut open);
+            prop_assert_eq!(&run(&plan, &run_in(way), &mut open), &one, "in buckets, way {}: {}", way, what);
+            prop_assert_eq!(&run(&plan, &script, &mut open), &one, "going on in other ways: {}", what);
+        }
+    }
+}
+
+/// State of many keys, far beyond what may be in memory.
+#[tokio::test]
+async fn state_ten_times_the_memory_goes_through() {
+    const LIMIT: usize = 80_000;
+    let plan = plan(&[("s", "SELECT k, count(*) AS n, max(v) AS m FROM a GROUP BY k")], &["s"]);
+    let keys = |batch: i64| (0..500).map(|key| (Some(batch * 500 + key), 1, 0)).collect::<Vec<_>>();
+    let message = |number: i64| Message::Batch(batch(&plan, "a", &keys(number % 40), number as usize * 500, &mut 0));
+    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    (0..40).for_each(|number| whole.push(0, message(number), &mut |_, _| {}).unwrap());
+    assert!(whole.state_bytes() > 10 * LIMIT, "{}", whole.state_bytes());
+
+    let spilling = spilling(LIMIT);
+    let mut operators = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    let exchange = plan.exchange().unwrap();
+    let cut = Cut { front: Some(exchange.front(&["a"])), exchange, outputs: 1 };
+    operators.spill(cut, &spilling, ROOM, Vec::new(), false).unwrap();
+    let (mut peak, mut counts) = (0, BTreeMap::new());
+    for number in 0..80 {
+        operators.push(0, message(number), &mut |_, _| panic!("nothing is known at once")).unwrap();
+        if number % 20 == 19 {
+            operators.flush();
+        }
+        while !operators.is_idle() {
+            for (_, message) in operators.next().await.unwrap().emitted {
+                let Message::Batch(batch) = message else { panic!("{message:?}") };
+                let value = |column: usize, row: usize| batch.records.column(column).as_primitive::<Int64Type>().value(row);
+                for row in (0..batch.num_rows()).filter(|row| batch.kind(*row).is_addition()) {
+                    counts.insert(value(0, row), value(1, row));
+                }
+            }
+            peak = peak.max(operators.state_bytes());
+            if operators.is_idle() && (number % 20 == 19 || number == 79) {
+                operators.flush();
+            }
+        }
+    }
+    assert_eq!(counts.len(), 20_000);
+    assert!(counts.values().all(|count| *count == 2), "each key was there twice");
+    assert!(peak <= LIMIT + LIMIT / 2, "{peak} bytes of memory were taken");
+    assert!(spilling.space.used() > 0);
+    assert_eq!(operators.spilled_bytes(), spilling.space.used());
+    drop(operators);
+}
+
+#[tokio::test]
+async fn a_tier_that_fails_is_heard() {
+    let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
+    let memory = Memory::default();
+    *memory.broken.lock().unwrap() = true;
+    let spilling = Spilling { space: Arc::new(SpillSpace::new(Box::new(memory), u64::MAX)), limit: 1 };
+    let mut operators = Operators::open(&plan, &INPUTS, 1, ROOM, Snapshot::new()).unwrap();
+    (0..50).for_each(|key| operators.push(0, row(&plan, key, 1, key), &mut |_, _| {}).unwrap());
+    operators.spill(cut(&plan), &spilling, ROOM, Vec::new(), false).unwrap();
+    let error = operators.next().await.unwrap_err();
+    assert!(matches!(&error, Broken::Tier(_)), "{error}");
 }
 
 /// One row of input `a`: the key, and a value.
@@ -158,5 +324,5 @@ async fn a_lane_that_fails_is_heard() {
     let batch = Batch::new(nothing, Origin::new("a", "a"), UInt64Array::from(vec![0]));
     lanes.deal(0, 0, batch.clone(), &batch).unwrap();
     let error = operators.next().await.unwrap_err();
-    assert!(matches!(&error, ExecuteError::Defect { message } if message.contains("panicked")), "{error}");
+    assert!(matches!(&error, Broken::Operators(ExecuteError::Defect { message }) if message.contains("panicked")), "{error}");
 }

@@ -31,7 +31,7 @@ pub(super) struct Known {
 
 /// A table by that of the epoch before.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Changes {
+pub(in crate::runtime) struct Changes {
     /// The rows in their order, as runs (start, length) over the rows of before, followed by those added.
     pub(super) runs: Vec<(u32, u32)>,
     /// Rows that were not there.

@@ -51,17 +51,17 @@ struct Header {
 
 /// What a state file holds.
 #[derive(Debug, PartialEq)]
-pub(super) enum Content {
+pub(in crate::runtime) enum Content {
     /// All of a state.
     Whole(OperatorState),
     /// What has changed since the file before, by table. Other tables are gone.
     Changes(BTreeMap<String, Changes>),
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+pub(in crate::runtime) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// The file for the state of one operator.
-pub(super) fn encode(operator: &str, state: &OperatorState) -> Result<Bytes, Failed> {
+pub(in crate::runtime) fn encode(operator: &str, state: &OperatorState) -> Result<Bytes, Failed> {
     let tables = state.tables.keys().cloned().collect();
     let header = header(operator, &state.signature, tables, WHOLE);
     encoded(&header, |encoder| state.tables.values().try_for_each(|table| write(encoder, &with_groups(table)?)))
@@ -108,7 +108,7 @@ fn write(encoder: &mut Encoder, records: &RecordBatch) -> Result<(), Failed> {
 }
 
 /// What the file of `operator` holds; text for people if it is none.
-pub(super) fn decode(operator: &str, bytes: &[u8]) -> Result<Content, String> {
+pub(in crate::runtime) fn decode(operator: &str, bytes: &[u8]) -> Result<Content, String> {
     let compressed = bytes.strip_prefix(MAGIC).ok_or("it is no state file")?;
     let decoder = zstd::stream::Decoder::new(compressed).map_err(|error| error.to_string())?;
     let mut reader = BufReader::new(decoder);

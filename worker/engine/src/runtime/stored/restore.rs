@@ -1,21 +1,30 @@
 //! State back into the operators: whether it fits the plan, known before anything is claimed, and its files after. It never goes on without state that
 //! an epoch has.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 
 use super::file::{self, Content};
 use super::increments::Increments;
-use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks};
+use super::parts::Parts;
+use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
-use crate::operators::{OperatorState, Snapshot};
+use crate::operators::{ExecuteError, OperatorState, Snapshot};
+use crate::plan::stages::merge_states;
+use crate::runtime::buckets::{Aside, Broken};
 use crate::runtime::closing::state_failure;
-use crate::runtime::config::TaskConfig;
+use crate::runtime::config::{InputBinding, TaskConfig};
 use crate::runtime::driver::Failure;
-use crate::runtime::lanes::Operators;
+use crate::runtime::lanes::{Cut, Operators, Spilling};
 use crate::runtime::observed::Part;
+use crate::runtime::processing::broken;
 use crate::runtime::stage::Stage;
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
+/// How much more memory state takes than its files, at most, nearly always.
+const PACKED: u64 = 8;
 const OR_DROP: &str = "take the change back, allow that it is dropped by spec.upgrade.statePolicy, or create a Pipeline with another name";
 
 /// Refuses a plan that cannot restore the state of the last epoch, unless it may be dropped. Nothing is changed, so that the plan before can go on from it.
@@ -27,7 +36,7 @@ pub(in crate::runtime) fn check_state(config: &TaskConfig, last: &EpochRecord) -
         let message = format!("task {task} is to run {now} and has run {before}: what it has read is not where it would be looked for");
         return Err(invalid(format!("{message}; {WHAT_TO_DO}")));
     }
-    for (operator, file) in last.operators.iter().flat_map(|(operator, files)| files.iter().map(move |file| (operator, file))) {
+    for (operator, file) in last.operators.iter().flat_map(|(key, files)| files.iter().map(move |file| (operator_of(key).0, file))) {
         match unfit(config, operator, file) {
             None => {}
             Some(what) if config.may_drop_state => tracing::warn!(operator, what, "the stored state does not fit the plan; it is dropped"),
@@ -76,28 +85,39 @@ pub(in crate::runtime) async fn check_kind(config: &TaskConfig) -> Result<(), Fa
     )))
 }
 
+/// Operators with the state of the last epoch, and what its files have, so that the next ones can add to it.
+pub(in crate::runtime) struct Opened {
+    pub(in crate::runtime) operators: Operators,
+    pub(in crate::runtime) increments: Increments,
+    pub(in crate::runtime) parts: Parts,
+}
+
 /// Reads the state of the last epoch and opens the operators with it, beside them what the next epochs can add to. `room`: bytes that lanes may hold. After the claim only:
 /// until then the files may be deleted.
-pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize) -> Result<(Operators, Increments), Failure> {
+pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize) -> Result<Opened, Failure> {
+    if let (true, Some(spilling), Some(cut)) = (is_large(config, owner.last()), config.spilling(), config.cut()) {
+        return open_aside(config, owner, room, &spilling, cut).await;
+    }
     let (mut increments, mut snapshot) = (Increments::default(), Snapshot::new());
-    for (operator, files) in &owner.last().operators {
-        if config.may_drop_state && files.iter().any(|file| unfit(config, operator, file).is_some()) {
-            continue;
+    for (operator, keys) in by_operator(config, owner.last()) {
+        let mut states = Vec::new();
+        for (_, files) in &keys {
+            states.extend(read(owner, operator, files).await?);
         }
-        let mut state = None;
-        for file in files {
-            state = Some(follow(owner, operator, file, state).await?);
-        }
-        if let Some(state) = state {
-            let (name, files) = (operator.clone(), files.clone());
-            let known = beside(move || {
-                increments.restored(&name, &state, &files);
-                (increments, state)
-            });
-            let (increments_after, state) = known.await.map_err(|panic| invalid(format!("reading state panicked: {panic}")))?;
-            increments = increments_after;
-            snapshot.insert(operator.as_str().into(), state);
-        }
+        let files = if let [(key, files)] = keys[..] { (key == operator).then(|| files.clone()) } else { None };
+        let (name, known) = (operator.to_owned(), increments);
+        let merged = beside(move || {
+            let mut increments = known;
+            let state = if states.len() == 1 { states.pop() } else { merged(states)? };
+            if let (Some(state), Some(files)) = (&state, files) {
+                increments.restored(&name, state, &files);
+            }
+            Ok::<_, ExecuteError>((increments, state))
+        });
+        let merged = merged.await.map_err(|panic| invalid(format!("reading state panicked: {panic}")))?;
+        let (after, state) = merged.map_err(|error| unrestorable(&error))?;
+        increments = after;
+        snapshot.extend(state.map(|state| (operator.into(), state)));
     }
     let operators = match &config.stage {
         Stage::All => {
@@ -106,7 +126,81 @@ pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: u
         }
         Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(), snapshot),
     };
-    Ok((operators.map_err(|error| invalid(format!("{error}; {WHAT_TO_DO}")))?, increments))
+    let operators = operators.map_err(|error| unrestorable(&error))?;
+    Ok(Opened { operators, increments, parts: Parts::default() })
+}
+
+/// The same for state that may have no room in memory: file after file is put aside, by bucket.
+async fn open_aside(config: &TaskConfig, owner: &Owner, room: usize, spilling: &Spilling, cut: Cut) -> Result<Opened, Failure> {
+    let last = owner.last();
+    let told = |input: &InputBinding| last.event_times.as_ref().is_some_and(|times| times.inputs.contains_key(&input.name));
+    let mut aside = Aside::new(cut.exchange.clone(), Arc::clone(&spilling.space), config.inputs.iter().all(told));
+    let mut parts = Parts::default();
+    // Buckets that the last epoch has in files of theirs alone, under the keys that the next one would give them.
+    let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for (operator, keys) in by_operator(config, last) {
+        for (key, files) in keys {
+            let Some(state) = read(owner, operator, files).await? else { continue };
+            let name: Arc<str> = operator.into();
+            let added = beside(move || {
+                let of = aside.add(&name, &state)?;
+                Ok::<_, Broken>((aside, of))
+            });
+            let added = added.await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
+            let of;
+            (aside, of) = added.map_err(|error| broken(&error))?;
+            match (operator_of(key).1, &of[..]) {
+                (Some(bucket), [only]) if bucket == *only => {
+                    parts.restored(bucket, key, files);
+                    own.insert(bucket);
+                }
+                _ => shared.extend(of),
+            }
+        }
+    }
+    for bucket in own {
+        if shared.contains(&bucket) { parts.forget(bucket) } else { aside.is_stored(bucket) }
+    }
+    let lanes = if matches!(config.stage, Stage::All) { config.lanes } else { 1 };
+    Ok(Opened { operators: Operators::spilled(cut, lanes, room, aside, spilling.limit), increments: Increments::default(), parts })
+}
+
+/// Whether state was in buckets, and is not so small meanwhile that it has room in memory for certain.
+fn is_large(config: &TaskConfig, last: &EpochRecord) -> bool {
+    let in_parts = last.operators.keys().any(|key| operator_of(key).1.is_some());
+    let bytes: u64 = last.operators.values().flatten().map(|file| file.length).sum();
+    in_parts && bytes.saturating_mul(PACKED) > config.state_bytes as u64
+}
+
+/// The keys of each operator's state with their files, without what is dropped.
+fn by_operator<'a>(config: &TaskConfig, last: &'a EpochRecord) -> BTreeMap<&'a str, Vec<(&'a String, &'a Vec<StateRef>)>> {
+    let mut by_operator: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for (key, files) in &last.operators {
+        let operator = operator_of(key).0;
+        if !config.may_drop_state || files.iter().all(|file| unfit(config, operator, file).is_none()) {
+            by_operator.entry(operator).or_default().push((key, files));
+        }
+    }
+    by_operator
+}
+
+/// The state that a chain of files holds.
+async fn read(owner: &Owner, operator: &str, files: &[StateRef]) -> Result<Option<OperatorState>, Failure> {
+    let mut state = None;
+    for file in files {
+        state = Some(follow(owner, operator, file, state).await?);
+    }
+    Ok(state)
+}
+
+/// Parts of a state, put together.
+fn merged(states: Vec<OperatorState>) -> Result<Option<OperatorState>, ExecuteError> {
+    let Some(signature) = states.first().map(|state| state.signature.clone()) else { return Ok(None) };
+    Ok(Some(OperatorState { signature, tables: merge_states(states)? }))
+}
+
+fn unrestorable(error: &ExecuteError) -> Failure {
+    invalid(format!("{error}; {WHAT_TO_DO}"))
 }
 
 /// The state after a file: all of it if the file is whole, `before` with its changes if not.

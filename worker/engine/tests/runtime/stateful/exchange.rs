@@ -15,8 +15,8 @@ use millrace_engine::checkpoint::decide::Fate as Transaction;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::stages::{Exchange, partition_rows};
 use millrace_engine::runtime::{
-    BackStage, Control, EXCHANGE_WRITER, FrontStage, InputBinding, Observed, OutputBinding, Splits as Which, Stage, TaskConfig, TaskEnd,
-    supervise,
+    BackStage, Control, EXCHANGE_WRITER, FrontStage, InputBinding, Observed, OutputBinding, SpillSpace, Splits as Which, Stage, TaskConfig,
+    TaskEnd, supervise,
 };
 use millrace_engine::sink::{Commit, OpenSink, Prepared, Sink, SinkWriter, WriterIdentity};
 use millrace_engine::source::{Lag, OpenSplit, Records, Shared, Source, SourceEvent, SplitReader};
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::scene::{DELAY, IDLE, Scene, counted, rows};
+use super::spilled::{InMemory, with_room};
 use super::splits::Row;
 use crate::process::{Dice, Fate, Process};
 
@@ -421,6 +422,25 @@ async fn two_stages_give_what_one_task_gives() {
     }
     assert_eq!(through[0], twice().iter().map(Vec::len).sum::<usize>());
     assert!(through[1] < through[0] * 2 / 3, "{through:?}");
+}
+
+/// Tasks behind the exchange whose state has no room in memory.
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_goes_on_in_buckets() {
+    let (expected, most) = with_room(twice()).await;
+    for what in [Through::Rows, Through::Partials] {
+        for seed in 0..20 {
+            let mut dice = Dice::new(seed);
+            let tier = InMemory::default();
+            let mut pair = Pair::new(twice(), true, what);
+            pair.scene.state_bytes = most * 2 / 3;
+            pair.scene.spill = Some(Arc::new(SpillSpace::new(Box::new(tier.clone()), 1 << 20)));
+            let fates = if seed == 0 { [Fate::Live, Fate::Live] } else { [Fate::CrashAt(dice.below(100)), Fate::CrashAt(dice.below(100))] };
+            pair.finish(fates).await;
+            assert_eq!(pair.scene.results.with_coordinates(), expected, "{what:?}, seed {seed}: {fates:?}");
+            assert!(tier.puts() > 0, "{what:?}, seed {seed}: nothing was put aside, with {most} bytes of state");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

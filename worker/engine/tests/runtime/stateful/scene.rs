@@ -12,8 +12,8 @@ use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord};
 use millrace_engine::plan::{InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
-    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits as Which, Stage, TaskConfig,
-    TaskEnd, supervise,
+    Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, SpillSpace, Splits as Which, Stage,
+    TaskConfig, TaskEnd, supervise,
 };
 use object_store::path::Path;
 use tokio::sync::watch;
@@ -67,6 +67,8 @@ pub(super) struct Scene {
     pub(super) joined: bool,
     pub(super) lanes: AtomicU16,
     pub(super) state_bytes: usize,
+    /// Where state goes that has no room in memory.
+    pub(super) spill: Option<Arc<SpillSpace>>,
     pub(super) may_drop_state: bool,
     clock: Arc<TestClock>,
     nonces: Arc<AtomicU64>,
@@ -98,6 +100,7 @@ impl Scene {
             joined: false,
             lanes: AtomicU16::new(1),
             state_bytes: 1 << 20,
+            spill: None,
             may_drop_state: false,
             clock: Arc::new(TestClock(Instant::now())),
             nonces: Arc::default(),
@@ -191,6 +194,7 @@ impl Scene {
             in_flight_bytes: 1 << 20,
             lanes: self.lanes.load(Ordering::Relaxed),
             state_bytes: self.state_bytes,
+            spill: self.spill.clone(),
             may_drop_state: self.may_drop_state,
             idle_timeout: IDLE,
             drain_budget: DRAIN_BUDGET,
