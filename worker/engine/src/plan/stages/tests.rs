@@ -375,6 +375,28 @@ fn what_is_not_read_behind_does_not_go_through() {
 }
 
 #[test]
+fn late_rows_are_counted_one_by_one_though_they_come_together() {
+    let plan = plan(&[("s", "SELECT k, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end, k")], &["s"]);
+    let exchange = plan.exchange().unwrap().condensed();
+    let (mut front, mut back) = (exchange.front(&["a"]), exchange.back());
+    let mut epoch = |rows: &[Row], start: usize, mut time: i64| {
+        let rows = batch(&plan, "a", rows, start, &mut time);
+        let mut sent = Vec::new();
+        for message in [Message::Batch(rows), Message::Watermark(time), Message::Barrier(1)] {
+            front.push(0, message, &mut |_, message| sent.push(message)).unwrap();
+        }
+        let batches = sent.iter().filter_map(|message| if let Message::Batch(batch) = message { Some(batch.num_rows()) } else { None });
+        let count = batches.sum::<usize>();
+        sent.into_iter().for_each(|message| back.push(0, message, &mut |_, _| {}).unwrap());
+        let filtered = back.counters().operators.iter().map(|operator| operator.rows_filtered).sum::<u64>();
+        (count, filtered)
+    };
+    assert_eq!(epoch(&[(Some(1), 0, 1), (Some(1), 0, 30)], 0, 0), (2, 0));
+    // Of one key and window, which has ended, and two that are in time.
+    assert_eq!(epoch(&[(Some(1), 0, 1), (Some(1), 0, 1), (Some(1), 0, 1), (Some(2), 0, 35), (Some(2), 0, 0)], 2, 0), (2, 3));
+}
+
+#[test]
 fn late_rows_that_are_dead_letters_go_through_as_they_are() {
     let steps = [Step { name: "s".into(), sql: format!("SELECT k, count(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, k") }];
     let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("time".to_owned()) };
