@@ -22,7 +22,7 @@ measure() {
   echo "$(uname -s) $(uname -r), load $(cut -d' ' -f1 /proc/loadavg) before it began; $(rustc --version)."
   echo
   echo '```text'
-  cargo bench --quiet --workspace --bench cloudfront
+  cargo bench --quiet --workspace --bench cloudfront --bench json
   "$CARGO_TARGET_DIR/release/millrace-bench"
   "$CARGO_TARGET_DIR/release/millrace-drain"
   echo '```'

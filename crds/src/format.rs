@@ -170,11 +170,15 @@ pub enum ColumnType {
 /// What a sink writes. Exactly one block.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.json), has(self.parquet)].filter(x, x).size() == 1").message("exactly one of json, parquet must be set"))]
+#[x_kube(validation = Rule::new("[has(self.json), has(self.raw), has(self.parquet)].filter(x, x).size() == 1").message("exactly one of json, raw, parquet must be set"))]
 pub struct SinkFormat {
     /// JSON lines: one object a row; NULL fields are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<JsonOut>,
+    /// One column, Varchar or Varbinary, as it is: its bytes are the value of a record. NULL is a record without a value. Only for topics; columns of the
+    /// record's key may stand beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawOut>,
     /// Apache Parquet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parquet: Option<ParquetOut>,
@@ -188,6 +192,11 @@ pub struct JsonOut {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<JsonCompression>,
 }
+
+/// Options of values that are written as they are.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RawOut {}
 
 /// Compression of written JSON lines.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

@@ -4,11 +4,12 @@
 //! ```text
 //!  install     Millrace in the cluster: both charts, and namespaces for Pipelines
 //!  installed   where tests/setup/install.sh put the programs        poll     wait for a condition, with a deadline
-//!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, a TCP proxy that fails on demand, fronts that want a password
+//!  servers     Kafka, OpenSearch, moto (S3, SQS, …), etcd, proxies that fail and that kill on demand, fronts that want a password
 //!     process  one program: its log, its process group, its end     reaper   ends all of them if the test is killed
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
+//!  sales       records, and the windows and totals that they must come to, for tests in which a worker dies
 //!  endurance   a shared Pipeline in the cluster under steady load, while everything happens to it
 //!  drain       Millrace, Kafka Streams and Flink, from topics full of records
 //!  transcript  pages of what kubectl prints, compared with the committed ones
@@ -35,5 +36,6 @@ pub mod installed;
 pub mod measure;
 pub mod nexmark;
 pub mod poll;
+pub mod sales;
 pub mod servers;
 pub mod transcript;

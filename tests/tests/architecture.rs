@@ -15,8 +15,8 @@ const RULES: [(&str, &[&str], &[&str]); 6] = [
     ("millrace-crds", &[], &["arrow*", "aws*", "datafusion*", "object_store", "opensearch", "parquet", "rdkafka", "tokio"]),
     ("millrace-operator", &["millrace-crds"], &["arrow*", "aws*", "datafusion*", "object_store", "opensearch", "parquet", "rdkafka"]),
     ("millrace-engine", &["millrace-crds"], &["aws*", "kube*", "opensearch", "rdkafka", "reqwest"]),
-    ("millrace-connectors", &["millrace-crds", "millrace-engine"], &["kube*"]),
-    ("millrace", &["millrace-crds", "millrace-engine", "millrace-connectors"], &["kube*"]),
+    ("millrace-connectors", &["millrace-crds", "millrace-engine"], &["kube*", "rdkafka"]),
+    ("millrace", &["millrace-crds", "millrace-engine", "millrace-connectors"], &["kube*", "rdkafka"]),
     ("millrace-tests", &["*"], &[]),
 ];
 

@@ -9,6 +9,6 @@ async fn every_window_is_seen_once_whatever_happens() -> Result<()> {
     let sizes = Sizes { rate: 400, seconds: 75, kill_every: 15, keys: 40 }.or_from_environment()?;
     let outcome = endurance::run("exchange", sizes).await?;
     eprintln!("{outcome}");
-    ensure!(outcome.verdict.is_clean(), "{outcome}");
+    ensure!(outcome.verdict.is_clean(), "not every window was there once and right: {:?}", outcome.verdict);
     Ok(())
 }

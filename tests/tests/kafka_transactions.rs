@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::registry;
 use millrace_crds::pipeline::Limits;
-use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::batch::{Batch, Origin, RejectCode};
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter, WriterIdentity};
 use millrace_tests::poll;
 use millrace_tests::servers::Kafka;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
@@ -238,6 +240,41 @@ async fn a_transaction_that_the_broker_times_out_is_done_again() -> Result<()> {
     let committables = prepared(&mut writer, 4).await?;
     commit(&one, 2, 4, &committables).await?;
     assert_eq!(committed(&kafka)?, [100, 0, 1]);
+    writer.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_the_topic_refuses_is_a_dead_letter_and_its_epoch_is_committed_without_it() -> Result<()> {
+    let kafka = Kafka::start().await?;
+    let admin: AdminClient<DefaultClientContext> = kafka.config().create()?;
+    let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "2000");
+    let made = admin.create_topics(&[topic], &AdminOptions::new().operation_timeout(Some(DEADLINE))).await?;
+    ensure!(made.iter().all(Result::is_ok), "{made:?}");
+    let one = sink(&kafka, 900)?;
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("text", DataType::Utf8, true)]));
+    let writer = identity(1);
+    let health = Health::default();
+    let open =
+        OpenSink { writer, schema: Arc::clone(&schema), event_time: None, changelog: Changelog::Append, epoch: 2, health: health.clone() };
+    let mut writer = one.open(open).await?;
+    // Together they are far beyond what the topic takes at once; only one of them is by itself.
+    let batch = |numbers: std::ops::Range<i64>| -> Result<Batch> {
+        let texts = StringArray::from_iter_values(numbers.clone().map(|n| "x".repeat(if n == 7 { 3000 } else { 300 })));
+        let ordinals = UInt64Array::from_iter_values(numbers.clone().map(i64::unsigned_abs));
+        let records = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from_iter_values(numbers)), Arc::new(texts)])?;
+        Ok(Batch::new(records, Origin::new("o", "o"), ordinals))
+    };
+    writer.write(batch(0..20)?).await?;
+    let first = tokio::time::timeout(DEADLINE, writer.prepare(2)).await??;
+    let refused: Vec<_> = first.rejected.iter().map(|refused| (refused.ordinal, refused.code)).collect();
+    assert_eq!(refused, [(7, RejectCode::TooLarge)]);
+    commit(&one, 1, 2, &first.committables).await?;
+    writer.write(batch(20..40)?).await?;
+    let second = prepared(&mut writer, 3).await?;
+    commit(&one, 1, 3, &second).await?;
+    assert_eq!(committed(&kafka)?, (0..40).filter(|n| *n != 7).collect::<Vec<_>>());
+    assert_eq!(health.current(), None);
     writer.close().await;
     Ok(())
 }

@@ -47,10 +47,8 @@ impl Exchanged {
                     .to_owned();
             return Err(refused(message, format!("{alone}, or go by event time")));
         }
-        let exchange = plan
-            .exchange()
-            .map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?
-            .with_partials();
+        let exchange =
+            plan.exchange().map_err(|reason| refused(format!("the plan cannot be shared by key: {reason}"), alone.to_owned()))?.condensed();
         let channels = exchange.channels().iter().map(|channel| {
             let timed: Vec<bool> = channel.inputs.iter().map(|input| plan.event_time(input).is_some()).collect();
             if timed.iter().any(|one| *one != timed[0]) {
@@ -129,7 +127,10 @@ impl Exchanged {
         let topics = self.kafka.topic_names().enumerate().map(|(channel, topic)| {
             let what = match self.exchange.partial(channel) {
                 Ok(partials) => format!("partial aggregates, {partials}"),
-                Err(why) => format!("rows as they are: {why}"),
+                Err(why) => {
+                    let columns = self.exchange.channels()[channel].schema.fields().iter().map(|field| field.name().as_str());
+                    format!("rows ({}): {why}", columns.collect::<Vec<_>>().join(", "))
+                }
             };
             format!("\n    {topic}\n        {what}")
         });
@@ -196,14 +197,14 @@ mod tests {
         let partials = explained(COUNTS);
         assert!(partials.contains("partial aggregates, one row for each key and slice of TUMBLE(size 60s): count(*)"), "{partials}");
         let rows = explained(&COUNTS.replace("count(*)", "array_agg(at)"));
-        assert!(rows.contains("rows as they are: array_agg(") && rows.contains("needs every row"), "{rows}");
+        assert!(rows.contains("rows (at, window_end): array_agg(") && rows.contains("needs every row"), "{rows}");
         let signatures = |sql: &str| {
             let all = assembled(job(sql)).exchanged.unwrap().signatures();
             all.into_iter().find(|(id, _)| id.starts_with("*exchange/")).unwrap().1
         };
         let counts = signatures(COUNTS);
         assert!(counts.contains("rows Int64") && counts.ends_with("by [1]"), "{counts}");
-        for other in [COUNTS.replace("'1' MINUTE", "'2' MINUTE"), COUNTS.replace("count(*)", "count(*) FILTER (WHERE at > '2026')")] {
+        for other in [COUNTS.replace("'1' MINUTE", "'2' MINUTE"), COUNTS.replace("count(*)", "count(*) FILTER (WHERE at > '2026-01-01')")] {
             assert_ne!(signatures(&other), counts);
         }
     }

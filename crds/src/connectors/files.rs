@@ -54,6 +54,7 @@ pub struct FilesSink {
     )]
     pub prefix: Option<String>,
     /// What is in the files.
+    #[x_kube(validation = Rule::new("!has(self.raw)").message("raw is for topics: write json or parquet"))]
     pub format: SinkFormat,
     /// When a file is closed before the epoch ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]

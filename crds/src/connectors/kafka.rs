@@ -133,7 +133,7 @@ impl Transactional {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.format.json)").message("the kafka sink writes json: set format to {json: {}}"),
+    validation = Rule::new("has(self.format.json) || has(self.format.raw)").message("the kafka sink writes json or raw: set format to {json: {}}"),
     validation = Rule::new("!has(self.format.json) || !has(self.format.json.compression)").message("format.json.compression is for files and objects: remove it"),
 )]
 pub struct KafkaSink {
@@ -160,6 +160,6 @@ pub struct KafkaSink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]
     pub transaction_timeout_seconds: Option<u32>,
-    /// What is in a record's value: one row. Only `json` can be written to a topic.
+    /// What is in a record's value: one row as `json`, or its one column as it is, `raw`.
     pub format: SinkFormat,
 }

@@ -75,6 +75,7 @@ pub struct S3Sink {
     )]
     pub prefix: Option<String>,
     /// What is in the objects.
+    #[x_kube(validation = Rule::new("!has(self.raw)").message("raw is for topics: write json or parquet"))]
     pub format: SinkFormat,
     /// When an object is closed before the epoch ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]

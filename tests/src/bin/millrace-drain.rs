@@ -194,7 +194,7 @@ impl Bench {
             }
         }
         println!(
-            "T4  Kafka -> Kafka, everything as it is: {records} records of {bytes:.0} bytes; Millrace reads and writes JSON (a topic takes nothing else), Kafka Streams passes bytes on\n\
+            "T4  Kafka -> Kafka, everything as it is: {records} records of {bytes:.0} bytes\n\
              \x20   Millrace                      goal >=    1 GB/s/core  measured {:.2} GB/s/core, {}\n\
              \x20   Redpanda Connect, published   345 K/s/core: goal >= 3x  measured {:.1}x\n\
              \x20   Kafka Streams 4.1.1, 1 thread                         measured {:.2} GB/s/core, {}",

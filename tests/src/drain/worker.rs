@@ -13,7 +13,7 @@ use crate::servers::{Kafka, LOOPBACK, Moto, ports};
 pub enum Goes<'a> {
     /// Bids: filtered, some columns, one of them as another type, to a topic.
     Filtered(&'a str),
-    /// As they are, to a topic.
+    /// As they are, as bytes, to a topic.
     Same(&'a str),
     /// As Parquet to a bucket.
     Parquet(&'a Moto, &'a str),
@@ -34,7 +34,8 @@ pub fn manifest(kafka: &Kafka, topic: &str, goes: Goes<'_>) -> String {
     let brokers = kafka.bootstrap();
     let (format, time, sql) = match goes {
         Goes::Filtered(_) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", FILTER),
-        Goes::Same(_) | Goes::Parquet(..) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", "SELECT * FROM bids"),
+        Goes::Same(_) => ("format: {raw: {}}".to_owned(), "", "SELECT * FROM bids"),
+        Goes::Parquet(..) => (format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"), "", "SELECT * FROM bids"),
         Goes::Counted(_) => (
             format!("format: {{json: {{}}}}\n  schema: {{{COLUMNS}}}"),
             "\n  eventTime: {column: dateTime, maxDelaySeconds: 0}",
@@ -52,7 +53,8 @@ pub fn manifest(kafka: &Kafka, topic: &str, goes: Goes<'_>) -> String {
         _ => (10, ""),
     };
     let sink = match goes {
-        Goes::Filtered(to) | Goes::Same(to) | Goes::Counted(to) | Goes::Totalled(to, _) => {
+        Goes::Same(to) => format!("kafka: {{bootstrapServers: \"{brokers}\", topic: {to}, format: {{raw: {{}}}}}}"),
+        Goes::Filtered(to) | Goes::Counted(to) | Goes::Totalled(to, _) => {
             format!("kafka: {{bootstrapServers: \"{brokers}\", topic: {to}, format: {{json: {{}}}}}}")
         }
         Goes::Parquet(_, bucket) => format!("s3: {{bucket: {bucket}, prefix: \"bids/\", format: {{parquet: {{}}}}}}"),

@@ -156,6 +156,10 @@ pub fn targets() -> Vec<Target> {
         target("opensearch-answer", JSON, private::opensearch_answer),
         target("kafka-position", JSON, private::kafka_position),
         target("kafka-ledger", JSON, private::kafka_ledger),
+        Target {
+            cost: 2,
+            ..target("kafka-records", &[b"\0\0\0\0", b"\xff\xff\xff\xff\x0f", b"\x02", b"\x01", b"\x82SNAPPY\0"], private::kafka_records)
+        },
         target("epoch-record", JSON, epoch_record),
         target("job", JSON, |bytes| drop(serde_json::from_slice::<millrace_crds::job::Job>(bytes))),
         target("assignment", JSON, |bytes| drop(serde_json::from_slice::<millrace_crds::report::Assignment>(bytes))),

@@ -129,6 +129,18 @@ impl Kafka {
         client.fetch_watermarks(topic, partition, TIMEOUT).with_context(|| format!("read the offsets of {topic}"))
     }
 
+    /// Runs a program of one source file that uses Java's client, and waits for its end.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn java(&self, source: &Path, arguments: &[&str]) -> Result<()> {
+        let mut command = java(source.to_str().context("a path that is text")?)?;
+        command.args(arguments);
+        let run = tokio::task::spawn_blocking(move || command.output()).await?.context("run java")?;
+        ensure!(run.status.success(), "{} failed: {}", source.display(), String::from_utf8_lossy(&run.stderr));
+        Ok(())
+    }
+
     /// Stops it; its data stays.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //!
 //! Each starts on free ports of the address it is given (loopback by default), in a folder of its own, with a small heap;
 //! `start` returns when the server answers. `stop` and `start_again` make an outage with the same port and the same data
-//! (moto keeps nothing on disk). Where a test must cut the connection rather than the server, put a [`proxy::Proxy`] in between.
+//! (moto keeps nothing on disk). Where a test must cut the connection rather than the server, put a [`proxy::Proxy`] in between;
+//! where the program has to die between two requests, a [`tripwire::Tripwire`].
 
 pub mod etcd;
 pub mod guard;
@@ -14,6 +15,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 mod reaper;
+pub mod tripwire;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ pub use self::kafka::Kafka;
 pub use self::moto::Moto;
 pub use self::opensearch::OpenSearch;
 pub use self::proxy::Proxy;
+pub use self::tripwire::Tripwire;
 
 /// The address that servers bind unless they are told another one.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

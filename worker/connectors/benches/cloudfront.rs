@@ -4,6 +4,8 @@
 //! machine matters less; rounds alternate, the median is printed with minimum and maximum.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its result and may fail loudly")]
 
+mod measure;
+
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use millrace_connectors::context::ResolvedLimits;
 use millrace_connectors::formats;
 use millrace_crds::format::{CloudFront, ParquetOut, SinkFormat, SourceFormat};
 use millrace_crds::pipeline::Limits;
+
+use measure::{cpu, spread};
 
 /// Lines of the input.
 const LINES: usize = 200_000;
@@ -147,19 +151,6 @@ fn gunzip(gz: &[u8]) {
     }
 }
 
-/// CPU-seconds of this thread that `work` takes.
-fn cpu(work: impl FnOnce()) -> f64 {
-    let before = on_cpu_nanos();
-    work();
-    (on_cpu_nanos() - before) as f64 / 1e9
-}
-
-/// The first figure of the kernel's scheduler statistics: nanoseconds that this thread has run.
-fn on_cpu_nanos() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
-}
-
 fn print(name: &str, seconds: Vec<f64>, data_bytes: usize) {
     let (median, min, max) = spread(seconds);
     let per_million = |s: f64| s * 1e6 / LINES as f64;
@@ -170,11 +161,6 @@ fn print(name: &str, seconds: Vec<f64>, data_bytes: usize) {
         per_million(max),
         data_bytes as f64 / median / 1e6
     );
-}
-
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
 /// Lines that look like real ones: 33 fields, about 450 bytes, values that differ from line to line. The same at every run.

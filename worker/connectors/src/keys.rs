@@ -51,34 +51,55 @@ impl KeyColumns {
     ///
     /// # Errors
     /// If a column's type has no text form.
-    pub(crate) fn render(&self, records: &RecordBatch) -> Result<Vec<Option<String>>, ArrowError> {
+    pub(crate) fn render(&self, records: &RecordBatch) -> Result<Keys, ArrowError> {
         let options = FormatOptions::new().with_null(if self.is_exact { NULL } else { "" });
         let columns: Vec<_> = self.columns.iter().map(|index| records.column(*index)).collect();
         let formatters = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
         let formatters = formatters.collect::<Result<Vec<_>, _>>()?;
-        let mut keys = Vec::with_capacity(records.num_rows());
+        let mut keys = Keys { text: String::new(), ends: Vec::with_capacity(records.num_rows()) };
         let mut value = String::new();
         for row in 0..records.num_rows() {
             if !self.is_exact && columns.iter().all(|column| column.is_null(row)) {
-                keys.push(None);
+                keys.ends.push((keys.text.len(), false));
                 continue;
             }
-            let mut key = String::new();
             for (nth, formatter) in formatters.iter().enumerate() {
                 if nth > 0 {
-                    key.push(SEPARATOR);
+                    keys.text.push(SEPARATOR);
                 }
                 value.clear();
                 write!(value, "{}", formatter.value(row)).map_err(|_| cannot_render(records, self.columns[nth], row))?;
                 if self.is_exact && columns[nth].is_null(row) {
-                    key.push_str(&value);
+                    keys.text.push_str(&value);
                     continue;
                 }
-                append(&mut key, &value, formatters.len() > 1, self.is_exact);
+                append(&mut keys.text, &value, formatters.len() > 1, self.is_exact);
             }
-            keys.push(Some(key));
+            keys.ends.push((keys.text.len(), true));
         }
         Ok(keys)
+    }
+}
+
+/// The keys of the rows of a batch, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys {
+    text: String,
+    /// Where each ends, and whether the row has one.
+    ends: Vec<(usize, bool)>,
+}
+
+impl Keys {
+    /// The key of a row; `None` if it has none.
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        let (end, is_there) = *self.ends.get(row)?;
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        is_there.then(|| &self.text[start..end])
+    }
+
+    /// The key of each row.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&str>> {
+        (0..self.ends.len()).map(|row| self.get(row))
     }
 }
 
@@ -124,7 +145,8 @@ mod tests {
 
     fn keys(names: &[&str]) -> Vec<Option<String>> {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        KeyColumns::find(&rows().schema(), "idFrom", &names).unwrap().unwrap().render(&rows()).unwrap()
+        let keys = KeyColumns::find(&rows().schema(), "idFrom", &names).unwrap().unwrap().render(&rows()).unwrap();
+        keys.iter().map(|key| key.map(str::to_owned)).collect()
     }
 
     #[test]
@@ -157,7 +179,7 @@ mod tests {
         let exact = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
             let keys = KeyColumns::find(&rows.schema(), "keyFrom", &names).unwrap().unwrap().exact().render(&rows).unwrap();
-            keys.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+            keys.iter().map(|key| key.unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(exact(&["text"]), ["\\N", "", "\\\\N", "a|b"]);
         assert_eq!(exact(&["text", "more"]), ["\\N|\\N", "|\\N", "\\\\N|", "a\\|b|\\\\"]);

@@ -113,16 +113,54 @@ impl Batch {
 }
 
 /// The coordinate of one record as text, see [`Batch::coordinate`].
+///
+/// # Panics
+/// Never: a coordinate is ASCII.
 #[must_use]
 pub fn coordinate(origin: &Origin, branch: u64, ordinal: u64) -> String {
-    let mut key = *origin.key();
-    for (byte, mix) in key.iter_mut().rev().zip(branch.to_le_bytes()) {
-        *byte ^= mix;
+    let mut coordinates = Coordinates::new(origin, branch);
+    String::from_utf8(coordinates.of(ordinal).to_vec()).expect("a coordinate is ASCII")
+}
+
+/// Characters of origin and branch in a coordinate.
+const COORDINATE_PREFIX: usize = 22;
+/// Decimal digits of an ordinal at most.
+const ORDINAL_DIGITS: usize = 20;
+
+/// Coordinates of the records of one origin on one branch, one after the other in the same room: for those who write one for each record.
+#[derive(Clone, Debug)]
+pub struct Coordinates {
+    text: [u8; COORDINATE_PREFIX + 1 + ORDINAL_DIGITS],
+}
+
+impl Coordinates {
+    /// Of this origin and branch.
+    ///
+    /// # Panics
+    /// Never: a key of 16 bytes has 22 characters in base64.
+    #[must_use]
+    pub fn new(origin: &Origin, branch: u64) -> Self {
+        let mut key = *origin.key();
+        for (byte, mix) in key.iter_mut().rev().zip(branch.to_le_bytes()) {
+            *byte ^= mix;
+        }
+        let mut text = [b'-'; COORDINATE_PREFIX + 1 + ORDINAL_DIGITS];
+        let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_slice(key, &mut text[..COORDINATE_PREFIX]);
+        encoded.expect("16 bytes are 22 characters");
+        Self { text }
     }
-    let mut text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key);
-    text.push('-');
-    text.push_str(&ordinal.to_string());
-    text
+
+    /// The coordinate with this ordinal: ASCII, as [`coordinate`] has it.
+    pub fn of(&mut self, ordinal: u64) -> &[u8] {
+        let digits = ordinal.checked_ilog10().unwrap_or(0) as usize + 1;
+        let end = COORDINATE_PREFIX + 1 + digits;
+        let mut rest = ordinal;
+        for place in self.text[COORDINATE_PREFIX + 1..end].iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        &self.text[..end]
+    }
 }
 
 /// A record that could not be decoded, or that a sink refused for good.
@@ -207,5 +245,23 @@ impl RejectStage {
             Self::Transform => "Transform",
             Self::Sink => "Sink",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinate_is_the_same_text_wherever_it_is_written() {
+        let origin = Origin::new("bucket/key/etag", "s3://bucket/key");
+        let mut coordinates = Coordinates::new(&origin, 3);
+        for ordinal in [u64::MAX, 0, 9, 10, 99, 100, 12_345_678_901_234_567_890] {
+            let text = coordinate(&origin, 3, ordinal);
+            let (head, tail) = text.split_at(COORDINATE_PREFIX);
+            assert_eq!((tail, head.len()), (format!("-{ordinal}").as_str(), COORDINATE_PREFIX));
+            assert_eq!(coordinates.of(ordinal), text.as_bytes());
+        }
+        assert_ne!(coordinate(&origin, 0, 1), coordinate(&origin, 1, 1));
     }
 }

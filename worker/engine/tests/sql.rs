@@ -290,7 +290,7 @@ impl Running {
             return Self::Whole(plan.executor(inputs));
         }
         let exchange = plan.exchange().unwrap();
-        let exchange = if partials { exchange.with_partials() } else { exchange };
+        let exchange = if partials { exchange.condensed() } else { exchange };
         let (front, backs) = (exchange.front(inputs), (0..parts).map(|_| exchange.back()).collect());
         Self::Parts { exchange, front, backs, inputs: inputs.len() }
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kafka::ledger::Entry;
 use crate::kafka::position::{Partition, Position};
+use crate::kafka::records;
 use crate::opensearch::response;
 use crate::s3::announcement as announcements;
 
@@ -34,4 +35,10 @@ pub fn kafka_position(bytes: &[u8]) {
 /// An entry of the ledger, which others may write to.
 pub fn kafka_ledger(bytes: &[u8]) {
     drop(serde_json::from_slice::<Entry>(bytes));
+}
+
+/// What a broker sends of a partition: as it is, and as if its first checksum were right, which keeps almost everything else out.
+pub fn kafka_records(bytes: &[u8]) {
+    records::exhaust(bytes);
+    records::exhaust(&records::intact(bytes));
 }

@@ -25,10 +25,11 @@
 //!
 //! Known limits
 //! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
-//! * Each partition of each channel has a client of its own, as each split of a Kafka source has.
+//! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
-//! * Rows go through as they are, with all columns of their channel, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
+//! * Rows go through as they are, with the columns that are read behind, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
 //!   row (DISTINCT, ORDER BY, `array_agg`, `median` and the like), where several operators read one channel, and where late rows are dead letters.
+//! * Where late rows are dead letters, all columns go through; else a row that cannot be evaluated behind the exchange is told with those that do.
 //! * A front task holds up to 16 MiB of partial aggregates for each channel. Sums of doubles may differ in their last digits from those of one task.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
 //! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
@@ -59,9 +60,9 @@ use self::producers::Directory;
 use self::sink::ExchangeSink;
 use self::source::ExchangeSource;
 use self::topics::Topics;
-use crate::context::Context;
+use crate::context::{Context, ResolvedLimits};
 use crate::kafka::producing::Producing;
-use crate::kafka::transaction::{self, Live};
+use crate::kafka::transaction;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -96,6 +97,7 @@ pub struct KafkaExchange {
     topics: Topics,
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
+    limits: ResolvedLimits,
     directory: Arc<Directory>,
 }
 
@@ -116,14 +118,8 @@ impl KafkaExchange {
         let partitions = u16::try_from(options.partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
             ConnectorError::new(ErrorReason::Invalid, format!("exchange.kafka.partitions is {}: it must be 1 to 128", options.partitions))
         })?;
-        let producing = Producing {
-            access: options.access.clone(),
-            context: context.clone(),
-            target: format!("the exchange {}", topics::stem(options.prefix(), uid)),
-            timeout_seconds: transaction::TIMEOUT_SECONDS,
-            record_bytes: MESSAGE_BYTES,
-            live: Live::default(),
-        };
+        let target = format!("the exchange {}", topics::stem(options.prefix(), uid));
+        let producing = Producing::new(&options.access, context, target, transaction::TIMEOUT_SECONDS);
         let channels = channels.iter().map(|channel| {
             check_types(channel)?;
             let topic = topics::name(options.prefix(), uid, &channel.name)?;
@@ -134,6 +130,7 @@ impl KafkaExchange {
             topics: Topics { partitions },
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
+            limits: context.limits,
             directory: Arc::default(),
         })
     }

@@ -39,7 +39,7 @@ pub(super) struct Place<K: Ord> {
 /// What the decoder of the partition puts here for the reader to take.
 type Decodings = Arc<Mutex<VecDeque<(Result<(String, Message), DecodeError>, u64)>>>;
 
-/// Decodes messages where they are, in the client's memory. What it returns are only their numbers.
+/// Decodes messages where they are, in what a broker sent. What it returns are only their numbers.
 pub(super) struct MessageDecoder {
     layout: Layout,
     decodings: Decodings,

@@ -9,10 +9,8 @@ use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 
-use super::KafkaExchange;
 use super::writer::ExchangeWriter;
-use crate::kafka::client::{self, Held};
-use crate::kafka::flight::Flight;
+use super::{KafkaExchange, topics};
 
 /// Writes to all channels of an exchange.
 pub(super) struct ExchangeSink {
@@ -44,15 +42,8 @@ impl Sink for ExchangeSink {
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let exchange = &self.exchange;
         let topics: Vec<&str> = exchange.topic_names().collect();
-        exchange.topics.ensure(&exchange.producing.reaching()?, &topics).await?;
-        let (config, producer, transaction) = exchange.producing.open(&open.writer, &open.health).await?;
-        let flight = Flight {
-            producing: exchange.producing.clone(),
-            config,
-            producer: Held::new(producer),
-            transaction: Some(transaction),
-            writer: open.writer,
-        };
+        exchange.topics.ensure(&exchange.producing.access.cluster()?, &topics).await?;
+        let flight = exchange.producing.open(&open, &topics, true).await?;
         Ok(Box::new(ExchangeWriter::new(exchange, flight)))
     }
 
@@ -76,22 +67,21 @@ impl Sink for ExchangeSink {
 impl KafkaExchange {
     /// Connects and looks for the topics; makes none.
     pub(super) async fn probe(&self) -> ProbeResult {
-        let config = match self.producing.reaching() {
-            Ok(config) => config,
-            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
-        };
-        let topics: Vec<String> = self.topic_names().map(str::to_owned).collect();
-        let probed = client::ask(config, "probing".to_owned(), move |client| {
-            let there = topics.iter().map(|topic| match client::partitions(client, topic) {
-                Ok(numbers) => Ok(format!("{topic} has {} partitions", numbers.len())),
-                Err(error) if error.reason == millrace_crds::report::ErrorReason::NotFound => Ok(format!("{topic} is yet to be made")),
-                Err(error) => Err(error),
-            });
-            there.collect::<Result<Vec<_>, _>>()
-        });
-        match probed.await {
+        match self.look().await {
             Ok(there) => ProbeResult::Ok { detail: format!("{}; nothing was written", there.join(", ")) },
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }
+    }
+
+    async fn look(&self) -> Result<Vec<String>, ConnectorError> {
+        let cluster = self.producing.access.cluster()?;
+        let mut there = Vec::new();
+        for topic in self.topic_names() {
+            there.push(match topics::partitions(&cluster, topic).await? {
+                Some(count) => format!("{topic} has {count} partitions"),
+                None => format!("{topic} is yet to be made"),
+            });
+        }
+        Ok(there)
     }
 }

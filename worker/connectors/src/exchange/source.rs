@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millrace_crds::connectors::kafka::OnPositionLost;
+use millrace_crds::connectors::kafka::{IsolationLevel, OnPositionLost};
 use millrace_crds::report::{Distribution, ErrorReason, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::{OpenSplit, Shared, Source, SplitReader};
-use rdkafka::config::ClientConfig;
 
 use super::producers::Kept;
 use super::reader::{ExchangeReader, MessageDecoder, Place};
 use super::{ExchangeChannel, KafkaExchange, Upstream};
-use crate::kafka::client;
 use crate::kafka::position::{Partition, Position};
 use crate::kafka::reader::{PartitionReader, Reading};
+use crate::kafka::session::Asking;
 use crate::retry;
 
 /// Reads a channel; each partition is a split.
@@ -30,11 +29,6 @@ impl ExchangeSource {
     pub(super) fn new(exchange: KafkaExchange, channel: Arc<ExchangeChannel>, upstreams: Vec<Upstream>) -> Self {
         Self { exchange, channel, upstreams: upstreams.into() }
     }
-}
-
-/// How a reader is configured. Secrets are read now.
-fn reading(exchange: &KafkaExchange) -> Result<ClientConfig, ConnectorError> {
-    client::reading(&exchange.producing.access, &exchange.producing.context, None, "read_committed")
 }
 
 #[async_trait]
@@ -64,8 +58,8 @@ impl Source for ExchangeSource {
         let partition = Partition { topic: self.channel.topic.clone(), number };
         let (topics, topic) = (self.exchange.topics, self.channel.topic.as_str());
         retry::until_done(&open.health, || {
-            let config = self.exchange.producing.reaching();
-            async move { topics.ensure(&config?, &[topic]).await }
+            let cluster = self.exchange.producing.access.cluster();
+            async move { topics.ensure(&cluster?, &[topic]).await }
         })
         .await?;
         let place = match &open.position {
@@ -76,13 +70,13 @@ impl Source for ExchangeSource {
             // Everything that was ever written; what is no longer there is a loss that has to be told.
             None => Place::<String> { position: Position { topic_id: None, offset: Some(0) }, producers: BTreeMap::<String, Kept>::new() },
         };
-        let exchange = self.exchange.clone();
         let reading = Reading {
             partition: partition.clone(),
-            group: false,
+            group: None,
             on_position_lost: OnPositionLost::Fail,
             if_lost: "rows between tasks are lost with it: create a Pipeline with another name, which reads its inputs again",
-            config: Box::new(move || reading(&exchange)),
+            access: self.exchange.producing.access.clone(),
+            asking: Asking::new(IsolationLevel::ReadCommitted, &self.exchange.limits),
             health: open.health,
         };
         let reader = ExchangeReader::open(

@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::connector::Health;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use sha2::{Digest as _, Sha256};
 
 use super::MESSAGE_BYTES;
-use crate::kafka::client::{self, PATIENCE};
-use crate::kafka::events::Events;
-use crate::kafka::failure;
+use crate::kafka::wire::cluster::Cluster;
+use crate::kafka::wire::error::Error;
 
-/// What the brokers say by default.
-const REPLICAS: TopicReplication<'static> = TopicReplication::Fixed(-1);
 /// For how long rows are kept: a task that has not run for longer has lost some.
 const RETENTION: Duration = Duration::from_hours(7 * 24);
 /// Most bytes of a topic's name.
@@ -51,16 +44,16 @@ pub(super) fn name(prefix: &str, uid: &str, channel: &str) -> Result<String, Con
 
 impl Topics {
     /// Makes the topics that are missing, and checks the others.
-    pub(super) async fn ensure(self, config: &ClientConfig, topics: &[&str]) -> Result<(), ConnectorError> {
+    pub(super) async fn ensure(self, cluster: &Cluster, topics: &[&str]) -> Result<(), ConnectorError> {
         for topic in topics {
-            if let Some(found) = partitions(config, topic).await? {
+            if let Some(found) = partitions(cluster, topic).await? {
                 self.check(topic, found)?;
                 continue;
             }
-            self.make(config, topic).await?;
+            self.make(cluster, topic).await?;
             let mut looks = 0;
             let found = loop {
-                match partitions(config, topic).await? {
+                match partitions(cluster, topic).await? {
                     Some(found) => break found,
                     None if looks < LOOKS => tokio::time::sleep(LOOK).await,
                     None => {
@@ -87,35 +80,28 @@ impl Topics {
         Err(ConnectorError::new(ErrorReason::Invalid, message))
     }
 
-    async fn make(self, config: &ClientConfig, topic: &str) -> Result<(), ConnectorError> {
+    async fn make(self, cluster: &Cluster, topic: &str) -> Result<(), ConnectorError> {
         let doing = format!(
             "making topic {topic} of the exchange ({} partitions): allow it, or make it yourself with cleanup.policy=delete and max.message.bytes={MESSAGE_BYTES}",
             self.partitions
         );
-        let admin: AdminClient<Events> =
-            config.create_with_context(Events::of(Health::default())).map_err(|error| failure::error(&doing, error))?;
         let (retention, message) = (RETENTION.as_millis().to_string(), MESSAGE_BYTES.to_string());
-        let new = NewTopic::new(topic, self.partitions.into(), REPLICAS)
-            .set("cleanup.policy", "delete")
-            .set("retention.ms", &retention)
-            .set("retention.bytes", "-1")
-            .set("max.message.bytes", &message);
-        let made = admin.create_topics(&[new], &AdminOptions::new().operation_timeout(Some(PATIENCE))).await;
-        match made.map_err(|error| failure::error(&doing, error))?.first() {
-            // Another task was faster.
-            Some(Err((_, code))) if *code != Code::TopicAlreadyExists => Err(failure::error(&doing, KafkaError::AdminOp(*code))),
-            _ => Ok(()),
-        }
+        let options = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", retention.as_str()),
+            ("retention.bytes", "-1"),
+            ("max.message.bytes", message.as_str()),
+        ];
+        // Another task may be faster: then it is there as well.
+        cluster.create_topic(topic, self.partitions.into(), &options).await.map_err(|error| error.of(&doing))
     }
 }
 
 /// How many partitions a topic has; `None` if there is no such topic.
-async fn partitions(config: &ClientConfig, topic: &str) -> Result<Option<usize>, ConnectorError> {
-    let asked = topic.to_owned();
-    let doing = format!("looking for topic {topic} of the exchange");
-    match client::ask(config.clone(), doing, move |client| client::partitions(client, &asked)).await {
-        Ok(numbers) => Ok(Some(numbers.len())),
-        Err(error) if error.reason == ErrorReason::NotFound => Ok(None),
-        Err(error) => Err(error),
+pub(super) async fn partitions(cluster: &Cluster, topic: &str) -> Result<Option<usize>, ConnectorError> {
+    match cluster.topic_anew(topic, None).await {
+        Ok(topic) => Ok(Some(topic.partitions().len())),
+        Err(Error::NoTopic { .. }) => Ok(None),
+        Err(error) => Err(error.of(&format!("looking for topic {topic} of the exchange"))),
     }
 }

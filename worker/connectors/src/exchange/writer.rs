@@ -10,12 +10,13 @@ use millrace_engine::plan::stages::partition_rows;
 use millrace_engine::row_kind::RowKind;
 use millrace_engine::sink::{Prepared, SinkWriter};
 use millrace_engine::time::Time;
-use rdkafka::producer::Producer as _;
 
 use super::codec::{self, ProducerTime};
 use super::{ExchangeChannel, KafkaExchange};
-use crate::kafka::deliveries::{Refused, Sent};
-use crate::kafka::flight::{Flight, OVERHEAD, Outbound};
+use crate::kafka::flight::{Flight, now_millis};
+use crate::kafka::produce::{Refused, Target};
+use crate::kafka::records::NewRecord;
+use crate::kafka::wire::error::Error;
 
 /// Bytes of a message, if it has several rows.
 const PIECE_BYTES: usize = 512 << 10;
@@ -60,19 +61,23 @@ impl ExchangeWriter {
         }
     }
 
-    /// Sends a message, once there is room.
-    async fn send(&mut self, topic: &str, partition: u16, message: &[u8]) -> Result<(), ConnectorError> {
-        self.sent += 1;
-        let sent = Sent { origin: self.origin.clone(), branch: 0, ordinal: self.sent, bytes: message.len() + OVERHEAD };
-        let record = Outbound { topic, partition: Some(partition.into()), key: None, value: Some(message), coordinate: None };
-        match self.flight.send(self.flight.producer()?, record, sent).await? {
-            None => Ok(()),
-            Some(refused) => Err(too_large(topic, &refused)),
+    /// Sends a message, and waits while there is too much on its way.
+    async fn send(&mut self, topic: usize, partition: u16, message: &[u8]) -> Result<(), ConnectorError> {
+        let producer = &self.flight.producer;
+        let partitions = producer.partitions(topic).await?;
+        if usize::from(partition) >= partitions {
+            let message =
+                format!("topic {} of the exchange has {partitions} partitions now, not {}", self.channels[topic].topic, self.partitions);
+            return Err(ConnectorError::new(ErrorReason::Invalid, message));
         }
+        self.sent += 1;
+        let record = NewRecord { timestamp: now_millis(), key: None, value: Some(message), header: None };
+        producer.append(topic, &self.origin).append(Target::Partition(partition.into()), &record, self.sent);
+        producer.room().await
     }
 
     /// Sends rows, in as many messages as it takes.
-    async fn send_rows(&mut self, channel: &ExchangeChannel, partition: u16, batch: Batch) -> Result<(), ConnectorError> {
+    async fn send_rows(&mut self, topic: usize, channel: &ExchangeChannel, partition: u16, batch: Batch) -> Result<(), ConnectorError> {
         let producer = self.flight.writer.task.clone();
         let mut pieces = vec![batch];
         while let Some(batch) = pieces.pop() {
@@ -81,7 +86,7 @@ impl ExchangeWriter {
             })?;
             let rows = batch.num_rows();
             if message.len() <= PIECE_BYTES || rows < 2 {
-                self.send(&channel.topic, partition, &message).await?;
+                self.send(topic, partition, &message).await?;
                 continue;
             }
             // The two halves of a replacement stay together where they can.
@@ -103,11 +108,11 @@ fn slice(batch: &Batch, offset: usize, length: usize) -> Batch {
     }
 }
 
-fn too_large(topic: &str, refused: &Refused) -> ConnectorError {
+fn too_large(target: &str, refused: &Refused) -> ConnectorError {
+    let said = Error::Refused { code: refused.code, detail: String::new() };
     let message = format!(
-        "topic {topic} of the exchange refuses a message of {} bytes ({}): leave such rows out, or let the topic take them (max.message.bytes)",
+        "a topic of {target} refuses a message of {} bytes ({said}): leave such rows out, or let the topic take them (max.message.bytes)",
         refused.value.as_ref().map_or(0, Vec::len),
-        refused.code
     );
     ConnectorError::new(ErrorReason::PoisonRecord, message)
 }
@@ -119,13 +124,14 @@ impl SinkWriter for ExchangeWriter {
     }
 
     async fn write_to(&mut self, channel: usize, batch: Batch) -> Result<(), ConnectorError> {
+        let topic = channel;
         let channel = self.channel(channel)?;
         self.begin().await?;
         let parts = partition_rows(&batch, &channel.channel.key, self.partitions).map_err(|error| {
             ConnectorError::new(ErrorReason::Internal, format!("rows cannot be spread over {}: {error}", channel.topic)).caused_by(error)
         })?;
         for (partition, part) in parts {
-            self.send_rows(&channel, partition, part).await?;
+            self.send_rows(topic, &channel, partition, part).await?;
         }
         Ok(())
     }
@@ -148,16 +154,14 @@ impl SinkWriter for ExchangeWriter {
                 continue;
             }
             self.begin().await?;
-            let topic = self.channels[channel].topic.clone();
             let message = codec::encode_time(&self.flight.writer.task, self.times[channel]);
             for partition in 0..self.partitions {
-                self.send(&topic, partition, &message).await?;
+                self.send(channel, partition, &message).await?;
             }
             self.written[channel] = self.times[channel];
         }
-        let producer = self.flight.producer()?;
-        self.flight.settle(producer, 0).await?;
-        if let Some(refused) = producer.client().context().take_refused().first() {
+        self.flight.producer.settle(0).await?;
+        if let Some(refused) = self.flight.producer.take_refused().first() {
             return Err(too_large(&self.flight.producing.target, refused));
         }
         Ok(Prepared { committables: self.flight.prepare(epoch).await?, rejected: Vec::new() })

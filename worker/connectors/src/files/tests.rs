@@ -299,7 +299,7 @@ impl SinkFixture for Written {
         let options = SinkOptions {
             path: self.dir.path().to_str().unwrap().to_owned(),
             prefix: self.prefix.map(str::to_owned),
-            format: SinkFormat { json: Some(JsonOut::default()), parquet: None },
+            format: SinkFormat { json: Some(JsonOut::default()), ..SinkFormat::default() },
             roll: None,
         };
         Arc::new(FilesSink::new(&options, &conformance::context(Path::new("/nowhere"))).unwrap())

@@ -241,6 +241,8 @@ struct OpenFile {
     file: Arc<File>,
     size: u64,
     shown: String,
+    /// What was read last.
+    last: Bytes,
 }
 
 impl OpenFile {
@@ -262,7 +264,7 @@ impl OpenFile {
         if (now.inode, now.born) != (expected.inode, expected.born) || now.size < expected.size {
             return Err(lost(&shown, "is another file now"));
         }
-        Ok(Self { file: Arc::new(file), size: expected.size, shown })
+        Ok(Self { file: Arc::new(file), size: expected.size, shown, last: Bytes::new() })
     }
 }
 
@@ -271,15 +273,19 @@ impl RangeReader for OpenFile {
     async fn read(&mut self, range: Range<u64>) -> Result<Bytes, ConnectorError> {
         let file = Arc::clone(&self.file);
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        // Once nobody needs what was read last, its memory is used again: it is not cleared once more, and the kernel need not find any.
+        let mut bytes = std::mem::take(&mut self.last).try_into_mut().unwrap_or_default();
         let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; length];
+            bytes.resize(length, 0);
             file.read_exact_at(&mut bytes, range.start).map(|()| bytes)
         });
         let read = read.await.map_err(|error| ConnectorError::new(ErrorReason::Internal, error.to_string()))?;
-        read.map(Bytes::from).map_err(|error| match error.kind() {
+        let read = read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => lost(&self.shown, "was cut short"),
             _ => io_error(&format!("read {}", self.shown), error),
-        })
+        });
+        self.last = read?.freeze();
+        Ok(self.last.clone())
     }
 
     fn len(&self) -> u64 {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int32Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringViewBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, BooleanBuilder, RecordBatch, RecordBatchOptions, StringViewBuilder,
 };
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use millrace_engine::batch::RejectCode;
 
+use super::fixed::Fixed;
 use super::instants::{parse_date, parse_timestamp};
 use super::records::Refusal;
 use super::values::{parse_decimal, parse_double, parse_float, parse_int};
@@ -19,16 +21,16 @@ use super::values::{parse_decimal, parse_double, parse_float, parse_int};
 #[derive(Debug)]
 pub(super) enum Column {
     Boolean(BooleanBuilder),
-    Int(Int32Builder),
-    Long(Int64Builder),
-    Float(Float32Builder),
-    Double(Float64Builder),
-    Decimal(Decimal128Builder, u8, i8),
+    Int(Fixed<Int32Type>),
+    Long(Fixed<Int64Type>),
+    Float(Fixed<Float32Type>),
+    Double(Fixed<Float64Type>),
+    Decimal(Fixed<Decimal128Type>, u8, i8),
     /// Copied out of the chunk: what is used is usually a small part of a line, and a view into the chunk would keep all of it in memory.
     Text(StringViewBuilder),
     Binary(BinaryBuilder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
+    Date(Fixed<Date32Type>),
+    Timestamp(Fixed<TimestampMicrosecondType>),
 }
 
 /// Does the same to the builder of whatever type.
@@ -62,19 +64,15 @@ impl Column {
     fn new(data_type: &DataType, rows: usize) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
-            DataType::Int32 => Self::Int(Int32Builder::with_capacity(rows)),
-            DataType::Int64 => Self::Long(Int64Builder::with_capacity(rows)),
-            DataType::Float32 => Self::Float(Float32Builder::with_capacity(rows)),
-            DataType::Float64 => Self::Double(Float64Builder::with_capacity(rows)),
-            DataType::Decimal128(precision, scale) => {
-                Self::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone()), *precision, *scale)
-            }
+            DataType::Int32 => Self::Int(Fixed::new(data_type, rows)),
+            DataType::Int64 => Self::Long(Fixed::new(data_type, rows)),
+            DataType::Float32 => Self::Float(Fixed::new(data_type, rows)),
+            DataType::Float64 => Self::Double(Fixed::new(data_type, rows)),
+            DataType::Decimal128(precision, scale) => Self::Decimal(Fixed::new(data_type, rows), *precision, *scale),
             DataType::Utf8View => Self::Text(StringViewBuilder::with_capacity(rows)),
             DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 0)),
-            DataType::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()))
-            }
+            DataType::Date32 => Self::Date(Fixed::new(data_type, rows)),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Self::Timestamp(Fixed::new(data_type, rows)),
             _ => return None,
         })
     }
@@ -88,9 +86,21 @@ impl Column {
     /// Appends a value of this column's type written as text.
     #[inline]
     pub(super) fn push_text(&mut self, text: &str) -> Fit {
-        let bytes = text.as_bytes();
+        if let Self::Text(builder) = self {
+            builder.append_value(text);
+            return Fit::Yes;
+        }
+        self.push_bytes(text.as_bytes())
+    }
+
+    /// As [`Column::push_text`], for what need not be UTF-8.
+    #[inline]
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) -> Fit {
         match self {
-            Self::Text(builder) => builder.append_value(text),
+            Self::Text(builder) => match std::str::from_utf8(bytes) {
+                Ok(text) => builder.append_value(text),
+                Err(_) => return Fit::No,
+            },
             Self::Long(builder) => match parse_int(bytes) {
                 Some(value) => builder.append_value(value),
                 None => return Fit::No,

@@ -17,10 +17,10 @@ enum Kind<'a> {
 }
 
 fn kind(format: &SinkFormat) -> Result<Kind<'_>, ConnectorError> {
-    match (&format.json, &format.parquet) {
-        (Some(json), None) => Ok(Kind::Json(json)),
-        (None, Some(parquet)) => Ok(Kind::Parquet(parquet)),
-        _ => Err(invalid("a sink's format needs exactly one of json, parquet")),
+    match (&format.json, &format.parquet, &format.raw) {
+        (Some(json), None, None) => Ok(Kind::Json(json)),
+        (None, Some(parquet), None) => Ok(Kind::Parquet(parquet)),
+        _ => Err(invalid("files and objects need exactly one of json, parquet")),
     }
 }
 

@@ -16,16 +16,6 @@ pub(super) struct Civil {
     pub(super) second: i64,
 }
 
-/// Days since 1970-01-01 of a day that exists.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
 /// The day that is `days` after 1970-01-01, as year, month and day.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
@@ -58,27 +48,45 @@ fn two(text: &[u8], at: usize, range: RangeInclusive<i64>) -> Option<i64> {
     (tens <= 9 && ones <= 9 && range.contains(&value)).then_some(value)
 }
 
+/// What two digits beside each other are worth, in the place of the first: 12 in the first and 34 in the fourth place of `12:34`. `None` unless `word` has digits where
+/// `shape` has `0`, and in the other places the bytes that `shape` has.
+#[inline]
+fn pairs(word: [u8; 8], shape: &[u8; 8]) -> Option<[u8; 8]> {
+    // Added to a byte, this marks its high bit: of a digit above 9, of anything else above 0.
+    let margin = shape.map(|byte| if byte == b'0' { 0x76 } else { 0x7F });
+    let values = u64::from_le_bytes(word) ^ u64::from_le_bytes(*shape);
+    let wrong = (values.wrapping_add(u64::from_le_bytes(margin)) | values) & 0x8080_8080_8080_8080;
+    (wrong == 0).then(|| values.wrapping_mul(10).wrapping_add(values >> 8).to_le_bytes())
+}
+
+/// Days of a year before the first of each month, in a year that is no leap year.
+const BEFORE_MONTH: [i32; 13] = [0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+/// Days of each month, in a year that is no leap year.
+const OF_MONTH: [u8; 13] = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
 /// `yyyy-MM-dd` as days since 1970-01-01. The day must exist.
 #[inline]
 pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
-    let [_, _, _, _, b'-', _, _, b'-', _, _] = text else { return None };
-    let year = two(text, 0, 0..=99)? * 100 + two(text, 2, 0..=99)?;
-    let month = two(text, 5, 1..=12)?;
+    let Some((head, [tens, ones])) = text.split_first_chunk::<8>() else { return None };
+    let [century, _, of_century, _, _, month, _, _] = pairs(*head, b"0000-00-")?;
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    let day = tens.wrapping_mul(10).wrapping_add(ones);
+    let year = i32::from(century) * 100 + i32::from(of_century);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let longest = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
-        _ => 31,
-    };
-    let day = two(text, 8, 1..=longest)?;
-    Some(days_from_civil(year, month, day) as i32)
+    let longest = OF_MONTH.get(usize::from(month))? + u8::from(leap && month == 2);
+    if tens > 3 || ones > 9 || day == 0 || day > longest {
+        return None;
+    }
+    // Leap days up to the end of the year before; the year 0 has one of its own.
+    let before = if year == 0 { -1 } else { (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400 };
+    Some(year * 365 + before + BEFORE_MONTH[usize::from(month)] + i32::from(leap && month > 2) + i32::from(day) - 719_528)
 }
 
 /// `HH:mm:ss` as seconds since midnight. A leap second counts as the second after.
 #[inline]
 pub(super) fn parse_time_of_day(text: &[u8]) -> Option<i64> {
-    let [_, _, b':', _, _, b':', _, _] = text else { return None };
-    Some(two(text, 0, 0..=23)? * 3600 + two(text, 3, 0..=59)? * 60 + two(text, 6, 0..=60)?)
+    let [hour, _, _, minute, _, _, second, _] = pairs(text.try_into().ok()?, b"00:00:00")?;
+    (hour < 24 && minute < 60 && second <= 60).then(|| i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second))
 }
 
 /// RFC 3339, or `yyyy-MM-dd HH:mm:ss[.ffffff]` in UTC, as microseconds since 1970-01-01T00:00:00Z.
@@ -101,15 +109,26 @@ pub(super) fn parse_timestamp(text: &[u8]) -> Option<i64> {
 }
 
 /// `.f…` as microseconds, and what follows; without a fraction 0.
+#[inline]
 fn parse_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(digits) = text.strip_prefix(b".") else { return Some((0, text)) };
-    let length = digits.iter().take_while(|b| b.is_ascii_digit()).count();
-    if length == 0 {
-        return None;
+    // Milliseconds are what most writers write.
+    if let [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', zone @ ..] = digits
+        && !zone.first().is_some_and(u8::is_ascii_digit)
+    {
+        let [a, b, c] = [a, b, c].map(|digit| i64::from(digit - b'0'));
+        return Some(((a * 100 + b * 10 + c) * 1000, zone));
     }
-    let six = digits[..length].iter().copied().chain(std::iter::repeat(b'0')).take(6);
-    let micros = six.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0'));
-    Some((micros, &digits[length..]))
+    let (mut micros, mut unit) = (0, SECOND / 10);
+    for (index, byte) in digits.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (index > 0).then_some((micros, &digits[index..]));
+        }
+        micros += i64::from(digit) * unit;
+        unit /= 10;
+    }
+    (!digits.is_empty()).then_some((micros, &[]))
 }
 
 /// `+hh:mm` or `-hh:mm` as seconds.
@@ -123,11 +142,22 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// Two digits of `value`, 0 to 99.
+#[inline]
+fn two_digits(value: u32) -> [u8; 2] {
+    [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
+}
+
+/// Three digits of `value`, 0 to 999.
+#[inline]
+fn three_digits(value: u32) -> [u8; 3] {
+    let [tens, ones] = two_digits(value % 100);
+    [b'0' + (value / 100) as u8, tens, ones]
+}
+
 /// Appends `value`, 0 to 99, with two digits.
 pub(super) fn write_two(out: &mut Vec<u8>, value: i64) {
-    let value = value.unsigned_abs() as u8;
-    out.push(b'0' + value / 10);
-    out.push(b'0' + value % 10);
+    out.extend_from_slice(&two_digits(value as u32));
 }
 
 /// Appends a year with four digits, or with a sign and as many as it needs.
@@ -141,43 +171,66 @@ pub(super) fn write_year(out: &mut Vec<u8>, year: i64) {
 }
 
 /// Appends `yyyy-MM-dd` of the day `days` after 1970-01-01.
+#[inline]
 pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
     let (year, month, day) = civil_from_days(days);
-    write_year(out, year);
-    out.push(b'-');
-    write_two(out, month);
-    out.push(b'-');
-    write_two(out, day);
+    if !(0..=9999).contains(&year) {
+        write_year(out, year);
+        out.push(b'-');
+        write_two(out, month);
+        out.push(b'-');
+        write_two(out, day);
+        return;
+    }
+    let (year, month, day) = (year as u32, month as u32, day as u32);
+    let ([y1, y2], [y3, y4], [m1, m2], [d1, d2]) = (two_digits(year / 100), two_digits(year % 100), two_digits(month), two_digits(day));
+    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
 }
 
 /// Appends `HH:mm:ss` and the fraction of the second, of which there are `per_second` (a power of ten, at most a billion).
 /// A fraction of zero is left out; otherwise it has as many groups of three digits as it needs.
 pub(super) fn write_time(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
-    let seconds = of_day / per_second;
-    write_two(out, seconds / 3600);
-    out.push(b':');
-    write_two(out, seconds / 60 % 60);
-    out.push(b':');
-    write_two(out, seconds % 60);
-    let nanos = of_day % per_second * (1_000_000_000 / per_second);
+    // Dividing by what is known costs far less.
+    match per_second {
+        1_000_000 => write_time_in(out, of_day, 1_000_000),
+        other => write_time_in(out, of_day, other),
+    }
+}
+
+#[inline]
+fn write_time_in(out: &mut Vec<u8>, of_day: i64, per_second: i64) {
+    let seconds = (of_day / per_second) as u32;
+    let ([h1, h2], [m1, m2], [s1, s2]) = (two_digits(seconds / 3600 % 100), two_digits(seconds / 60 % 60), two_digits(seconds % 60));
+    out.extend_from_slice(&[h1, h2, b':', m1, m2, b':', s1, s2]);
+    let nanos = (of_day % per_second * (1_000_000_000 / per_second)) as u32;
     if nanos != 0 {
-        let text = if nanos % 1_000_000 == 0 {
-            format!(".{:03}", nanos / 1_000_000)
-        } else if nanos % 1000 == 0 {
-            format!(".{:06}", nanos / 1000)
+        let groups = [nanos / 1_000_000, nanos / 1000 % 1000, nanos % 1000].map(three_digits);
+        let length = if nanos.is_multiple_of(1_000_000) {
+            3
+        } else if nanos.is_multiple_of(1000) {
+            6
         } else {
-            format!(".{nanos:09}")
+            9
         };
-        out.extend_from_slice(text.as_bytes());
+        out.push(b'.');
+        out.extend_from_slice(&groups.as_flattened()[..length]);
     }
 }
 
 /// Appends an instant as RFC 3339 in UTC; `value` counts from 1970-01-01T00:00:00Z in units of which there are `per_second` in a second.
 pub(super) fn write_timestamp(out: &mut Vec<u8>, value: i64, per_second: i64) {
+    match per_second {
+        1_000_000 => write_timestamp_in(out, value, 1_000_000),
+        other => write_timestamp_in(out, value, other),
+    }
+}
+
+#[inline]
+fn write_timestamp_in(out: &mut Vec<u8>, value: i64, per_second: i64) {
     let per_day = 86_400 * per_second;
     write_date(out, value.div_euclid(per_day));
     out.push(b'T');
-    write_time(out, value.rem_euclid(per_day), per_second);
+    write_time_in(out, value.rem_euclid(per_day), per_second);
     out.push(b'Z');
 }
 
@@ -193,7 +246,7 @@ mod tests {
 
     #[test]
     fn dates_count_from_1970_and_must_exist() {
-        let cases: [(&str, Option<i32>); 12] = [
+        let cases: [(&str, Option<i32>); 21] = [
             ("1970-01-01", Some(0)),
             ("1969-12-31", Some(-1)),
             ("2000-02-29", Some(11_016)),
@@ -206,6 +259,15 @@ mod tests {
             ("2023-00-01", None),
             ("2023-1-01", None),
             ("2023-01-01 ", None),
+            ("0000-02-29", Some(-719_469)),
+            ("2023-02-00", None),
+            ("2023-01-32", None),
+            ("2023-99-01", None),
+            ("2023/01/01", None),
+            ("2023-0:-01", None),
+            ("2023-01-0/", None),
+            ("/023-01-01", None),
+            ("202\u{bd}-01-01", None),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_date(text.as_bytes()), expected, "{text}");
@@ -215,7 +277,7 @@ mod tests {
     #[test]
     fn timestamps_take_offsets_and_fractions() {
         let base = 1_575_493_351 * SECOND;
-        let cases: [(&str, Option<i64>); 14] = [
+        let cases: [(&str, Option<i64>); 22] = [
             ("2019-12-04T21:02:31Z", Some(base)),
             ("2019-12-04T23:02:31+02:00", Some(base)),
             ("2019-12-04 21:02:31", Some(base)),
@@ -230,6 +292,14 @@ mod tests {
             ("2019-12-04", None),
             ("", None),
             ("2019-12-04T21:02:31Zx", None),
+            ("2019-12-04T21:60:31Z", None),
+            ("2019-12-04T21:02:61Z", None),
+            ("2019-12-04T21-02:31Z", None),
+            ("2019-12-04T2::02:31Z", None),
+            ("2019-12-04 21:02:31.1234567", Some(base + 123_456)),
+            ("2019-12-04 21:02:31.000001", Some(base + 1)),
+            ("2019-12-04 21:02:31.", None),
+            ("2019-12-04 21:02:31.5 ", None),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_timestamp(text.as_bytes()), expected, "{text}");
@@ -245,6 +315,17 @@ mod tests {
         assert_eq!(written(-62_135_596_800_000_001), "0000-12-31T23:59:59.999999Z");
         assert!(written(i64::MAX).starts_with("+294247-01-10T"));
         assert!(written(i64::MIN).starts_with("-290308-12-21T"));
+    }
+
+    #[test]
+    fn times_that_are_none_are_still_text() {
+        for of_day in [86_400 * SECOND, 1_000_000 * 3600 * SECOND, -1, -SECOND, i64::MAX, i64::MIN] {
+            for per_second in [1, 1000, SECOND, 1_000_000_000] {
+                let mut out = Vec::new();
+                write_time(&mut out, of_day, per_second);
+                assert!(out.is_ascii() && out.len() >= 8, "{of_day} {per_second}");
+            }
+        }
     }
 
     #[test]

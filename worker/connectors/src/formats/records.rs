@@ -74,6 +74,8 @@ pub(super) struct Stream<F> {
     format: F,
     columns: Columns,
     record: u64,
+    /// Rows of the last batch: as many may follow.
+    rows: usize,
     /// Nothing was read yet: a byte order mark may follow.
     at_start: bool,
 }
@@ -85,6 +87,7 @@ impl<F: RowFormat> Stream<F> {
             format,
             columns,
             record: resume.record,
+            rows: 0,
             at_start: resume.byte == 0,
         }
     }
@@ -106,7 +109,7 @@ impl<F: RowFormat> StreamDecoder for Stream<F> {
 
     fn next(&mut self) -> Option<Decoded> {
         let start = self.frames.byte();
-        let mut ordinals = Vec::new();
+        let mut ordinals = Vec::with_capacity(self.rows);
         let mut rejected = Vec::new();
         let limit = self.frames.limit();
         while let Some(frame) = self.frames.next() {
@@ -144,6 +147,7 @@ impl<F: RowFormat> StreamDecoder for Stream<F> {
         if ordinals.is_empty() && rejected.is_empty() {
             return None;
         }
+        self.rows = ordinals.len();
         Some(Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes: self.frames.byte() - start })
     }
 

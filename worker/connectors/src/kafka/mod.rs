@@ -6,6 +6,8 @@
 //! * Each partition is a split. Its position (topic id, next offset) lives in Millrace's checkpoint; the offset committed to
 //!   `groupId` is for other tools to look at and is never read back.
 //! * A record without a value (a tombstone) has no row: it is skipped.
+//! * Brokers are asked by Millrace's own protocol code ([`wire`]): one question is under way while the last answer is decoded where it lies. A batch with a
+//!   wrong checksum is an error, never skipped.
 //! * A position that is gone (retention, a topic deleted and created again, a truncated log) is [`OnPositionLost`](millrace_crds::connectors::kafka::OnPositionLost)'s
 //!   case: the range is named in the error, the log and the status, whatever the policy.
 //!
@@ -13,7 +15,8 @@
 //! * At least once, with `transactional: Off`. Every record has the header `millrace-coordinate`: the same in every replay, so that readers can drop
 //!   duplicates.
 //! * Exactly once for readers with `read_committed`, with `transactional: Auto`: see below.
-//! * Order is kept for each key (partitions are chosen as the Java client does, by murmur2 of the key).
+//! * Order is kept for each key (partitions are chosen as the Java client does, by murmur2 of the key), also where brokers refuse what is too large, or move.
+//! * [`produce`] writes: rows go straight into the bytes of batches, and nothing is held back to fill them.
 //!
 //! # Transactions
 //! Each epoch of a task is one transaction. Its last record is an *entry* `{pipeline, output, task, generation, epoch}` in the compacted topic
@@ -21,14 +24,14 @@
 //! ```text
 //!   write      begin, once the epoch before is committed; rows
 //!   prepare    the entry; wait for all acknowledgements     → {transactionalId, partition, offset} into the epoch record
-//!   commit     commit_transaction, by the producer that wrote, while it lives; after any doubt the task is opened again
-//!   seal       a new producer of the same id: init_transactions; then: is the entry at its place, for read_committed?
+//!   commit     EndTxn, by the producer that wrote, while it lives; after any doubt the task is opened again
+//!   seal       a new producer of the same id: InitProducerId; then: is the entry at its place, for read_committed?
 //! ```
 //! A transaction cannot be committed by anybody but its producer, and brokers abort it when a newer producer of its id comes or its time is
 //! up. So an epoch whose record is durable may still lose its rows, and the engine must be able to go back: this sink is the task's *anchor*
 //! ([`Sink::anchor`](millrace_engine::sink::Sink::anchor); the protocol is proven in the engine's `checkpoint` module under "Anchors"). What is argued here
 //! is that `seal` gives the answer which that needs: final, the same for everybody, never a guess.
-//! * *Final.* `init_transactions` returns after the coordinator has bumped the producer epoch and completed what was open: committed if the end
+//! * *Final.* `InitProducerId` is answered after the coordinator has bumped the producer epoch and completed what was open: committed if the end
 //!   was written to its log before, else aborted. The old producer's requests are refused from then on, a delayed `EndTxn` included. So after
 //!   it, the transaction is one or the other for good.
 //! * *The same for everybody.* The entry was acknowledged at its offset before the epoch record was written. `read_committed` shows it there
@@ -39,7 +42,15 @@
 //! * *Never a guess.* A place that is gone (a topic deleted, truncated or with retention) or holds another entry is an error for people.
 //! * *Zombies.* One that still has a permit commits with a fenced producer: refused. One that seals late fences the present owner by the way:
 //!   that one fails, opens the task again, seals its own epoch, and goes on after or before it. Time is lost, nothing else.
-//! * *Lost within a transaction.* Any record that is not acknowledged, out-of-order sequences included, fails the writer before it prepares.
+//! * *Lost within a transaction.* Any record that is not acknowledged, out-of-order sequences included, fails the writer before it prepares. One that a broker
+//!   refuses for what it is (its size) was not written, nor was anything behind it: it is a dead letter of the epoch, and what is behind it follows.
+//! * *An end that is not answered* is a doubt, even if it could be sent again: the first may be carried out later, when the next transaction is open. So it is
+//!   sent again only where a broker has said that it is not done.
+//! * *Versions.* Partitions are made part of a transaction (AddPartitionsToTxn) before anything is sent to them, and the epoch of a producer lasts as long
+//!   as its writer: the form that brokers from 2.8 to 4.x take, and mean the same by. In the newer form (KIP-890, `transaction.version` 2) the leader adds partitions
+//!   and each transaction has an epoch of its own. That is against delayed requests of the producer itself, of which there are none here: what is not answered
+//!   ends the writer, or is written again under its number. What brokers from 4.0 on check by themselves, that a partition is part of an open transaction, they check
+//!   in both forms.
 //! * *Two outputs* in transactions cannot be committed together: a second one is refused when the Pipeline is assembled. All other sinks commit
 //!   after this one, or are at least once or idempotent anyway.
 //!
@@ -52,30 +63,32 @@
 //! Writing waits between prepare and commit (one write to the checkpoint store, one to the coordinator); the engine's buffer bridges that.
 //!
 //! Known limits
-//! * Each split has a client of its own, with its threads and connections: some tens of partitions for each worker, not thousands.
-//! * The bindings do not offer the id of a topic; it is read from a debug line of the client (see [`events`]). A broker before 2.8 has
-//!   none: then a re-created topic is noticed only if it is shorter than the old position.
-//! * A log that was truncated by an unclean leader election and has grown past the position again while no worker was
-//!   running is not noticed.
-//! * In transactions, records of more than 1,000,000 bytes are refused (dead letters); a record that a broker refuses stops the task.
+//! * Each split has a connection of its own, and holds up to two answers of 1 MiB, or of one batch if that is larger.
+//! * Topics have ids since Kafka 2.8. With an older broker a re-created topic is noticed only if it is shorter than the old position.
+//! * A log that was truncated by an unclean leader election is noticed while it is read. One that has grown past the position again while no
+//!   worker was running is not.
+//! * Records in the formats of before Kafka 0.11 (magic 0 and 1) are refused.
+//! * Logins are by PLAIN and SCRAM. Certificates must name hosts in subjectAltName.
+//! * Records are written uncompressed. Each writer has a connection to each broker that leads a partition it writes to.
 //! * A deleted Pipeline leaves one entry for each task in `millrace-ledger`.
-//! * Where a topic takes batches of less than 256 KiB only, records of one key may change places when a batch was refused.
 
+mod aborted;
 mod changes;
-pub(crate) mod client;
-pub(crate) mod deliveries;
-mod drain;
-pub(crate) mod events;
-pub(crate) mod failure;
+mod commits;
+mod fetched;
 pub(crate) mod flight;
 pub(crate) mod ledger;
 pub(crate) mod position;
+pub(crate) mod produce;
 pub(crate) mod producing;
 pub(crate) mod reader;
+pub(crate) mod records;
+pub(crate) mod session;
 mod sink;
 mod source;
 mod start;
 pub(crate) mod transaction;
+pub(crate) mod wire;
 mod writer;
 
 #[cfg(test)]

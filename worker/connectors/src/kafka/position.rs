@@ -73,6 +73,11 @@ pub(crate) enum Lost {
         /// Its id now.
         id: String,
     },
+    /// A replica that had less became the leader.
+    Truncated {
+        /// Where the log that was read ended in the log there is now.
+        end: i64,
+    },
 }
 
 /// What was lost, for people. `position` is what was to be read next, `low` the oldest offset there is and `high` the end.
@@ -91,6 +96,11 @@ pub(crate) fn describe(partition: &Partition, position: &Position, lost: &Lost, 
         Lost::OutOfRange(_) if next > high => format!(
             "partition {partition}: the next offset {next} is beyond the end {high}: the topic was re-created or its log truncated, \
              and offsets {high} to {} have been read that are no longer there",
+            next - 1
+        ),
+        Lost::Truncated { end } => format!(
+            "partition {partition}: its log was truncated at offset {end}: offsets {end} to {} have been read that are no longer there, \
+             and others may stand in their place",
             next - 1
         ),
         Lost::OutOfRange(said) => format!("partition {partition}: offset {next} cannot be read ({said}); the topic holds {low} to {high}"),

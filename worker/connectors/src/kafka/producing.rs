@@ -1,132 +1,85 @@
-//! Producers: how they are configured, and in transactions how they are fenced, committed and sealed. It writes no record.
+//! Producers: how they are started, and in transactions how they are fenced, committed and sealed. It writes no record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_crds::connectors::kafka::KafkaAccess;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::{ConnectorError, Health};
-use millrace_engine::sink::{Commit, WriterIdentity};
-use rdkafka::config::ClientConfig;
+use millrace_engine::sink::{Commit, OpenSink, WriterIdentity};
 
-use super::client::{self, Held};
-use super::deliveries::Deliveries;
-use super::events::Events;
-use super::failure;
+use super::flight::Flight;
 use super::ledger::{self, Entry};
-use super::transaction::{self, Client, Committable, Live, Transaction};
-use crate::context::Context;
+use super::produce::{Producer, Reached, Start, Transacting};
+use super::transaction::{self, Committable, Live, Transaction};
+use super::wire::cluster::Access;
+use crate::context::{Context, ResolvedLimits};
 
-/// Bytes of one request to a broker; a single larger record goes alone.
-pub(crate) const BATCH_BYTES: usize = 256 << 10;
-/// The largest record that the client takes at all; what the broker takes, the broker says.
-const RECORD_BYTES: usize = 64 << 20;
 /// Bytes that may be on their way to the brokers at most.
 const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// Makes the producers of one sink, and finds out what became of their transactions.
 #[derive(Clone, Debug)]
 pub(crate) struct Producing {
-    pub(crate) access: KafkaAccess,
-    pub(crate) context: Context,
+    limits: ResolvedLimits,
+    pub(crate) access: Access,
     /// What is written to, for people: `topic orders`.
     pub(crate) target: String,
     /// How long a transaction may be open.
-    pub(crate) timeout_seconds: u32,
-    /// The largest record in a transaction. The client refuses a larger one by itself; when a broker does, the transaction fails with it.
-    pub(crate) record_bytes: usize,
+    timeout_seconds: u32,
     /// Transactions of this process's writers.
-    pub(crate) live: Live,
+    live: Live,
 }
 
 impl Producing {
-    /// Bytes that may be on their way.
-    pub(crate) fn in_flight_bytes(&self) -> usize {
-        self.context.limits.in_flight_bytes.clamp(1 << 20, MAX_IN_FLIGHT_BYTES)
+    /// Opens no connection. `target` is what is written to, for people: `topic orders`.
+    pub(crate) fn new(access: &KafkaAccess, context: &Context, target: String, timeout_seconds: u32) -> Self {
+        Self { limits: context.limits, access: Access::new(access, context), target, timeout_seconds, live: Live::default() }
     }
 
-    /// How to reach the brokers. Secrets are read now.
-    pub(crate) fn reaching(&self) -> Result<ClientConfig, ConnectorError> {
-        client::config(&self.access, &self.context)
-    }
-
-    /// How a producer outside of transactions is configured.
-    pub(crate) fn config(&self) -> Result<ClientConfig, ConnectorError> {
-        let mut config = self.reaching()?;
-        config
-            .set("enable.idempotence", "true")
-            // The client tries again for as long as the task lives; giving up would lose the order.
-            .set("message.timeout.ms", "0")
-            .set("request.timeout.ms", "10000")
-            .set("linger.ms", "0")
-            .set("batch.size", BATCH_BYTES.to_string())
-            .set("message.max.bytes", RECORD_BYTES.to_string())
-            // The writer bounds what is on its way; these only must not be in its way.
-            .set("queue.buffering.max.messages", "0")
-            .set("queue.buffering.max.kbytes", ((self.in_flight_bytes() * 2 + RECORD_BYTES) / 1024).to_string())
-            // A key goes to the same partition as with the Java client.
-            .set("partitioner", "murmur2_random")
-            // An idle client looks whether its brokers are there, so that trouble ends.
-            .set("topic.metadata.refresh.interval.ms", "30000");
-        Ok(config)
-    }
-
-    /// A client that sends each record in a request of its own.
-    pub(crate) fn lone_producer(&self, health: &Health) -> Result<Client, ConnectorError> {
-        let mut config = self.config()?;
-        config.set("batch.num.messages", "1");
-        self.producer(&config, health)
-    }
-
-    /// Whether the Secrets hold something else now than when `config` was made.
-    pub(crate) fn has_other_secrets(&self, config: &ClientConfig) -> bool {
-        self.config().is_ok_and(|now| client::has_other_secrets(&now, config))
-    }
-
-    /// A producer.
-    pub(crate) fn producer(&self, config: &ClientConfig, health: &Health) -> Result<Client, ConnectorError> {
-        let producer = config.create_with_context(Deliveries::new(Events::of(health.clone())));
-        producer.map_err(|error| failure::error(&format!("starting to write to {}", self.target), error))
-    }
-
-    /// The configuration of the producer that the brokers know as `id`.
-    fn transacting(&self, id: &str) -> Result<ClientConfig, ConnectorError> {
-        let mut config = self.config()?;
-        let timeout_millis = u64::from(self.timeout_seconds) * 1000;
-        config
-            .set("transactional.id", id)
-            .set("transaction.timeout.ms", timeout_millis.to_string())
-            .set("message.timeout.ms", timeout_millis.to_string())
-            .set("message.max.bytes", self.record_bytes.to_string());
-        Ok(config)
-    }
-
-    /// A producer that has fenced all earlier ones of the same id.
-    async fn fenced(&self, id: &str, health: &Health) -> Result<(ClientConfig, Client), ConnectorError> {
-        let config = self.transacting(id)?;
-        let producer = self.producer(&config, health)?;
-        let doing = format!("fencing earlier writers to {} (transactional id {id})", self.target);
-        match transaction::fence(&producer, &doing, || self.has_other_secrets(&config)).await {
-            Ok(()) => Ok((config, producer)),
-            Err(error) => {
-                Held::new(producer).release().await;
-                Err(error)
-            }
+    /// Starts the producer of a writer to `topics`, outside of transactions or in them; then it makes the ledger if that is missing, and fences all earlier
+    /// writers of the same name.
+    pub(crate) async fn open(&self, open: &OpenSink, topics: &[&str], is_transactional: bool) -> Result<Flight, ConnectorError> {
+        let reached = Reached::new(&self.access)?;
+        let mut transacting = None;
+        if is_transactional {
+            ledger::ensure(reached.cluster()).await?;
+            let id = transaction::id(&open.writer);
+            let who = self.fence(&reached, &id, &open.health).await?;
+            transacting = Some(Transacting { id, who, timeout: Duration::from_secs(self.timeout_seconds.into()) });
         }
+        let ledger = is_transactional.then_some(ledger::TOPIC);
+        let start = Start {
+            topics: topics.iter().copied().chain(ledger).collect(),
+            placed: ledger,
+            target: self.target.clone(),
+            in_flight_bytes: self.limits.in_flight_bytes.clamp(1 << 20, MAX_IN_FLIGHT_BYTES),
+            transacting: transacting.clone(),
+            health: open.health.clone(),
+        };
+        let producer = Arc::new(Producer::start(reached.clone(), start));
+        let transaction = transacting.map(|transacting| self.transaction(reached, transacting, &producer, &open.writer, &open.health));
+        Ok(Flight { producing: self.clone(), producer, transaction, writer: open.writer.clone(), ledger: topics.len() })
     }
 
-    /// Starts a producer in transactions for `writer`. Makes the ledger if it is missing.
-    pub(crate) async fn open(
+    fn transaction(
         &self,
+        reached: Reached,
+        transacting: Transacting,
+        producer: &Arc<Producer>,
         writer: &WriterIdentity,
         health: &Health,
-    ) -> Result<(ClientConfig, Client, Arc<Transaction>), ConnectorError> {
-        ledger::ensure(&self.reaching()?).await?;
-        let id = transaction::id(writer);
-        let (config, producer) = self.fenced(&id, health).await?;
-        let transaction = Arc::new(Transaction::new(&producer, writer.generation));
+    ) -> Arc<Transaction> {
+        let id = transacting.id.clone();
+        let transaction = Arc::new(Transaction::new(reached, transacting, producer, writer.generation, health.clone()));
         self.live.add(id, &transaction);
-        Ok((config, producer, transaction))
+        transaction
+    }
+
+    async fn fence(&self, reached: &Reached, id: &str, health: &Health) -> Result<super::produce::ProducerIdentity, ConnectorError> {
+        let doing = format!("fencing earlier writers to {} (transactional id {id})", self.target);
+        transaction::fence(reached, id, self.timeout_seconds, &doing, health).await
     }
 
     /// See [`Sink::commit`](millrace_engine::sink::Sink::commit): only for writers of this process.
@@ -147,10 +100,9 @@ impl Producing {
         let mut fate = Fate::Committed;
         for committable in commit.committables {
             let Committable { transactional_id, place } = read(committable)?;
-            let (_, producer) = self.fenced(&transactional_id, commit.health).await?;
-            Held::new(producer).release().await;
+            self.fence(&Reached::new(&self.access)?, &transactional_id, commit.health).await?;
             let entry = Entry::of(commit.writer, commit.epoch);
-            fate = ledger::fate(&self.reaching()?, &entry, place, &transactional_id, commit.health).await?;
+            fate = ledger::fate(&self.access, &self.limits, &entry, place, &transactional_id, commit.health).await?;
         }
         Ok(fate)
     }

@@ -1,64 +1,86 @@
 //! Reads one partition. It belongs to no group, stores no offset, and goes nowhere but where its position says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::UInt64Array;
 use async_trait::async_trait;
+use futures::future::BoxFuture;
+use kafka_protocol::ResponseError as Code;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use millrace_crds::connectors::kafka::OnPositionLost;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::{Batch, Origin, RejectStage, Rejected};
 use millrace_engine::connector::{Backoff, ConnectorError, Health};
 use millrace_engine::source::{Lag, Records, SourceEvent, SplitReader};
-use rdkafka::Offset;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
-use rdkafka::topic_partition_list::TopicPartitionList;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::client::{self, Held};
-use super::drain::{Consumer, Drained, Taken};
-use super::events::Events;
-use super::failure;
+use super::commits::Commits;
+use super::fetched::{Fetched, Taken};
 use super::position::{Lost, Partition, Position, after_loss, describe};
+use super::records::RecordsError;
+use super::session::{Asking, Opened, Session};
+use super::wire::cluster::{Access, Cluster, Topic};
+use super::wire::error::Error;
 use crate::formats::{Decoded, RecordDecoder};
 use crate::retry;
 
-/// First and longest pause before a new client is tried, where this one cannot help itself.
-const RENEWALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// First and longest pause before brokers are tried again.
+const ATTEMPTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// As above, after they have said that we may not read, or that there is nothing to read.
+const REFUSALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
 /// What a reader is told.
 pub(crate) struct Reading {
     pub(crate) partition: Partition,
-    /// Whether offsets are committed for others to see.
-    pub(crate) group: bool,
+    /// The group that offsets are committed to, for others to see.
+    pub(crate) group: Option<String>,
     pub(crate) on_position_lost: OnPositionLost,
     /// What to do where that stops, for people.
     pub(crate) if_lost: &'static str,
-    /// The configuration with the secrets as they are now.
-    pub(crate) config: Box<dyn Fn() -> Result<ClientConfig, ConnectorError> + Send + Sync>,
+    /// How to reach the brokers; all readers of one input share it.
+    pub(crate) access: Access,
+    pub(crate) asking: Asking,
     pub(crate) health: Health,
+}
+
+/// What the reader is doing. Whatever takes time is kept here, so that a call that is dropped loses nothing.
+enum Phase {
+    /// Pausing, then looking for the leader.
+    Waiting(Instant),
+    Connecting(BoxFuture<'static, Result<Opened, Error>>),
+    /// The leader was asked.
+    Reading(Box<Session>),
+    /// The position got lost; the ends of the partition were asked for.
+    Settling(Lost, BoxFuture<'static, Result<(i64, i64), ConnectorError>>),
+    Closed,
 }
 
 /// A reader of one partition.
 pub(crate) struct PartitionReader {
     reading: Reading,
     decoder: Box<dyn RecordDecoder>,
-    consumer: Held<Consumer>,
-    /// What the client was made with.
-    config: ClientConfig,
+    phase: Phase,
+    /// What the phase is about.
+    cluster: Cluster,
+    /// What is known to be old of the topic.
+    stale: Option<Arc<Topic>>,
     position: Position,
+    /// Of the leader that took the last batch before the position.
+    last_epoch: Option<i32>,
     origin: Option<Origin>,
-    /// Came out of the client's queue behind the last batch; handled before anything else is taken out.
-    behind: Option<KafkaError>,
-    /// How the position got lost; settled before anything else is read.
-    lost: Option<Lost>,
+    /// Received and not delivered; delivered before anything else is looked at.
+    fetched: Option<Fetched>,
     /// A loss is shown in the status until an epoch after it is durable.
     loss_shown: bool,
-    /// When to try a new client.
-    renew_at: Option<Instant>,
-    renewals: Backoff,
+    /// Attempts that failed since the last answer.
+    failures: u32,
+    attempts: Backoff,
+    refusals: Backoff,
+    commits: Option<Commits>,
+    /// After the last record that may be read, as last seen.
+    end: Option<i64>,
     /// Everything there is has been read.
     caught_up: bool,
     /// Of the last record, milliseconds since 1970.
@@ -67,21 +89,26 @@ pub(crate) struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// Starts to fetch at `position`. Waits for nothing.
+    /// A reader that will start at `position`. Waits for nothing.
     pub(crate) fn open(reading: Reading, position: Position, decoder: Box<dyn RecordDecoder>) -> Result<Self, ConnectorError> {
-        let (consumer, config) = connect(&reading, &position)?;
+        let cluster = reading.access.cluster()?;
+        let commits = reading.group.clone().map(|group| Commits::start(reading.access.clone(), reading.partition.clone(), group));
         Ok(Self {
             reading,
             decoder,
-            consumer: Held::new(consumer),
-            config,
+            phase: Phase::Waiting(Instant::now()),
+            cluster,
+            stale: None,
             position,
+            last_epoch: None,
             origin: None,
-            behind: None,
-            lost: None,
+            fetched: None,
             loss_shown: false,
-            renew_at: None,
-            renewals: Backoff::new(RENEWALS.0, RENEWALS.1),
+            failures: 0,
+            attempts: Backoff::new(ATTEMPTS.0, ATTEMPTS.1),
+            refusals: Backoff::new(REFUSALS.0, REFUSALS.1),
+            commits,
+            end: None,
             caught_up: false,
             timestamp: None,
             draining: false,
@@ -93,43 +120,83 @@ impl PartitionReader {
         &self.position
     }
 
-    fn consumer(&self) -> Result<&Consumer, ConnectorError> {
-        self.consumer.get().ok_or_else(closed)
-    }
-
-    /// A new client at the position, with the secrets as they are now. If it cannot be made, it is tried again later.
-    fn renew(&mut self) -> Result<(), ConnectorError> {
-        self.renew_at = None;
-        self.behind = None;
-        self.caught_up = false;
-        match connect(&self.reading, &self.position) {
-            Ok((consumer, config)) => {
-                self.consumer = Held::new(consumer);
-                self.config = config;
-            }
+    /// Looks for the leader, with the secrets as they are now.
+    fn connect(&mut self) -> Result<(), ConnectorError> {
+        match self.reading.access.cluster() {
+            Ok(cluster) => self.cluster = cluster,
             Err(error) if error.is_transient() => {
-                self.reading.health.trouble(error.reason, error.message);
-                self.renew_later();
+                self.pause(error);
+                return Ok(());
             }
             Err(error) => return Err(error),
+        }
+        let (partition, position) = (self.reading.partition.clone(), self.position.clone());
+        let opening = Session::open(self.cluster.clone(), partition, position, self.last_epoch, self.reading.asking, self.stale.take());
+        self.phase = Phase::Connecting(Box::pin(opening));
+        Ok(())
+    }
+
+    /// Tells of trouble, and tries again later.
+    fn pause(&mut self, error: ConnectorError) {
+        let backoff = match error.reason {
+            ErrorReason::AccessDenied | ErrorReason::NotFound | ErrorReason::SecretMissing => &mut self.refusals,
+            _ => &mut self.attempts,
+        };
+        self.phase = Phase::Waiting(Instant::now() + backoff.delay(rand::random()));
+        self.reading.health.trouble(error.reason, error.message);
+    }
+
+    /// What an error means.
+    fn failed(&mut self, error: Error) -> Result<(), ConnectorError> {
+        if error.code() == Some(Code::OffsetOutOfRange) && self.position.offset.is_some() {
+            self.lose(Lost::OutOfRange(error.to_string()));
+            return Ok(());
+        }
+        let is_stale = error.is_stale();
+        if is_stale {
+            self.stale = self.cluster.known_topic(&self.reading.partition.topic);
+        }
+        // Leaders move, and brokers are restarted one by one: that is trouble only if there is no other leader.
+        let may_move = matches!(error, Error::Lost { .. } | Error::Refused { .. }) && is_stale;
+        let is_first = may_move && self.failures == 0 && matches!(self.phase, Phase::Reading(_));
+        self.failures += 1;
+        let error = error.of(&format!("reading partition {}", self.reading.partition));
+        if !error.is_transient() {
+            return Err(error);
+        }
+        if is_first {
+            tracing::debug!(partition = %self.reading.partition, error = %error.message, "looking for the leader anew");
+            self.phase = Phase::Waiting(Instant::now() + self.attempts.delay(rand::random()));
+        } else {
+            self.pause(error);
         }
         Ok(())
     }
 
-    fn renew_later(&mut self) {
-        self.renew_at = Some(Instant::now() + self.renewals.delay(rand::random()));
+    /// The position is gone: finds out what there is.
+    fn lose(&mut self, lost: Lost) {
+        let (cluster, partition, health) = (self.cluster.clone(), self.reading.partition.clone(), self.reading.health.clone());
+        let looking = async move {
+            retry::until_done(&health, || async {
+                let ends = cluster.ends(&partition.topic, partition.number).await;
+                ends.map_err(|error| error.of(&format!("looking for what is left of partition {partition}")))
+            })
+            .await
+        };
+        self.fetched = None;
+        self.phase = Phase::Settling(lost, Box::pin(looking));
     }
 
     /// Decides what a lost position means, and goes on where the policy says.
-    async fn settle(&mut self, lost: Lost) -> Result<(), ConnectorError> {
-        let Partition { topic, number } = self.reading.partition.clone();
-        let (low, high) = retry::until_done(&self.reading.health, || {
-            let (topic, doing) = (topic.clone(), format!("looking for what is left of {topic}/{number}"));
-            let config = (self.reading.config)();
-            async move { client::ask(config?, doing, move |client| client::ends(client, &topic, number)).await }
-        })
-        .await?;
+    fn settle(&mut self, lost: Lost, (low, high): (i64, i64)) -> Result<(), ConnectorError> {
+        self.last_epoch = None;
         let message = describe(&self.reading.partition, &self.position, &lost, low, high);
+        // A leader that was behind for a moment: the offset is there.
+        if matches!(lost, Lost::OutOfRange(_)) && self.position.offset.is_some_and(|next| (low..=high).contains(&next)) {
+            self.stale = self.cluster.known_topic(&self.reading.partition.topic);
+            self.pause(ConnectorError::new(ErrorReason::ServerError, message));
+            return Ok(());
+        }
         let Some(next) = after_loss(self.reading.on_position_lost, low, high) else {
             let message = format!("{message}; {}", self.reading.if_lost);
             return Err(ConnectorError::new(ErrorReason::DataLost, message));
@@ -138,55 +205,52 @@ impl PartitionReader {
         tracing::error!(partition = %self.reading.partition, next, "{message}");
         let topic_id = match lost {
             Lost::Recreated { id } => Some(id),
-            Lost::OutOfRange(_) => self.position.topic_id.clone(),
+            Lost::OutOfRange(_) | Lost::Truncated { .. } => self.position.topic_id.clone(),
         };
         self.position = Position { topic_id, offset: Some(next) };
         self.origin = None;
-        self.renew()?;
+        self.end = None;
+        self.caught_up = false;
+        self.connect()?;
         self.reading.health.trouble(ErrorReason::DataLost, message);
         self.loss_shown = true;
         Ok(())
     }
 
-    /// What an error in the place of a record means.
-    fn failed(&mut self, error: KafkaError) -> Result<(), ConnectorError> {
-        let code = error.rdkafka_error_code();
-        if failure::is_about_group(&error) {
-            return Ok(());
-        }
-        if let Some(code @ (Code::AutoOffsetReset | Code::LogTruncation | Code::OffsetOutOfRange)) = code {
-            self.lost = Some(Lost::OutOfRange(code.to_string()));
-            return Ok(());
-        }
-        let error = failure::error(&format!("reading partition {}", self.reading.partition), error);
-        if !error.is_transient() {
-            return Err(error);
-        }
-        // Connections the client makes again by itself, with the secrets that it was made with.
-        // What it was told it may not or cannot read, it never asks again.
-        let is_final = matches!(error.reason, ErrorReason::AccessDenied | ErrorReason::NotFound);
-        if self.renew_at.is_none() && (is_final || self.has_other_secrets()) {
-            self.renew_later();
-        }
-        Ok(())
-    }
-
-    /// Whether the Secrets hold something else now than when the client was made.
-    fn has_other_secrets(&self) -> bool {
-        (self.reading.config)().is_ok_and(|now| client::has_other_secrets(&now, &self.config))
-    }
-
-    /// The topic's id as the client knows it, against the position's. Learns it if the position has none.
-    fn check_topic(&mut self, known: Option<String>) -> bool {
-        match (&self.position.topic_id, known) {
-            (Some(ours), Some(theirs)) if *ours != theirs => {
-                self.lost = Some(Lost::Recreated { id: theirs });
-                return false;
+    /// A leader was found, or the topic is another one.
+    fn opened(&mut self, opened: Opened) {
+        match opened {
+            Opened::Recreated(id) => self.lose(Lost::Recreated { id }),
+            Opened::Session(session) => {
+                if self.position.topic_id.is_none() {
+                    self.position.topic_id = session.topic().id();
+                }
+                self.phase = Phase::Reading(session);
             }
-            (None, Some(theirs)) => self.position.topic_id = Some(theirs),
-            _ => {}
         }
-        true
+    }
+
+    /// An answer has come: the next question goes out before it is looked into.
+    fn received(&mut self, data: PartitionData) {
+        let Phase::Reading(session) = &mut self.phase else { return };
+        if data.diverging_epoch.end_offset >= 0 {
+            self.lose(Lost::Truncated { end: data.diverging_epoch.end_offset });
+            return;
+        }
+        let stable = data.last_stable_offset;
+        let end = if self.reading.asking.is_committed_only() && stable >= 0 { stable } else { data.high_watermark };
+        let fetched = Fetched::cut(data.records.unwrap_or_default(), data.aborted_transactions, session.from(), self.reading.asking.ratio);
+        if !fetched.is_broken() {
+            session.ask(fetched.next(), fetched.last_epoch());
+        }
+        self.end = (end >= 0).then_some(end);
+        self.fetched = Some(fetched);
+        self.failures = 0;
+        self.attempts = Backoff::new(ATTEMPTS.0, ATTEMPTS.1);
+        self.refusals = Backoff::new(REFUSALS.0, REFUSALS.1);
+        if !self.loss_shown && self.reading.health.current().is_some() {
+            self.reading.health.clear();
+        }
     }
 
     fn origin(&mut self) -> Origin {
@@ -195,133 +259,30 @@ impl PartitionReader {
         self.origin.get_or_insert_with(|| Origin::new(&format!("{topic_id}/{number}"), format!("{topic}/{number}"))).clone()
     }
 
-    fn succeeded(&mut self) {
-        self.renew_at = None;
-        self.renewals = Backoff::new(RENEWALS.0, RENEWALS.1);
-        if let Some(consumer) = self.consumer.get() {
-            consumer.context().succeeded();
+    /// The next records of what was received, or an empty delivery where the end was reached, so that whoever reads looks at the lag again.
+    fn deliver(&mut self) -> Result<Option<Records>, ConnectorError> {
+        let Some(mut fetched) = self.fetched.take() else { return Ok(None) };
+        let taken = fetched.decode(self.decoder.as_mut()).map_err(|error| self.damaged(error))?;
+        let records = taken.map(|taken| self.turn(taken));
+        if !fetched.is_exhausted() {
+            self.fetched = Some(fetched);
+            return Ok(records);
         }
-        if !self.loss_shown && self.reading.health.current().is_some() {
-            self.reading.health.clear();
+        // Records that are no data (ends of transactions) and those of aborted transactions are passed too.
+        if self.position.offset.is_none_or(|ours| ours < fetched.next()) {
+            self.position.offset = Some(fetched.next());
         }
+        self.last_epoch = fetched.last_epoch().or(self.last_epoch);
+        let at_end = self.end.is_some_and(|end| fetched.next() >= end);
+        let reached_end = at_end && !std::mem::replace(&mut self.caught_up, at_end);
+        Ok(records.or_else(|| reached_end.then(Records::default)))
     }
 
-    /// The end of the partition was reached: records that are no data (ends of transactions) are passed too.
-    fn reached_end(&mut self) -> bool {
-        if let Some(offset) = self.consumer.get().and_then(|consumer| passed(consumer, &self.reading.partition))
-            && self.position.offset.is_none_or(|ours| ours < offset)
-        {
-            self.position.offset = Some(offset);
-        }
-        !std::mem::replace(&mut self.caught_up, true)
-    }
-}
-
-#[async_trait]
-impl SplitReader for PartitionReader {
-    async fn next(&mut self) -> Result<SourceEvent, ConnectorError> {
-        loop {
-            if self.draining {
-                return Ok(SourceEvent::End);
-            }
-            self.check_topic(self.consumer()?.context().topic_id());
-            if let Some(lost) = self.lost.clone() {
-                self.settle(lost).await?;
-                self.lost = None;
-            }
-            if self.renew_at.is_some_and(|at| at <= Instant::now()) {
-                tracing::debug!(partition = %self.reading.partition, "a new client is tried");
-                self.renew()?;
-            }
-            // Nothing below the one wait may wait: what was taken out of the client's queue must not be dropped with this call.
-            let taken = if let Some(error) = self.behind.take() {
-                Err(error)
-            } else {
-                let consumer = self.consumer.get().ok_or_else(closed)?;
-                let first = match self.renew_at {
-                    None => consumer.recv().await,
-                    Some(at) => match tokio::time::timeout_at(at, consumer.recv()).await {
-                        Ok(first) => first,
-                        Err(_elapsed) => continue,
-                    },
-                };
-                first.map(|first| Drained::take(consumer, first).decode(self.decoder.as_mut()))
-            };
-            match taken {
-                Ok(taken) => {
-                    if let Some(records) = self.deliver(taken) {
-                        return Ok(SourceEvent::Records(records));
-                    }
-                }
-                Err(KafkaError::PartitionEOF(_)) => {
-                    self.succeeded();
-                    let known = self.consumer()?.context().topic_id();
-                    // An empty delivery, so that whoever reads looks at the lag again.
-                    if self.check_topic(known) && self.reached_end() {
-                        return Ok(SourceEvent::Records(Records::default()));
-                    }
-                }
-                Err(error) => self.failed(error)?,
-            }
-        }
-    }
-
-    fn position(&self) -> Value {
-        self.position.write()
-    }
-
-    async fn acknowledge(&mut self, position: &Value) -> Result<(), ConnectorError> {
-        if self.loss_shown {
-            self.loss_shown = false;
-            self.reading.health.clear();
-        }
-        let Some(offset) = Position::read(position)?.offset.filter(|_| self.reading.group) else { return Ok(()) };
-        let Partition { topic, number } = &self.reading.partition;
-        let mut list = TopicPartitionList::new();
-        let committed: KafkaResult<()> = list
-            .add_partition_offset(topic, *number, Offset::Offset(offset))
-            .and_then(|()| self.consumer.get().map_or(Ok(()), |consumer| consumer.commit(&list, CommitMode::Async)));
-        if let Err(error) = committed {
-            tracing::warn!(%error, partition = %self.reading.partition, "the offset for other tools to see was not committed");
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self) {
-        self.draining = true;
-    }
-
-    fn lag(&self) -> Lag {
-        if self.caught_up {
-            return Lag { records: Some(0), seconds: Some(0), idle: true };
-        }
-        let ends = self.consumer.get().map(|consumer| consumer.context().ends()).unwrap_or_default();
-        let end = if ends.stable >= 0 { ends.stable } else { ends.high };
-        let records = self.position.offset.filter(|_| end >= 0).map(|next| u64::try_from(end - next).unwrap_or(0));
-        let seconds = match records {
-            Some(0) => Some(0),
-            Some(_) => self.timestamp.map(|millis| u64::try_from(now_millis() - millis).unwrap_or(0) / 1000),
-            None => None,
-        };
-        Lag { records, seconds, idle: false }
-    }
-
-    async fn close(&mut self) {
-        self.consumer.release().await;
-    }
-}
-
-impl PartitionReader {
-    /// Turns what was taken out of the queue into records; moves the position. `None` if it is of another topic than the position.
-    fn deliver(&mut self, taken: Taken) -> Option<Records> {
-        self.succeeded();
-        self.behind = taken.behind;
-        if !self.check_topic(taken.topic_id) {
-            return None;
-        }
+    /// Turns what was decoded into records; moves the position.
+    fn turn(&mut self, taken: Taken) -> Records {
         self.caught_up = false;
-        self.position.offset = Some(taken.last_offset + 1);
-        self.timestamp = taken.timestamp.or(self.timestamp);
+        self.position.offset = Some(taken.next);
+        self.timestamp = Some(taken.timestamp);
         let origin = self.origin();
         let Decoded { records, ordinals, rejected, bytes } = taken.decoded;
         let offset_of = |index: u64| taken.offsets.get(index as usize).copied().unwrap_or_default();
@@ -342,30 +303,98 @@ impl PartitionReader {
             let ordinals = UInt64Array::from_iter_values(ordinals.values().iter().map(|index| offset_of(*index)));
             Batch::new(records, origin, ordinals)
         });
-        Some(Records { batch, rejected, bytes })
+        Records { batch, rejected, bytes }
+    }
+
+    fn damaged(&self, error: RecordsError) -> ConnectorError {
+        let reason = match error {
+            RecordsError::OldFormat { .. } | RecordsError::UnknownCompression { .. } | RecordsError::TooLarge { .. } => {
+                ErrorReason::Invalid
+            }
+            RecordsError::Checksum { .. } | RecordsError::Damaged { .. } | RecordsError::Compression { .. } => ErrorReason::Corrupt,
+        };
+        let hint = if matches!(error, RecordsError::TooLarge { .. }) { "; raise limits.maxDecompressionRatio" } else { "" };
+        ConnectorError::new(reason, format!("reading partition {}: {error}{hint}", self.reading.partition)).caused_by(error)
     }
 }
 
-/// A client that reads on from `position`, by itself, in the background.
-fn connect(reading: &Reading, position: &Position) -> Result<(Consumer, ClientConfig), ConnectorError> {
-    let Partition { topic, number } = &reading.partition;
-    let doing = format!("starting to read partition {}", reading.partition);
-    let events = Events::reading(reading.partition.clone(), reading.group, reading.health.clone());
-    let config = (reading.config)()?;
-    let consumer: Consumer = config.create_with_context(events).map_err(|error| failure::error(&doing, error))?;
-    let offset = position.offset.map_or(Offset::Beginning, Offset::Offset);
-    let mut list = TopicPartitionList::new();
-    let assigned = list.add_partition_offset(topic, *number, offset).and_then(|()| consumer.assign(&list));
-    assigned.map_err(|error| failure::error(&doing, error))?;
-    Ok((consumer, config))
-}
+#[async_trait]
+impl SplitReader for PartitionReader {
+    async fn next(&mut self) -> Result<SourceEvent, ConnectorError> {
+        loop {
+            if self.draining {
+                return Ok(SourceEvent::End);
+            }
+            if self.fetched.is_some() {
+                match self.deliver()? {
+                    Some(records) => return Ok(SourceEvent::Records(records)),
+                    None => continue,
+                }
+            }
+            // Each waits for one thing, which is still there if this call is dropped, and then changes the phase.
+            match &mut self.phase {
+                Phase::Waiting(until) => {
+                    tokio::time::sleep_until(*until).await;
+                    self.connect()?;
+                }
+                Phase::Connecting(opening) => match opening.await {
+                    Ok(opened) => self.opened(opened),
+                    Err(error) => self.failed(error)?,
+                },
+                Phase::Reading(session) => match session.answer().await {
+                    Ok(data) => self.received(data),
+                    Err(error) => self.failed(error)?,
+                },
+                Phase::Settling(lost, ends) => {
+                    let ends = ends.await?;
+                    let lost = lost.clone();
+                    self.settle(lost, ends)?;
+                }
+                Phase::Closed => return Err(closed()),
+            }
+        }
+    }
 
-/// The offset up to which everything was passed, records that are no data included.
-fn passed(consumer: &Consumer, partition: &Partition) -> Option<i64> {
-    let positions = consumer.position().ok()?;
-    match positions.find_partition(&partition.topic, partition.number)?.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
+    fn position(&self) -> Value {
+        self.position.write()
+    }
+
+    async fn acknowledge(&mut self, position: &Value) -> Result<(), ConnectorError> {
+        if self.loss_shown {
+            self.loss_shown = false;
+            self.reading.health.clear();
+        }
+        if let Some(commits) = &self.commits
+            && let Some(offset) = Position::read(position)?.offset
+        {
+            commits.set(offset);
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    fn lag(&self) -> Lag {
+        if self.caught_up {
+            return Lag { records: Some(0), seconds: Some(0), idle: true };
+        }
+        let records = self.position.offset.zip(self.end).map(|(next, end)| u64::try_from(end - next).unwrap_or(0));
+        let seconds = match records {
+            Some(0) => Some(0),
+            Some(_) => self.timestamp.map(|millis| u64::try_from(now_millis() - millis).unwrap_or(0) / 1000),
+            None => None,
+        };
+        Lag { records, seconds, idle: false }
+    }
+
+    async fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.fetched = None;
+        if let Some(commits) = self.commits.take() {
+            commits.close().await;
+        }
     }
 }
 

@@ -10,20 +10,14 @@ use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
 
-use super::client::{self, Held};
-use super::flight::Flight;
 use super::producing::Producing;
-use super::transaction::{self, Live};
+use super::transaction;
 use super::writer::{TopicWriter, Writing};
 use crate::context::Context;
-use crate::formats::rows::RowEncoder;
+use crate::formats::record_values::ValueEncoder;
 use crate::keys::KeyColumns;
 
-/// The largest record in a transaction: what brokers take by default. The client refuses a larger one by itself; when a broker does, the
-/// transaction fails with it.
-const RECORD_BYTES_IN_TRANSACTION: usize = 1_000_000;
-
-/// Writes rows to a topic as JSON.
+/// Writes rows to a topic.
 #[derive(Clone, Debug)]
 pub struct KafkaSink {
     options: Options,
@@ -34,24 +28,22 @@ impl KafkaSink {
     /// A sink with `options`.
     ///
     /// # Errors
-    /// `Invalid` if the format is not JSON.
+    /// `Invalid` if the format is none of those for records.
     pub fn new(options: &Options, context: &Context) -> Result<Self, ConnectorError> {
-        if options.format.json.is_none() {
-            return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json: set format to {json: {}}"));
+        if options.format.json.is_none() && options.format.raw.is_none() {
+            return Err(ConnectorError::new(ErrorReason::Invalid, "the kafka sink writes json or raw: set format to {json: {}}"));
         }
-        let producing = Producing {
-            access: options.access.clone(),
-            context: context.clone(),
-            target: format!("topic {}", options.topic),
-            timeout_seconds: options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS),
-            record_bytes: RECORD_BYTES_IN_TRANSACTION,
-            live: Live::default(),
-        };
+        let timeout_seconds = options.transaction_timeout_seconds.unwrap_or(transaction::TIMEOUT_SECONDS);
+        let producing = Producing::new(&options.access, context, format!("topic {}", options.topic), timeout_seconds);
         Ok(Self { options: options.clone(), producing })
     }
 
     fn is_transactional(&self) -> bool {
         self.options.transactional == Transactional::Auto
+    }
+
+    fn values(&self, schema: &SchemaRef) -> Result<ValueEncoder, ConnectorError> {
+        ValueEncoder::new(&self.options.format, schema, &self.options.key_from)
     }
 
     fn keys(&self, schema: &SchemaRef, changelog: &Changelog) -> Result<Option<KeyColumns>, ConnectorError> {
@@ -70,7 +62,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn accepts(&self, schema: &SchemaRef, _event_time: Option<&str>) -> Result<(), ConnectorError> {
         self.keys(schema, &Changelog::Append)?;
-        RowEncoder::new(schema).map(drop)
+        self.values(schema).map(drop)
     }
 
     /// A revision finds what it revises by its key. Columns more than the plan's key do no harm: a row that changes in them leaves its key.
@@ -119,22 +111,13 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        let (config, producer, transaction) = if self.is_transactional() {
-            let (config, producer, transaction) = self.producing.open(&open.writer, &open.health).await?;
-            (config, producer, Some(transaction))
-        } else {
-            let config = self.producing.config()?;
-            let producer = self.producing.producer(&config, &open.health)?;
-            (config, producer, None)
-        };
+        let flight = self.producing.open(&open, &[&self.options.topic], self.is_transactional()).await?;
         let writing = Writing {
             topic: self.options.topic.clone(),
             keys: self.keys(&open.schema, &open.changelog)?,
             is_updating: open.changelog != Changelog::Append,
-            health: open.health,
         };
-        let flight = Flight { producing: self.producing.clone(), config, producer: Held::new(producer), transaction, writer: open.writer };
-        Ok(Box::new(TopicWriter::open(writing, RowEncoder::new(&open.schema)?, flight)))
+        Ok(Box::new(TopicWriter::open(writing, self.values(&open.schema)?, flight)))
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {
@@ -151,14 +134,14 @@ impl Sink for KafkaSink {
     }
 
     async fn probe(&self) -> ProbeResult {
-        let config = match self.producing.reaching() {
-            Ok(config) => config,
-            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
+        let found = async {
+            let cluster = self.producing.access.cluster()?;
+            let topic = cluster.topic_anew(&self.options.topic, None).await;
+            topic.map_err(|error| error.of(&format!("asking for the partitions of topic {}", self.options.topic)))
         };
-        let topic = self.options.topic.clone();
-        match client::ask(config, "probing".to_owned(), move |client| client::partitions(client, &topic)).await {
-            Ok(numbers) => ProbeResult::Ok {
-                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, numbers.len()),
+        match found.await {
+            Ok(topic) => ProbeResult::Ok {
+                detail: format!("topic {} found with {} partitions; nothing was written", self.options.topic, topic.partitions().len()),
             },
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }

@@ -1,27 +1,20 @@
 //! The Kafka source: which partitions there are, and a reader for each. It keeps no connection of its own.
 
-use std::time::{Duration, Instant};
-
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::SourceSpec;
-use millrace_crds::connectors::kafka::{IsolationLevel, KafkaSource as Options, KafkaStart};
+use millrace_crds::connectors::kafka::{KafkaSource as Options, KafkaStart};
 use millrace_crds::format::SourceFormat;
-use millrace_crds::report::{Distribution, ErrorReason, ProbeResult};
+use millrace_crds::report::{Distribution, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::{OpenSplit, Shared, Source, SplitReader};
-use rdkafka::Offset;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::client::{self, PATIENCE};
-use super::events::Events;
-use super::failure;
 use super::position::{Partition, Position};
 use super::reader::{PartitionReader, Reading};
+use super::session::{Asking, Opened, Session};
 use super::start;
+use super::wire::cluster::{Access, Cluster, Place};
+use super::wire::error::Error;
 use crate::context::Context;
 use crate::formats;
 use crate::retry;
@@ -33,6 +26,7 @@ pub struct KafkaSource {
     format: SourceFormat,
     table: SchemaRef,
     context: Context,
+    access: Access,
 }
 
 impl KafkaSource {
@@ -42,28 +36,35 @@ impl KafkaSource {
     /// `Invalid` if the format does not go with the schema.
     pub fn new(options: &Options, spec: &SourceSpec, context: &Context) -> Result<Self, ConnectorError> {
         let table = formats::table_schema(&spec.format, spec.schema.as_ref())?;
-        Ok(Self { options: options.clone(), format: spec.format.clone(), table, context: context.clone() })
+        let access = Access::new(&options.access, context);
+        Ok(Self { options: options.clone(), format: spec.format.clone(), table, context: context.clone(), access })
     }
 
-    /// How a reader is configured. Secrets are read now.
-    fn reading(&self) -> Result<ClientConfig, ConnectorError> {
-        let isolation = match self.options.isolation_level {
-            IsolationLevel::ReadCommitted => "read_committed",
-            IsolationLevel::ReadUncommitted => "read_uncommitted",
-        };
-        client::reading(&self.options.access, &self.context, self.options.group_id.as_deref(), isolation)
+    fn asking(&self) -> Asking {
+        Asking::new(self.options.isolation_level, &self.context.limits)
     }
 
     /// Where a partition without a position starts.
     async fn start(&self, partition: &Partition, shared: &Shared) -> Result<Position, ConnectorError> {
         let offset = match self.options.start_from {
             KafkaStart::Earliest => None,
-            KafkaStart::Latest => {
-                let config = client::config(&self.options.access, &self.context)?;
-                start::latest(shared, &partition.topic, &config).await?.get(&partition.number).copied()
-            }
+            KafkaStart::Latest => start::latest(shared, &partition.topic, &self.access.cluster()?).await?.get(&partition.number).copied(),
         };
         Ok(Position { topic_id: None, offset })
+    }
+
+    /// Looks for the topics, and reads the end of the first partition of each: the one request that needs the right to read.
+    async fn look(&self) -> Result<String, ConnectorError> {
+        let cluster = self.access.cluster()?;
+        let mut found = Vec::new();
+        for topic in &self.options.topics {
+            let count = cluster.topic_anew(topic, None).await.map_err(|error| error.of("probing"))?.partitions().len();
+            let partition = Partition { topic: topic.clone(), number: 0 };
+            let doing = format!("reading the end of partition {partition}");
+            read_end(&cluster, partition, self.asking()).await.map_err(|error| error.of(&doing))?;
+            found.push(format!("{topic} has {count} partitions"));
+        }
+        Ok(found.join(", "))
     }
 }
 
@@ -78,22 +79,16 @@ impl Source for KafkaSource {
     }
 
     async fn splits(&self, shared: &Shared) -> Result<Vec<String>, ConnectorError> {
-        let config = client::config(&self.options.access, &self.context)?;
-        if self.options.start_from == KafkaStart::Latest {
-            for topic in &self.options.topics {
-                start::latest(shared, topic, &config).await?;
+        let cluster = self.access.cluster()?;
+        let mut splits = Vec::new();
+        for topic in &self.options.topics {
+            if self.options.start_from == KafkaStart::Latest {
+                start::latest(shared, topic, &cluster).await?;
             }
+            let found = cluster.topic_anew(topic, None).await.map_err(|error| error.of("looking for partitions"))?;
+            splits.extend(found.partitions().into_iter().map(|number| Partition { topic: topic.clone(), number }.to_string()));
         }
-        let topics = self.options.topics.clone();
-        client::ask(config, "looking for partitions".to_owned(), move |client| {
-            let mut splits = Vec::new();
-            for topic in topics {
-                let numbers = client::partitions(client, &topic)?;
-                splits.extend(numbers.into_iter().map(|number| Partition { topic: topic.clone(), number }.to_string()));
-            }
-            Ok(splits)
-        })
-        .await
+        Ok(splits)
     }
 
     async fn open(&self, open: OpenSplit) -> Result<Box<dyn SplitReader>, ConnectorError> {
@@ -102,73 +97,33 @@ impl Source for KafkaSource {
             Some(position) => Position::read(position)?,
             None => retry::until_done(&open.health, || self.start(&partition, &open.shared)).await?,
         };
-        let limits = &self.context.limits;
-        let decoder = formats::record_decoder(&self.format, &self.table, &open.projection, limits)?;
-        let source = self.clone();
+        let decoder = formats::record_decoder(&self.format, &self.table, &open.projection, &self.context.limits)?;
         let reading = Reading {
             partition,
-            group: self.options.group_id.is_some(),
+            group: self.options.group_id.clone(),
             on_position_lost: self.options.on_position_lost,
             if_lost: "to go on without these records set onPositionLost to Earliest or Latest",
-            config: Box::new(move || source.reading()),
+            access: self.access.clone(),
+            asking: self.asking(),
             health: open.health,
         };
         Ok(Box::new(PartitionReader::open(reading, position, decoder)?))
     }
 
     async fn probe(&self) -> ProbeResult {
-        let config = match self.reading() {
-            Ok(config) => config,
-            Err(error) => return ProbeResult::Failed { reason: error.reason, message: error.message },
-        };
-        let topics = self.options.topics.clone();
-        let probed = client::ask(config, "probing".to_owned(), move |client| {
-            let mut found = Vec::new();
-            for topic in &topics {
-                let numbers = client::partitions(client, topic)?;
-                found.push(format!("{topic} has {} partitions", numbers.len()));
-            }
-            read_ends(client, &topics)?;
-            Ok(found.join(", "))
-        });
-        match probed.await {
+        match self.look().await {
             Ok(found) => ProbeResult::Ok { detail: format!("topics found and read at their end: {found}") },
             Err(error) => ProbeResult::Failed { reason: error.reason, message: error.message },
         }
     }
 }
 
-/// Reads the end of the first partition of each topic: the one request that needs the right to read.
-#[expect(clippy::disallowed_methods, reason = "a deadline of a blocking call, outside of any task")]
-fn read_ends(client: &BaseConsumer<Events>, topics: &[String]) -> Result<(), ConnectorError> {
-    let doing = "reading the end of the first partition of each topic";
-    let mut list = TopicPartitionList::new();
-    for topic in topics {
-        list.add_partition_offset(topic, 0, Offset::End).map_err(|error| failure::error(doing, error))?;
+async fn read_end(cluster: &Cluster, partition: Partition, asking: Asking) -> Result<(), Error> {
+    let end = cluster.offset(&partition.topic, partition.number, Place::End).await?;
+    let position = Position { topic_id: None, offset: Some(end) };
+    match Session::open(cluster.clone(), partition, position, None, asking, None).await? {
+        Opened::Session(mut session) => session.answer().await.map(drop),
+        // Without an id of its own the position fits every topic.
+        Opened::Recreated(_) => Ok(()),
     }
-    client.assign(&list).map_err(|error| failure::error(doing, error))?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut ended = 0;
-    while ended < topics.len() {
-        if Instant::now() > deadline {
-            return Err(ConnectorError::new(ErrorReason::Unreachable, format!("{doing}: no answer within {} s", PATIENCE.as_secs())));
-        }
-        match client.poll(Duration::from_millis(200)) {
-            // A record or the end: either was read.
-            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => ended += 1,
-            Some(Err(error)) => {
-                let error = failure::error(doing, error);
-                if error.reason == ErrorReason::AccessDenied && !is_about_group(&error) {
-                    return Err(error);
-                }
-            }
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_about_group(error: &ConnectorError) -> bool {
-    let cause = error.source.as_deref().and_then(|cause| cause.downcast_ref::<KafkaError>());
-    cause.is_some_and(failure::is_about_group)
 }

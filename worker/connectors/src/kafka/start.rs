@@ -9,10 +9,10 @@ use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::Shared;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
-use rdkafka::config::ClientConfig;
 use serde::{Deserialize, Serialize};
 
-use super::client;
+use super::wire::cluster::{Cluster, Place};
+use super::wire::error::Error;
 
 /// What is kept for one topic.
 #[derive(Debug, Deserialize, Serialize)]
@@ -22,18 +22,17 @@ struct Kept {
 }
 
 /// The ends of `topic` when it was first looked at; now, if that is now. A partition that is not in it was added later.
-pub(super) async fn latest(shared: &Shared, topic: &str, config: &ClientConfig) -> Result<BTreeMap<i32, i64>, ConnectorError> {
+pub(super) async fn latest(shared: &Shared, topic: &str, cluster: &Cluster) -> Result<BTreeMap<i32, i64>, ConnectorError> {
     let path = shared.folder.clone().join("kafka-start").join(format!("{topic}.json"));
     if let Some(kept) = read(shared, &path).await? {
         return Ok(kept.ends);
     }
-    let asked = topic.to_owned();
-    let doing = format!("looking for the end of topic {topic}");
-    let ends = client::ask(config.clone(), doing, move |client| {
-        let numbers = client::partitions(client, &asked)?;
-        numbers.into_iter().map(|number| Ok((number, client::ends(client, &asked, number)?.1))).collect()
-    });
-    let kept = Kept { ends: ends.await? };
+    let failed = |error: Error| error.of(&format!("looking for the end of topic {topic}"));
+    let mut ends = BTreeMap::new();
+    for partition in cluster.topic_anew(topic, None).await.map_err(failed)?.partitions() {
+        ends.insert(partition, cluster.offset(topic, partition, Place::End).await.map_err(failed)?);
+    }
+    let kept = Kept { ends };
     let bytes = serde_json::to_vec(&kept)
         .map_err(|error| ConnectorError::new(ErrorReason::Internal, "offsets cannot be written as JSON").caused_by(error))?;
     let create = PutOptions::from(PutMode::Create);

@@ -13,11 +13,11 @@ use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::connector::Health;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{OpenSink, Sink as _, WriterIdentity};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde_json::json;
 
+use super::KafkaSink;
 use super::position::{Lost, Partition, Position, after_loss, describe};
-use super::{KafkaSink, client, failure};
+use super::wire::cluster::Access;
 use crate::context::{Context, ResolvedLimits};
 
 fn context(secrets: &std::path::Path) -> Context {
@@ -73,72 +73,25 @@ fn the_policy_decides_where_to_go_on() {
 }
 
 #[test]
-fn errors_say_whose_problem_they_are() {
-    for (code, reason) in [
-        (Code::AllBrokersDown, ErrorReason::Unreachable),
-        (Code::SSL, ErrorReason::Unreachable),
-        (Code::Authentication, ErrorReason::AccessDenied),
-        (Code::TopicAuthorizationFailed, ErrorReason::AccessDenied),
-        (Code::UnknownTopicOrPartition, ErrorReason::NotFound),
-        (Code::NotEnoughReplicas, ErrorReason::ServerError),
-        (Code::InvalidMessage, ErrorReason::Corrupt),
-        (Code::OutOfOrderSequenceNumber, ErrorReason::Internal),
-    ] {
-        assert_eq!(failure::reason(code), reason, "{code:?}");
-    }
-}
-
-#[test]
-fn a_secret_is_in_no_message() {
-    let mut config = rdkafka::config::ClientConfig::new();
-    config.set("security.protocol", "ssl").set("ssl.key.pem", "-----BEGIN hunter2").set("ssl.certificate.pem", "hunter2");
-    let refused = config.create::<rdkafka::consumer::BaseConsumer>().err().unwrap();
-    let error = failure::error("starting", refused);
-    assert_eq!(error.reason, ErrorReason::Invalid);
-    assert!(error.message.contains(".pem") && !error.message.contains("hunter2"), "{}", error.message);
-    let value = "hunter2".to_owned();
-    let refused =
-        KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID, "no good".into(), "ssl.key.pem".into(), value);
-    let error = failure::error("starting", refused);
-    assert!(error.message.contains("ssl.key.pem") && !error.message.contains("hunter2"), "{}", error.message);
-}
-
-#[test]
-fn secrets_become_options_of_the_client() {
+fn secrets_are_read_as_they_are_now_and_shown_nowhere() {
     let folder = tempfile::tempdir().unwrap();
-    for (file, text) in [
-        ("tls/ca.crt", "CA\n"),
-        ("tls/tls.crt", "CERT"),
-        ("tls/tls.key", "KEY"),
-        ("login/username", "ann\n"),
-        ("login/password", "s3cret\n"),
-    ] {
-        let path = folder.path().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+    std::fs::create_dir(folder.path().join("login")).unwrap();
+    for (file, text) in [("login/username", "ann\n"), ("login/password", "s3cret\n")] {
+        std::fs::write(folder.path().join(file), text).unwrap();
     }
     let options = sink(json!({
         "bootstrapServers": "a:9092,b:9092", "topic": "t", "format": {"json": {}},
-        "tls": {"secretRef": {"name": "tls"}}, "sasl": {"mechanism": "ScramSha512", "secretRef": {"name": "login"}},
+        "sasl": {"mechanism": "ScramSha512", "secretRef": {"name": "login"}},
     }));
-    let config = client::config(&options.access, &context(folder.path())).unwrap();
-    for (option, value) in [
-        ("bootstrap.servers", "a:9092,b:9092"),
-        ("security.protocol", "sasl_ssl"),
-        ("ssl.ca.pem", "CA"),
-        ("ssl.certificate.pem", "CERT"),
-        ("ssl.key.pem", "KEY"),
-        ("sasl.mechanism", "SCRAM-SHA-512"),
-        ("sasl.username", "ann"),
-        ("sasl.password", "s3cret"),
-    ] {
-        assert_eq!(config.get(option), Some(value), "{option}");
-    }
-    assert!(!client::has_other_secrets(&config, &client::config(&options.access, &context(folder.path())).unwrap()));
+    let access = Access::new(&options.access, &context(folder.path()));
+    let cluster = access.cluster().unwrap();
+    assert!(!format!("{access:?} {cluster:?}").contains("s3cret"), "{access:?} {cluster:?}");
+    assert!(!access.has_changed(&cluster));
     std::fs::write(folder.path().join("login/password"), "rotated").unwrap();
-    assert!(client::has_other_secrets(&config, &client::config(&options.access, &context(folder.path())).unwrap()));
+    assert!(access.has_changed(&cluster));
+    assert!(!access.has_changed(&access.cluster().unwrap()));
     std::fs::remove_file(folder.path().join("login/password")).unwrap();
-    let error = client::config(&options.access, &context(folder.path())).unwrap_err();
+    let error = access.cluster().unwrap_err();
     assert_eq!(error.reason, ErrorReason::SecretMissing);
     assert!(error.message.contains("login") && error.message.contains("password"), "{}", error.message);
 }
@@ -204,14 +157,18 @@ async fn whatever_the_trouble_is_a_rotated_secret_starts_the_writer_anew() {
         OpenSink { writer, schema: Arc::clone(&schema), event_time: None, changelog: Changelog::Append, epoch: 1, health: health.clone() };
     let mut writer = sink.open(open).await.unwrap();
     let records = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
-    writer.write(Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]))).await.unwrap();
+    let batch = Batch::new(records, Origin::new("o", "o"), UInt64Array::from(vec![0]));
     let rotate = async {
         while health.current().is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         set("new");
     };
-    let both = async { tokio::join!(writer.prepare(1), rotate).0 };
+    let writing = async {
+        writer.write(batch).await?;
+        writer.prepare(1).await
+    };
+    let both = async { tokio::join!(writing, rotate).0 };
     let error = tokio::time::timeout(Duration::from_secs(60), both).await.expect("the writer goes on with the old password").unwrap_err();
     assert_eq!(error.reason, ErrorReason::Unreachable);
     assert!(error.message.contains("its Secret has changed"), "{}", error.message);

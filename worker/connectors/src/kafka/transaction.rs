@@ -1,7 +1,7 @@
 //! The transaction of one writer: one for each epoch. It never commits what it is not sure of, and never goes on after a doubt.
 //!
-//! The library's transaction calls block: each runs on a thread for that, for a bounded time, and is made again while the library says that it
-//! can be. Anything else is a doubt: the writer fails, its task is opened again, and the ledger tells.
+//! What a broker has answered with "not now" was not done, and is asked again. An end that was sent and not answered is a doubt: it may be carried out
+//! later, when the next transaction is open. Then the writer fails, its task is opened again, and the ledger tells.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,27 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use millrace_crds::report::ErrorReason;
-use millrace_engine::connector::ConnectorError;
+use millrace_engine::connector::{ConnectorError, Health, is_transient};
 use millrace_engine::sink::WriterIdentity;
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::producer::{Producer as _, ThreadedProducer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::client::{Held, PATIENCE};
-use super::deliveries::Deliveries;
-use super::failure;
 use super::ledger::Place;
+use super::produce::answers::is_passing;
+use super::produce::brokers::Unended;
+use super::produce::{Producer, ProducerIdentity, Reached, Transacting};
 
 /// How long a transaction may be open before the brokers abort it, unless the options say: the most that brokers allow by default.
 pub(crate) const TIMEOUT_SECONDS: u32 = 900;
 /// Pause before a call that can be made again at once.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long aborting may take when a writer closes.
 const ABORTING: Duration = Duration::from_secs(3);
-
-/// The client of a writer.
-pub(crate) type Client = ThreadedProducer<Deliveries>;
 
 /// What is kept in the epoch record: all that is needed to find out what became of the transaction.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -57,8 +52,11 @@ enum State {
 
 /// The transactions of one writer, one after the other.
 pub(crate) struct Transaction {
-    producer: Held<Client>,
+    reached: Reached,
+    transacting: Transacting,
+    producer: Arc<Producer>,
     generation: u64,
+    health: Health,
     state: watch::Sender<State>,
     /// The epoch that was committed last; 0 before.
     committed: AtomicU64,
@@ -69,41 +67,39 @@ pub(crate) fn id(writer: &WriterIdentity) -> String {
     format!("millrace/{}/{}/{}", writer.pipeline_uid, writer.output, writer.task)
 }
 
-/// Fences every earlier producer of the same id; what they had open is committed or aborted for good afterwards.
-/// `is_stale` says that the client can never get in, because its Secrets have changed.
-pub(crate) async fn fence(producer: &Client, doing: &str, is_stale: impl Fn() -> bool) -> Result<(), ConnectorError> {
-    repeat(producer, doing, is_stale, |client| client.init_transactions(PATIENCE)).await
-}
-
-/// Makes a call until it succeeds or cannot be made again.
-async fn repeat(
-    producer: &Client,
+/// Fences every earlier producer of the same id; what they had open is committed or aborted for good afterwards. It goes on until it is done, or the Secrets
+/// have changed: then it can never get in.
+pub(crate) async fn fence(
+    reached: &Reached,
+    id: &str,
+    timeout_seconds: u32,
     doing: &str,
-    is_stale: impl Fn() -> bool,
-    call: fn(&Client) -> KafkaResult<()>,
-) -> Result<(), ConnectorError> {
+    health: &Health,
+) -> Result<ProducerIdentity, ConnectorError> {
+    let mut is_troubled = false;
     loop {
-        let client = producer.clone();
-        let called = tokio::task::spawn_blocking(move || call(&client)).await;
-        match called.map_err(|error| ConnectorError::new(ErrorReason::Internal, format!("{doing}: not finished")).caused_by(error))? {
-            Ok(()) => return Ok(()),
-            Err(error) if can_be_repeated(&error) && !is_stale() => {
-                producer.client().context().stalled(&format!("{doing}: {error}"));
+        match reached.fence(id, timeout_seconds).await {
+            Ok(who) => {
+                if is_troubled {
+                    health.clear();
+                }
+                return Ok(who);
+            }
+            Err(error) if is_passing(&error) && is_transient(error.reason()) && !reached.has_other_secrets() => {
+                is_troubled = true;
+                health.trouble(error.reason(), format!("{doing}: {error}"));
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) => return Err(failure::error(doing, error)),
+            Err(error) => return Err(error.of(doing)),
         }
     }
 }
 
-fn can_be_repeated(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort())
-}
-
 impl Transaction {
     /// For a producer that has fenced all earlier ones.
-    pub(crate) fn new(producer: &Client, generation: u64) -> Self {
-        Self { producer: Held::new(producer.clone()), generation, state: watch::Sender::new(State::Idle), committed: AtomicU64::new(0) }
+    pub(crate) fn new(reached: Reached, transacting: Transacting, producer: &Arc<Producer>, generation: u64, health: Health) -> Self {
+        let (producer, state) = (Arc::clone(producer), watch::Sender::new(State::Idle));
+        Self { reached, transacting, producer, generation, health, state, committed: AtomicU64::new(0) }
     }
 
     /// Begins a transaction if none is open, once the one before is committed.
@@ -114,8 +110,7 @@ impl Transaction {
             match state {
                 State::Open => return Ok(()),
                 State::Idle => {
-                    let begun = self.producer()?.begin_transaction();
-                    begun.map_err(|error| failure::error("beginning a transaction", error))?;
+                    self.producer.begin();
                     self.state.send_replace(State::Open);
                     return Ok(());
                 }
@@ -144,7 +139,7 @@ impl Transaction {
             _ => return Err(doubt(&format!("epoch {epoch} cannot be committed in state {state:?}"))),
         }
         self.state.send_replace(State::Committing(epoch));
-        let committed = repeat(self.producer()?, doing, || false, |client| client.commit_transaction(PATIENCE)).await;
+        let committed = self.end(doing).await;
         if committed.is_ok() {
             self.committed.store(epoch, Ordering::Release);
         }
@@ -152,21 +147,45 @@ impl Transaction {
         committed
     }
 
-    /// Aborts what is not prepared, so that readers are not held back. What is prepared may be committed and is not touched.
-    pub(crate) async fn close(&self) {
-        if !self.is_open() {
-            return;
-        }
-        self.state.send_replace(State::Failed);
-        let Some(client) = self.producer.get().cloned() else { return };
-        let aborted = tokio::task::spawn_blocking(move || client.abort_transaction(ABORTING)).await;
-        if !matches!(aborted, Ok(Ok(()))) {
-            tracing::debug!(?aborted, "a transaction is left to its time-out, or to the next owner");
+    async fn end(&self, doing: &str) -> Result<(), ConnectorError> {
+        let mut is_troubled = false;
+        loop {
+            match self.reached.end(&self.transacting.id, self.transacting.who, true).await {
+                Ok(()) => {
+                    if is_troubled {
+                        self.health.clear();
+                    }
+                    return Ok(());
+                }
+                Err(Unended::NotDone(error)) if is_passing(&error) && is_transient(error.reason()) && !self.reached.has_other_secrets() => {
+                    is_troubled = true;
+                    self.health.trouble(error.reason(), format!("{doing}: {error}"));
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(Unended::NotDone(error) | Unended::Unknown(error)) => return Err(error.of(doing)),
+            }
         }
     }
 
-    fn producer(&self) -> Result<&Client, ConnectorError> {
-        self.producer.get().ok_or_else(|| doubt("the writer is closed"))
+    /// Aborts what is not prepared, so that readers are not held back. What is prepared may be committed and is not touched.
+    pub(crate) async fn close(&self) {
+        let was_open = self.is_open();
+        if was_open {
+            self.state.send_replace(State::Failed);
+        }
+        self.producer.end();
+        if !was_open {
+            return;
+        }
+        // A record that comes after the end would belong to no transaction, or hold readers back for as long as one may be open.
+        let aborting = async {
+            self.producer.grounded().await;
+            self.reached.end(&self.transacting.id, self.transacting.who, false).await
+        };
+        let aborted = tokio::time::timeout(ABORTING, aborting).await;
+        if !matches!(aborted, Ok(Ok(()))) {
+            tracing::debug!(?aborted, "a transaction is left to its time-out, or to the next owner");
+        }
     }
 }
 

@@ -1,26 +1,28 @@
-//! Writes the rows of one output to a topic and keeps count of what is on its way. It never gives up on a record by itself.
+//! Writes the rows of one output to a topic, straight into the batches that are sent. It never gives up on a record by itself.
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kafka_protocol::ResponseError as Code;
 use millrace_crds::report::ErrorReason;
-use millrace_engine::batch::{Batch, RejectCode, RejectStage, Rejected, coordinate};
-use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::batch::{Batch, Coordinates, RejectCode, RejectStage, Rejected};
+use millrace_engine::connector::ConnectorError;
 use millrace_engine::sink::{Prepared, SinkWriter};
-use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::Producer as _;
 
 use super::changes::{self, Change};
-use super::client::Held;
-use super::deliveries::{Refused, Sent};
-use super::flight::{Flight, OVERHEAD, Outbound, closed};
-use super::producing::BATCH_BYTES;
-use super::transaction::Client;
+use super::flight::{COORDINATE_HEADER, Flight, now_millis};
+use super::produce::{Refused, Target};
+use super::records::NewRecord;
+use super::wire::error::Error;
 use crate::formats::PAYLOAD_CAP;
-use crate::formats::rows::RowEncoder;
+use crate::formats::record_values::ValueEncoder;
 use crate::keys::KeyColumns;
 
 /// Characters of a key that an error shows at most.
 const KEY_SHOWN: usize = 200;
+/// The largest record that is sent at all; what the brokers take, they say.
+const RECORD_BYTES: usize = 64 << 20;
+/// The topic among those of the producer.
+const TOPIC: usize = 0;
 
 /// What a writer is told.
 pub(super) struct Writing {
@@ -28,73 +30,33 @@ pub(super) struct Writing {
     pub(super) keys: Option<KeyColumns>,
     /// Whether rows are revised: then there is a key, and what is gone is a tombstone.
     pub(super) is_updating: bool,
-    pub(super) health: Health,
 }
 
 /// Writes one output of one task.
 pub(super) struct TopicWriter {
     writing: Writing,
-    encoder: RowEncoder,
+    encoder: ValueEncoder,
     flight: Flight,
-    /// For records that were refused together with others: each in a request of its own. Made when first needed.
-    alone: Option<Held<Client>>,
+    /// Of the rows of a batch: their values, and where each ends.
+    values: Vec<u8>,
+    ends: Vec<usize>,
     rejected: Vec<Rejected>,
 }
 
 impl TopicWriter {
-    pub(super) fn open(writing: Writing, encoder: RowEncoder, flight: Flight) -> Self {
-        Self { writing, encoder, flight, alone: None, rejected: Vec::new() }
+    pub(super) fn open(writing: Writing, encoder: ValueEncoder, flight: Flight) -> Self {
+        Self { writing, encoder, flight, values: Vec::new(), ends: Vec::new(), rejected: Vec::new() }
     }
 
-    /// Hands one record to the client, once there is room.
-    async fn send(
-        &self,
-        producer: &Client,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        sent: Sent,
-    ) -> Result<Option<Refused>, ConnectorError> {
-        let coordinate = coordinate(&sent.origin, sent.branch, sent.ordinal);
-        let record = Outbound { topic: &self.writing.topic, partition: None, key, value, coordinate: Some(&coordinate) };
-        self.flight.send(producer, record, sent).await
-    }
-
-    /// Waits for everything on its way. What was refused together with others is tried alone, in order; what is refused alone is rejected.
-    async fn finish(&mut self) -> Result<(), ConnectorError> {
-        self.flight.settle(self.flight.producer()?, 0).await?;
-        let refused = self.flight.producer()?.client().context().take_refused();
-        if let (Some(first), Some(_)) = (refused.first(), &self.flight.transaction) {
-            // The transaction has failed with it, and so will the next one.
-            let message = format!(
-                "topic {} refuses a record of {} bytes ({}), and with it the transaction of its epoch: leave such records out, let the topic \
-                 take them, or set transactional: Off so that they become dead letters",
-                self.writing.topic,
-                first.value.as_ref().map_or(0, Vec::len),
-                first.code
-            );
-            return Err(ConnectorError::new(ErrorReason::PoisonRecord, message));
+    /// Takes back what the brokers have refused, whatever was retried.
+    fn collect_refused(&mut self) {
+        for refused in self.flight.producer.take_refused() {
+            self.reject(refused);
         }
-        for record in refused {
-            if record.code == Code::MessageSizeTooLarge && record.value.as_ref().map_or(0, Vec::len) >= BATCH_BYTES {
-                self.reject(record, 1);
-                continue;
-            }
-            if self.alone.is_none() {
-                self.alone = Some(Held::new(self.flight.producing.lone_producer(&self.writing.health)?));
-            }
-            let alone = self.alone.as_ref().and_then(Held::get).ok_or_else(closed)?;
-            let at_once = self.send(alone, record.key.as_deref(), record.value.as_deref(), record.sent).await?;
-            self.flight.settle(alone, 0).await?;
-            let late = alone.client().context().take_refused();
-            for record in at_once.into_iter().chain(late) {
-                self.reject(record, 2);
-            }
-        }
-        Ok(())
     }
 
-    fn reject(&mut self, refused: Refused, attempts: u32) {
-        let Refused { sent, key, value, code } = refused;
+    fn reject(&mut self, refused: Refused) {
+        let Refused { origin, ordinal, key, value, code, attempts } = refused;
         let what = match (&value, key) {
             (Some(value), _) => format!("a record of {} bytes", value.len()),
             (None, key) => format!("that the row of key \"{}\" is gone (a tombstone)", shortened(&key.unwrap_or_default())),
@@ -102,12 +64,13 @@ impl TopicWriter {
         let mut value = value.unwrap_or_default();
         let payload_bytes = value.len() as u64;
         value.truncate(PAYLOAD_CAP);
+        let said = Error::Refused { code, detail: String::new() };
         self.rejected.push(Rejected {
-            origin: sent.origin,
-            ordinal: sent.ordinal,
+            origin,
+            ordinal,
             stage: RejectStage::Sink,
-            code: if code == Code::MessageSizeTooLarge { RejectCode::TooLarge } else { RejectCode::RefusedBySink },
-            error: format!("topic {} refuses {what}: {code}", self.writing.topic),
+            code: if code == Code::MessageTooLarge { RejectCode::TooLarge } else { RejectCode::RefusedBySink },
+            error: format!("topic {} refuses {what}: {said}", self.writing.topic),
             payload: Bytes::from(value),
             payload_bytes,
             attempts,
@@ -121,49 +84,60 @@ impl SinkWriter for TopicWriter {
         if let Some(transaction) = &self.flight.transaction {
             transaction.begin().await?;
         }
-        let (mut values, mut ends) = (Vec::new(), Vec::new());
+        self.flight.producer.partitions(TOPIC).await?;
         let unreadable =
             |error: &dyn std::fmt::Display| ConnectorError::new(ErrorReason::Internal, format!("rows cannot be written: {error}"));
-        self.encoder.encode(&batch.records, &mut values, &mut ends).map_err(|error| unreadable(&error))?;
+        self.values.clear();
+        self.ends.clear();
+        self.encoder.encode(&batch.records, &mut self.values, &mut self.ends).map_err(|error| unreadable(&error))?;
         let keys = self.writing.keys.as_ref().map(|keys| keys.render(&batch.records)).transpose();
         let keys = keys.map_err(|error| unreadable(&error))?.unwrap_or_default();
+        let mut coordinates = Coordinates::new(&batch.origin, batch.branch);
+        let timestamp = now_millis();
+        let mut too_large = Vec::new();
+        let mut appender = self.flight.producer.append(TOPIC, &batch.origin);
         let mut start = 0;
-        for (row, end) in ends.into_iter().enumerate() {
-            let value = &values[start..end];
-            start = end;
-            let value = match self.writing.is_updating.then(|| changes::of(&batch, &keys, row)) {
-                None | Some(Change::There) => Some(value),
+        for (row, end) in self.ends.iter().enumerate() {
+            let value = &self.values[start..*end];
+            start = *end;
+            let is_same_key = |one: usize, other: usize| keys.get(one) == keys.get(other);
+            let value = match self.writing.is_updating.then(|| changes::of(&batch, row, is_same_key)) {
+                None | Some(Change::There) => (!self.encoder.is_null(&batch.records, row)).then_some(value),
                 Some(Change::Gone) => None,
                 Some(Change::Replaced) => continue,
             };
-            let key = keys.get(row).and_then(|key| key.as_deref()).map(str::as_bytes);
-            let bytes = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + OVERHEAD;
-            let sent = Sent { origin: batch.origin.clone(), branch: batch.branch, ordinal: batch.ordinals.value(row), bytes };
-            match self.send(self.flight.producer()?, key, value, sent).await? {
-                // The client itself would not take it, so the transaction does not know of it.
-                Some(refused) if self.flight.transaction.is_some() => self.reject(refused, 1),
-                Some(refused) => self.flight.producer()?.client().context().refuse(refused),
-                None => {}
+            let (key, ordinal) = (keys.get(row).map(str::as_bytes), batch.ordinals.value(row));
+            if value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) > RECORD_BYTES {
+                let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+                too_large.push(Refused { origin: batch.origin.clone(), ordinal, key, value, code: Code::MessageTooLarge, attempts: 1 });
+                continue;
+            }
+            let header = Some((COORDINATE_HEADER, coordinates.of(ordinal)));
+            appender.append(Target::ByKey, &NewRecord { timestamp, key, value, header }, ordinal);
+            if appender.is_over() {
+                drop(appender);
+                self.flight.producer.room().await?;
+                appender = self.flight.producer.append(TOPIC, &batch.origin);
             }
         }
-        // Refused records hold memory and, tried again late, change places with later ones.
-        if self.flight.producer()?.client().context().has_refused() {
-            self.finish().await?;
+        drop(appender);
+        for refused in too_large {
+            self.reject(refused);
         }
+        self.flight.producer.room().await?;
+        self.collect_refused();
         Ok(())
     }
 
     async fn prepare(&mut self, epoch: u64) -> Result<Prepared, ConnectorError> {
-        self.finish().await?;
+        self.flight.producer.settle(0).await?;
+        self.collect_refused();
         let committables = self.flight.prepare(epoch).await?;
         Ok(Prepared { committables, rejected: std::mem::take(&mut self.rejected) })
     }
 
     async fn close(&mut self) {
         self.flight.close().await;
-        if let Some(alone) = &mut self.alone {
-            alone.release().await;
-        }
     }
 }
 

@@ -132,7 +132,7 @@ impl Naming {
         let keys = columns.render(&batch.records).map_err(|error| {
             ConnectorError::new(ErrorReason::Internal, "the columns of idFrom cannot be written as text").caused_by(error)
         })?;
-        Ok(keys.into_iter().map(|key| key.filter(|key| !key.is_empty()).map(id_of)).collect())
+        Ok(keys.iter().map(|key| key.filter(|key| !key.is_empty()).map(|key| id_of(key.to_owned()))).collect())
     }
 }
 

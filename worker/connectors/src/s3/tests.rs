@@ -549,7 +549,7 @@ impl SinkFixture for Lake {
         let options = SinkOptions {
             bucket: "lake".to_owned(),
             prefix: self.prefix.map(str::to_owned),
-            format: SinkFormat { json: Some(JsonOut::default()), parquet: None },
+            format: SinkFormat { json: Some(JsonOut::default()), ..SinkFormat::default() },
             roll: None,
             aws: millrace_crds::connectors::aws::AwsAccess::default(),
         };

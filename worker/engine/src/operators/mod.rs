@@ -15,6 +15,7 @@
 mod aggregate;
 mod alignment;
 mod clock;
+mod columns;
 mod counters;
 mod evaluate;
 mod executor;
@@ -47,6 +48,7 @@ pub(crate) use aggregate::{
     Argument, Assignment, Call, GroupBlueprint, OutputColumn, Parted, SessionBlueprint, WindowAggregateBlueprint, check_calls, check_groups,
 };
 pub(crate) use clock::{ByClockBlueprint, ClockBlueprint};
+pub(crate) use columns::ColumnsBlueprint;
 pub use counters::{Counters, OperatorCounters, OutputCounters};
 pub(crate) use evaluate::Expression;
 pub use executor::Executor;
@@ -177,6 +179,14 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     /// How what it does can be begun in front of an exchange, where rows are `rows`, and done behind it; or why it cannot.
     fn parted(&self, _rows: &SchemaRef) -> Result<Parted, String> {
         Err("it is no aggregate of windows or keys".to_owned())
+    }
+    /// The columns that it reads of what arrives at a port, also for dead letters; `None` if it may be all.
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        None
+    }
+    /// The same where only these columns arrive at a port. They hold all that it [reads](Blueprint::reads) there.
+    fn narrowed(&self, _port: usize, _kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        None
     }
     /// By port, the column whose value is that of `column` in whatever comes out of a row, always. `None` if there is none at some port; an operator
     /// that keeps state knows it only of its keys.

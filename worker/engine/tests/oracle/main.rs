@@ -48,7 +48,7 @@ fn check(shape: &shapes::Shape, cases: u32) -> Option<String> {
         Err(problems) => return Some(format!("== {}: the stream refuses it: {problems}", shape.name)),
     };
     // What can be shared gives the same through an exchange with partial aggregates.
-    let exchange = plan.exchange().ok().map(Exchange::with_partials);
+    let exchange = plan.exchange().ok().map(Exchange::condensed);
     // Every shape has inputs of its own, the same in every run.
     let mut seed = [7; 32];
     shape.name.bytes().enumerate().for_each(|(index, byte)| seed[index % 32] ^= byte);

@@ -4,26 +4,27 @@
 //! * A number in a Varchar is kept as its text, and so is a nested value. A Decimal may be a text, since many writers keep its digits that way.
 //! * Whether a required column is there is checked even when nobody reads it; whether its type is right only when somebody does.
 
+#[cfg(test)]
+mod against_serde;
+mod heads;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::HashMap;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use millrace_engine::batch::RejectCode;
 
 use super::columns::{Column, Columns, Fit};
 use super::fields::utf8;
 use super::records::{Refusal, Row, RowFormat};
 use super::values::{parse_decimal, parse_decimal_cut, parse_int};
-pub(super) use scan::plain_prefix;
-use scan::{Flaw, Kind, MAX_DEPTH, Scanner, Token, unescape};
-
-/// Names remembered by their place in the record, so that a record like the last one needs no look-up.
-const REMEMBERED: usize = 256;
-/// Longer names are not remembered.
-const REMEMBERED_LENGTH: usize = 64;
+use heads::Heads;
+use scan::{Flaw, Kind, MAX_DEPTH, Scanner, Token, glance, unescape};
+use words::Survey;
+pub(super) use words::{is_plain, plain_prefix};
 
 /// Decodes records.
 #[derive(Debug)]
@@ -31,10 +32,13 @@ pub(super) struct Json {
     /// Slots of the names: first the projected columns, then the other required ones.
     slots: HashMap<String, usize>,
     columns: Vec<Target>,
+    /// Slots that must have a value.
+    required: Vec<usize>,
     /// The value of each slot in this record.
-    values: Vec<Option<Token>>,
-    /// Each with its quotes and the colon: a record like the last one is not scanned for names at all.
-    remembered: Vec<(String, Option<usize>)>,
+    values: Vec<Token>,
+    heads: Heads,
+    /// Several texts are read: a record is found to be UTF-8 at once, not each of them.
+    texts: bool,
     scratch: String,
 }
 
@@ -56,175 +60,230 @@ impl Json {
         for (slot, column) in columns.iter().enumerate() {
             slots.entry(column.name.clone()).or_insert(slot);
         }
-        Self { slots, values: vec![None; columns.len()], columns, remembered: Vec::new(), scratch: String::new() }
+        let required = (0..columns.len()).filter(|slot| columns[*slot].required).collect();
+        let values = vec![Token::NULL; columns.len()];
+        let texts = projected.fields().iter().filter(|field| *field.data_type() == DataType::Utf8View).count() > 1;
+        Self { slots, columns, required, values, heads: Heads::default(), texts, scratch: String::new() }
     }
 
     /// Finds the values of all slots. `false` if there is nothing but white space.
-    fn scan(&mut self, text: &str) -> Result<bool, Flaw> {
-        self.values.fill(None);
-        let mut scanner = Scanner::new(text.as_bytes());
-        scanner.skip_space();
-        if scanner.is_at_end() {
-            return Ok(false);
-        }
-        scanner.expect(b'{', "an object, one a line")?;
-        scanner.skip_space();
-        if !scanner.take(b'}') {
-            for place in 0.. {
-                let slot = match self.remembered.get(place) {
-                    Some((name, slot)) if scanner.take_all(name.as_bytes()) => {
-                        scanner.skip_space();
-                        *slot
-                    }
-                    _ => {
-                        let key = scanner.key()?;
-                        self.slot(place, key, text)
-                    }
-                };
-                let value = scanner.value()?;
-                if let Some(slot) = slot {
-                    self.values[slot] = Some(value);
+    fn scan(&mut self, record: &[u8], plain: bool) -> Result<bool, Flaw> {
+        self.values.fill(Token::NULL);
+        let (mut place, mut at) = (0, 0);
+        loop {
+            let slot = match self.heads.expected(place, record, at) {
+                Some((slot, value)) => {
+                    at = value;
+                    slot
                 }
-                scanner.skip_space();
-                if scanner.take(b'}') {
-                    break;
-                }
-                scanner.expect(b',', "a comma or }")?;
-                scanner.skip_space();
+                None => match self.head(place, record, at)? {
+                    Head::Value(slot, value) => {
+                        at = value;
+                        slot
+                    }
+                    Head::End => return Ok(true),
+                    Head::Nothing => return Ok(false),
+                },
+            };
+            let value;
+            (value, at) = match glance(record, at, plain) {
+                Some(known) => known,
+                None => value_at(record, at)?,
+            };
+            if let Some(slot) = slot {
+                self.values[slot] = value;
             }
+            place += 1;
         }
-        scanner.skip_space();
-        scanner.expect_end("nothing behind the object")?;
-        Ok(true)
     }
 
-    /// The slot of the name `key`, which is the `place`th of its record and was not recognised at once.
-    fn slot(&mut self, place: usize, key: Token, text: &str) -> Option<usize> {
-        let name = &text[key.start..key.end];
+    /// What stands at `at`, in front of the `place`th value of the record, where nothing was recognised at once.
+    #[inline(never)]
+    fn head(&mut self, place: usize, record: &[u8], at: usize) -> Result<Head, Flaw> {
+        let mut scanner = Scanner::new(record, at);
+        scanner.skip_space();
+        if place == 0 {
+            if scanner.is_at_end() {
+                return Ok(Head::Nothing);
+            }
+            scanner.expect(b'{', "an object, one a line")?;
+            scanner.skip_space();
+        }
+        // Behind an opening brace or a value.
+        if scanner.take(b'}') {
+            scanner.skip_space();
+            scanner.expect_end("nothing behind the object")?;
+            return Ok(Head::End);
+        }
+        if place > 0 {
+            scanner.expect(b',', "a comma or }")?;
+            scanner.skip_space();
+        }
+        let key = scanner.key()?;
+        let slot = self.slot(record, key);
+        self.heads.remember(place, &record[at..scanner.at()], slot);
+        Ok(Head::Value(slot, scanner.at()))
+    }
+
+    fn slot(&mut self, record: &[u8], key: Token) -> Option<usize> {
+        // The record is UTF-8.
+        let name = std::str::from_utf8(&record[key.start..key.end]).ok()?;
         if key.kind == (Kind::Text { escaped: true }) {
             self.scratch.clear();
             unescape(name, &mut self.scratch);
             return self.slots.get(&self.scratch).copied();
         }
-        match self.remembered.get_mut(place) {
-            Some((last, slot)) if last[1..].strip_suffix("\":") == Some(name) => return *slot,
-            Some((last, slot)) if name.len() <= REMEMBERED_LENGTH => {
-                *slot = self.slots.get(name).copied();
-                last.clear();
-                last.extend(["\"", name, "\":"]);
-                return *slot;
-            }
-            _ => {}
-        }
-        let slot = self.slots.get(name).copied();
-        if place == self.remembered.len() && place < REMEMBERED && name.len() <= REMEMBERED_LENGTH {
-            self.remembered.push((format!("\"{name}\":"), slot));
-        }
-        slot
+        self.slots.get(name).copied()
     }
+}
+
+/// What stands in front of a value, or instead of one.
+enum Head {
+    /// A name that is a column or not; the value begins there.
+    Value(Option<usize>, usize),
+    /// The end of the record.
+    End,
+    /// White space is all there is.
+    Nothing,
+}
+
+/// The value at `at`, perhaps behind white space, and where it ends.
+#[inline(never)]
+fn value_at(record: &[u8], at: usize) -> Result<(Token, usize), Flaw> {
+    let mut scanner = Scanner::new(record, at);
+    scanner.skip_space();
+    let value = scanner.value()?;
+    Ok((value, scanner.at()))
 }
 
 impl RowFormat for Json {
     fn decode(&mut self, record: &[u8], columns: &mut Columns) -> Result<Row, Refusal> {
-        let text = utf8(record)?;
-        match self.scan(text) {
+        let survey = Survey::of(record);
+        let text = if survey.ascii && !self.texts { None } else { Some(utf8(record)?) };
+        match self.scan(record, survey.plain) {
             Ok(true) => {}
             Ok(false) => return Ok(Row::None),
-            Err(Flaw::Syntax(expected, at)) => {
-                return Err(Refusal::malformed(format!("not JSON at byte {at}: expected {expected}")));
-            }
-            Err(Flaw::Depth) => {
-                return Err(Refusal::new(RejectCode::TooDeep, format!("the record is nested deeper than {MAX_DEPTH}")));
+            Err(flaw) => return Err(refusal(flaw)),
+        }
+        for slot in &self.required {
+            if self.values[*slot].kind == Kind::Null {
+                return Err(Refusal::new(
+                    RejectCode::MissingField,
+                    format!("column \"{}\" is required, and missing or null", self.columns[*slot].name),
+                ));
             }
         }
-        for (target, value) in self.columns.iter().zip(&self.values) {
-            let is_null = value.is_none_or(|token| token.kind == Kind::Null);
-            if is_null && target.required {
-                return Err(Refusal::new(RejectCode::MissingField, format!("column \"{}\" is required, and missing or null", target.name)));
-            }
-        }
-        for (index, (target, value)) in self.columns.iter().zip(&self.values).enumerate() {
+        for (index, (target, token)) in self.columns.iter().zip(&self.values).enumerate() {
             if !target.projected {
                 break;
             }
-            match value {
-                None | Some(Token { kind: Kind::Null, .. }) => columns.column(index).push_null(),
-                Some(token) => {
-                    let value = &text[token.start..token.end];
-                    if push(columns.column(index), token.kind, value, &mut self.scratch) == Fit::No {
-                        return Err(columns.mismatch(index, value));
-                    }
-                }
+            let value =
+                Value { kind: token.kind, bytes: &record[token.start..token.end], text: text.map(|text| &text[token.start..token.end]) };
+            if push(columns.column(index), value, &mut self.scratch) == Fit::No {
+                return Err(columns.mismatch(index, value.text()));
             }
         }
         Ok(Row::Added)
     }
 }
 
-/// Appends a value that is not null.
-#[inline]
-fn push(column: &mut Column, kind: Kind, value: &str, scratch: &mut String) -> Fit {
-    match kind {
-        Kind::Text { escaped } => {
-            let value = if escaped {
-                scratch.clear();
-                unescape(value, scratch);
-                scratch.as_str()
-            } else {
-                value
-            };
-            push_text(column, value)
-        }
-        Kind::Number => push_number(column, value),
-        Kind::True | Kind::False => match column {
-            Column::Boolean(builder) => {
-                builder.append_value(kind == Kind::True);
-                Fit::Yes
-            }
-            Column::Text(_) => column.push_text(value),
-            _ => Fit::No,
-        },
-        Kind::Nested if matches!(column, Column::Text(_)) => column.push_text(value),
-        Kind::Nested | Kind::Null => Fit::No,
+#[cold]
+fn refusal(flaw: Flaw) -> Refusal {
+    match flaw {
+        Flaw::Syntax(expected, at) => Refusal::malformed(format!("not JSON at byte {at}: expected {expected}")),
+        Flaw::Depth => Refusal::new(RejectCode::TooDeep, format!("the record is nested deeper than {MAX_DEPTH}")),
     }
 }
 
-fn push_text(column: &mut Column, value: &str) -> Fit {
+/// A value of a record.
+#[derive(Clone, Copy)]
+struct Value<'a> {
+    kind: Kind,
+    bytes: &'a [u8],
+    /// The same, if it is known to be UTF-8; otherwise it is ASCII.
+    text: Option<&'a str>,
+}
+
+impl<'a> Value<'a> {
+    #[inline]
+    fn text(self) -> &'a str {
+        self.text.unwrap_or_else(|| std::str::from_utf8(self.bytes).expect("the record is ASCII"))
+    }
+}
+
+/// Appends a value.
+#[inline]
+fn push(column: &mut Column, value: Value<'_>, scratch: &mut String) -> Fit {
+    match value.kind {
+        Kind::Text { escaped: false } => push_text(column, value),
+        Kind::Text { escaped: true } => {
+            scratch.clear();
+            unescape(value.text(), scratch);
+            push_text(column, Value { kind: value.kind, bytes: scratch.as_bytes(), text: Some(scratch) })
+        }
+        Kind::Integer(number) => match column {
+            Column::Long(builder) => {
+                builder.append_value(number);
+                Fit::Yes
+            }
+            _ => push_number(column, value),
+        },
+        Kind::Number => push_number(column, value),
+        Kind::Null => {
+            column.push_null();
+            Fit::Yes
+        }
+        Kind::True | Kind::False => match column {
+            Column::Boolean(builder) => {
+                builder.append_value(value.kind == Kind::True);
+                Fit::Yes
+            }
+            Column::Text(_) => column.push_text(value.text()),
+            _ => Fit::No,
+        },
+        Kind::Nested if matches!(column, Column::Text(_)) => column.push_text(value.text()),
+        Kind::Nested => Fit::No,
+    }
+}
+
+fn push_text(column: &mut Column, value: Value<'_>) -> Fit {
     match column {
-        Column::Text(_) | Column::Decimal(..) | Column::Binary(_) | Column::Date(_) | Column::Timestamp(_) => column.push_text(value),
+        Column::Text(_) => column.push_text(value.text()),
+        Column::Decimal(..) | Column::Binary(_) | Column::Date(_) | Column::Timestamp(_) => column.push_bytes(value.bytes),
         _ => Fit::No,
     }
 }
 
-fn push_number(column: &mut Column, value: &str) -> Fit {
+fn push_number(column: &mut Column, value: Value<'_>) -> Fit {
     match column {
-        Column::Timestamp(builder) => match millis(value) {
+        Column::Timestamp(builder) => match millis(value.bytes) {
             Some(micros) => builder.append_value(micros),
             None => return Fit::No,
         },
-        Column::Long(builder) => match whole(value) {
+        Column::Long(builder) => match whole(value.bytes) {
             Some(value) => builder.append_value(value),
             None => return Fit::No,
         },
-        Column::Int(builder) => match whole(value).and_then(|v| i32::try_from(v).ok()) {
+        Column::Int(builder) => match whole(value.bytes).and_then(|v| i32::try_from(v).ok()) {
             Some(value) => builder.append_value(value),
             None => return Fit::No,
         },
-        Column::Double(_) | Column::Float(_) | Column::Decimal(..) | Column::Text(_) => return column.push_text(value),
+        Column::Double(_) | Column::Float(_) | Column::Decimal(..) => return column.push_bytes(value.bytes),
+        Column::Text(_) => return column.push_text(value.text()),
         _ => return Fit::No,
     }
     Fit::Yes
 }
 
 /// A number without fraction, however it is written: `1`, `1.0`, `1e3`.
-fn whole(value: &str) -> Option<i64> {
-    parse_int(value.as_bytes()).or_else(|| i64::try_from(parse_decimal(value.as_bytes(), 19, 0)?).ok())
+fn whole(value: &[u8]) -> Option<i64> {
+    parse_int(value).or_else(|| i64::try_from(parse_decimal(value, 19, 0)?).ok())
 }
 
 /// Milliseconds, as microseconds.
-fn millis(value: &str) -> Option<i64> {
-    match parse_int(value.as_bytes()) {
+fn millis(value: &[u8]) -> Option<i64> {
+    match parse_int(value) {
         Some(millis) => millis.checked_mul(1000),
-        None => i64::try_from(parse_decimal_cut(value.as_bytes(), 19, 3)?).ok(),
+        None => i64::try_from(parse_decimal_cut(value, 19, 3)?).ok(),
     }
 }

@@ -1,5 +1,7 @@
 //! A strict JSON scanner that finds where values begin and end. It neither recurses nor allocates, whatever it is given.
 
+use super::words::{integer, plain_prefix, quote};
+
 /// Deepest nesting of arrays and objects, the record itself included.
 pub(super) const MAX_DEPTH: u32 = 64;
 
@@ -19,6 +21,8 @@ pub(super) enum Kind {
     True,
     False,
     Number,
+    /// A number that is written as an integer of at most 16 digits.
+    Integer(i64),
     /// The token is what is between the quotes.
     Text {
         escaped: bool,
@@ -35,6 +39,29 @@ pub(super) struct Token {
     pub(super) end: usize,
 }
 
+impl Token {
+    /// A value that is missing is as good as NULL.
+    pub(super) const NULL: Self = Self { kind: Kind::Null, start: 0, end: 0 };
+}
+
+/// The value at `at`, nested in one object, if it is an integer or a text and can be told at a glance, and where it ends. `plain`: the text has no escapes and no control
+/// characters. Inlined into a loop that keeps its place in a register.
+#[inline]
+pub(super) fn glance(bytes: &[u8], at: usize, plain: bool) -> Option<(Token, usize)> {
+    match bytes.get(at)? {
+        b'"' if plain => {
+            let start = at + 1;
+            let end = start + quote(&bytes[start..])?;
+            Some((Token { kind: Kind::Text { escaped: false }, start, end }, end + 1))
+        }
+        b'-' | b'0'..=b'9' => {
+            let (value, length) = integer(&bytes[at..])?;
+            Some((Token { kind: Kind::Integer(value), start: at, end: at + length }, at + length))
+        }
+        _ => None,
+    }
+}
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scanner<'a> {
@@ -43,8 +70,14 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    /// At byte `at` of `bytes`.
+    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// The next byte's place.
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     #[inline]
@@ -78,14 +111,6 @@ impl<'a> Scanner<'a> {
     pub(super) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
-        found
-    }
-
-    /// Takes `bytes`, if they are next.
-    #[inline]
-    pub(super) fn take_all(&mut self, bytes: &[u8]) -> bool {
-        let found = self.bytes[self.at..].starts_with(bytes);
-        self.at += if found { bytes.len() } else { 0 };
         found
     }
 
@@ -274,26 +299,6 @@ impl<'a> Scanner<'a> {
             }
         }
     }
-}
-
-/// How many bytes at the beginning are neither a quote, a backslash nor a control character.
-#[inline]
-pub(in crate::formats) fn plain_prefix(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // Marks the high bit of each byte that is zero, exactly up to the lowest marked one.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let special = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\'))) | control;
-        if special != 0 {
-            return index * 8 + special.trailing_zeros() as usize / 8;
-        }
-    }
-    let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
-    words.len() * 8 + plain
 }
 
 fn hex_unit(hex: &[u8]) -> Option<u32> {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use super::super::instants::{write_date, write_time, write_timestamp};
-use super::super::json::plain_prefix;
+use super::super::json::{is_plain, plain_prefix};
 use super::nested::{Maps, Structs, dictionary, list};
 
 /// The values of one array.
@@ -58,13 +58,13 @@ pub(super) fn value(array: &dyn Array) -> Option<Box<dyn Value + '_>> {
     Some(match array.data_type() {
         DataType::Null => Box::new(Nothing),
         DataType::Boolean => Box::new(array.as_boolean()),
-        DataType::Int8 => number::<Int8Type>(array),
-        DataType::Int16 => number::<Int16Type>(array),
-        DataType::Int32 => number::<Int32Type>(array),
-        DataType::Int64 => number::<Int64Type>(array),
-        DataType::UInt8 => number::<UInt8Type>(array),
-        DataType::UInt16 => number::<UInt16Type>(array),
-        DataType::UInt32 => number::<UInt32Type>(array),
+        DataType::Int8 => integer::<Int8Type>(array),
+        DataType::Int16 => integer::<Int16Type>(array),
+        DataType::Int32 => integer::<Int32Type>(array),
+        DataType::Int64 => integer::<Int64Type>(array),
+        DataType::UInt8 => integer::<UInt8Type>(array),
+        DataType::UInt16 => integer::<UInt16Type>(array),
+        DataType::UInt32 => integer::<UInt32Type>(array),
         DataType::UInt64 => number::<UInt64Type>(array),
         DataType::Float16 => Box::new(Halves(array.as_primitive())),
         DataType::Float32 => number::<Float32Type>(array),
@@ -144,6 +144,54 @@ fn write_number(value: impl Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value).expect("a number can always be written to memory");
 }
 
+fn integer<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> Box<dyn Value + '_> {
+    Box::new(Integers(array.as_primitive::<T>()))
+}
+
+struct Integers<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType<Native: Into<i64>>> Value for Integers<'_, T> {
+    fn is_null(&self, row: usize) -> bool {
+        self.0.is_null(row)
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_integer(self.0.value(row).into(), out);
+    }
+}
+
+/// The two digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    pairs
+};
+
+fn write_integer(value: i64, out: &mut Vec<u8>) {
+    // As many as the longest one has.
+    let mut text = [0; 20];
+    let mut start = text.len();
+    let mut rest = value.unsigned_abs();
+    while rest >= 10 {
+        start -= 2;
+        text[start..start + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest > 0 || start == text.len() {
+        start -= 1;
+        text[start] = b'0' + rest as u8;
+    }
+    if value < 0 {
+        start -= 1;
+        text[start] = b'-';
+    }
+    out.extend_from_slice(&text[start..]);
+}
+
 struct Halves<'a>(&'a PrimitiveArray<Float16Type>);
 
 impl Value for Halves<'_> {
@@ -219,8 +267,14 @@ impl<'a, A: StringArrayType<'a>> Value for Texts<A> {
 
 /// Appends a text in quotes.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
+    if is_plain(rest) {
+        out.extend_from_slice(rest);
+        out.push(b'"');
+        return;
+    }
     loop {
         let (plain, special) = rest.split_at(plain_prefix(rest));
         out.extend_from_slice(plain);
@@ -297,5 +351,23 @@ impl<T: ArrowPrimitiveType<Native: Into<i64>>> Value for Times<'_, T> {
         out.push(b'"');
         (self.write)(out, self.array.value(row).into(), self.per_second);
         out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_written_as_the_standard_library_does() {
+        let powers = (0..19).map(|power| 10_i64.pow(power));
+        let around = powers.flat_map(|power| [power - 1, power, power + 1, power * 9]);
+        for value in around.chain([i64::MAX, i64::MIN, i64::MIN + 1]).chain(0..2000) {
+            for value in [value, value.wrapping_neg()] {
+                let mut out = b"before ".to_vec();
+                write_integer(value, &mut out);
+                assert_eq!(out, format!("before {value}").into_bytes());
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use datafusion_physical_expr::GroupsAccumulatorAdapter;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::operators::ExecuteError;
+use crate::operators::columns::place;
 
 /// A call of an aggregate function.
 #[derive(Clone, Debug)]
@@ -51,6 +52,16 @@ impl Call {
     pub(super) fn mask(&self, columns: &[ArrayRef]) -> Option<BooleanArray> {
         let mask = columns[self.filter?].as_boolean();
         Some(if mask.null_count() == 0 { mask.clone() } else { arrow::compute::prep_null_mask_filter(mask) })
+    }
+
+    /// The same where only these columns arrive.
+    pub(super) fn narrowed(&self, kept: &[usize]) -> Self {
+        let argument = |argument: &Argument| match argument {
+            Argument::Column(column) => Argument::Column(place(kept, *column)),
+            Argument::Literal(value) => Argument::Literal(value.clone()),
+        };
+        let filter = self.filter.map(|filter| place(kept, filter));
+        Self { arguments: self.arguments.iter().map(argument).collect(), filter, ..self.clone() }
     }
 
     /// The columns that the call reads.

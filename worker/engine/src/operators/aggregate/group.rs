@@ -19,6 +19,7 @@ use super::cells::{Cells, Change, SharedState, cells};
 use super::column::OutputColumn;
 use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
+use crate::operators::columns::place;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable, TakenState};
 use crate::row_kind::{RowKind, RowKinds};
 use crate::state::{KeyPart, KeyTable, Part, SharedVec, hash_rows, key_group, mix};
@@ -103,6 +104,16 @@ impl Blueprint for GroupBlueprint {
         })?;
         let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
         Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        Some(self.keys.iter().copied().chain(self.calls.iter().flat_map(Call::columns)).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { keys, calls, ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

@@ -148,9 +148,9 @@ pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), Strin
     }
     let mut slices = Vec::new();
     if let Some(assignment) = wanted.assignment {
-        slices.push(Field::new(format!("end of {}", wanted.windows), DataType::Int64, false));
+        slices.push(Field::new(format!("end of {}", wanted.windows), DataType::Int64, true));
         if let Assignment::Attached { start: Some(_), .. } = assignment {
-            slices.push(Field::new(format!("start of {}", wanted.windows), DataType::Int64, false));
+            slices.push(Field::new(format!("start of {}", wanted.windows), DataType::Int64, true));
         }
     }
     let key = |(key, data_type): (&usize, &DataType)| Field::new(wanted.rows.field(*key).name(), data_type.clone(), true);

@@ -17,6 +17,7 @@ use super::column::{MILLISECOND, OutputColumn, microseconds, timestamps};
 use super::group::width;
 use super::window::with_times;
 use crate::batch::{Batch, Origin};
+use crate::operators::columns::place;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{KeyTable, hash_rows, key_group};
@@ -83,6 +84,17 @@ impl Blueprint for SessionBlueprint {
 
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         self.output.get(column)?.lineage(&self.keys)
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        let calls = self.calls.iter().flat_map(Call::columns);
+        (self.late == Late::Drop).then(|| self.keys.iter().copied().chain(calls).chain([self.time]).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { time: place(kept, self.time), keys, calls, ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

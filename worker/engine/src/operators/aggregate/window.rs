@@ -15,6 +15,7 @@ use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers
 use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
 use super::partial::{self, Layout, Parted};
 use crate::batch::{Batch, Origin};
+use crate::operators::columns::place;
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
@@ -140,6 +141,27 @@ impl Blueprint for WindowAggregateBlueprint {
         })?;
         let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
         Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        let times = match self.assignment {
+            Assignment::Time { column, .. } => vec![column],
+            Assignment::Attached { start, end } => start.into_iter().chain([end]).collect(),
+        };
+        let calls = self.calls.iter().flat_map(Call::columns);
+        (self.late == Late::Drop).then(|| self.keys.iter().copied().chain(calls).chain(times).collect())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let assignment = match self.assignment {
+            Assignment::Time { column, windows } => Assignment::Time { column: place(kept, column), windows },
+            Assignment::Attached { start, end } => {
+                Assignment::Attached { start: start.map(|start| place(kept, start)), end: place(kept, end) }
+            }
+        };
+        let keys = self.keys.iter().map(|key| place(kept, *key)).collect();
+        let calls = self.calls.iter().map(|call| call.narrowed(kept)).collect();
+        Some(Arc::new(Self { assignment, keys, calls, ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::columns::place;
 use super::{Blueprint, Expression, Operator};
 use crate::batch::Origin;
 use crate::plan::Late;
@@ -207,6 +208,16 @@ impl Blueprint for JoinBlueprint {
         // Where the other side comes out alone, this one is padded.
         let padded = self.sides[1 - side].outer;
         (!padded).then(|| self.sides.iter().map(|side| side.take[side.keys[key]]).collect())
+    }
+
+    fn reads(&self, port: usize) -> Option<Vec<usize>> {
+        (self.late == Late::Drop).then(|| self.sides[port].take.clone())
+    }
+
+    fn narrowed(&self, port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        let mut narrowed = self.clone();
+        narrowed.sides[port].take.iter_mut().for_each(|column| *column = place(kept, *column));
+        Some(Arc::new(narrowed))
     }
 
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {

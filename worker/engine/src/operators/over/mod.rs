@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::columns::place;
 use super::{Blueprint, Call, Operator};
 use crate::batch::Origin;
 use crate::plan::Late;
@@ -151,6 +152,14 @@ impl Blueprint for OverBlueprint {
             OverColumn::Input(column) if self.partition_by.contains(&column) => Some(vec![self.take[column]]),
             OverColumn::Input(_) | OverColumn::Call(_) => None,
         }
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        (self.late == Late::Drop).then(|| self.take.clone())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        Some(Arc::new(Self { take: self.take.iter().map(|column| place(kept, *column)).collect(), ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {

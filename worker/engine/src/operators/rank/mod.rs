@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::columns::place;
 use super::{Blueprint, Operator};
 use crate::batch::Origin;
 use crate::plan::Late;
@@ -183,6 +184,14 @@ impl Blueprint for RankBlueprint {
     fn lineage(&self, column: usize) -> Option<Vec<usize>> {
         let column = (*self.output.get(column)?)?;
         self.partition_by.contains(&column).then(|| vec![self.take[column]])
+    }
+
+    fn reads(&self, _port: usize) -> Option<Vec<usize>> {
+        (self.late == Late::Drop).then(|| self.take.clone())
+    }
+
+    fn narrowed(&self, _port: usize, kept: &[usize]) -> Option<Arc<dyn Blueprint>> {
+        Some(Arc::new(Self { take: self.take.iter().map(|column| place(kept, *column)).collect(), ..self.clone() }))
     }
 
     fn operator(&self, id: &Arc<str>, ports: &[usize]) -> Box<dyn Operator> {

@@ -10,13 +10,13 @@
 //! operator behind: what has the same key there then has the same key group here. Columns are followed through the plan by [`trace`]; what is computed on the
 //! way is no longer known to be the same. A plan for which no such columns can be found is not shared, and the reason is text for people.
 //!
-//! **Less goes through than comes in** where an aggregate is what is behind: see [`partial`].
+//! **Less goes through than comes in** where that costs something: see [`condensed`].
 //!
 //! **State is the same in every shape.** Operators keep their ids and signatures, and [`Exchange::split`] deals a snapshot out by the columns of the exchange,
 //! whatever shape has made it.
 
+mod condensed;
 mod keys;
-mod partial;
 mod rows;
 mod state;
 #[cfg(test)]
@@ -51,8 +51,8 @@ pub struct Exchange {
     ways: Arc<[Ways]>,
     /// For each operator that keeps state, which of its keys are those of the exchange.
     keys: Arc<BTreeMap<Arc<str>, keys::StateKeys>>,
-    /// For each channel, what goes through it instead of rows; empty if it is rows everywhere.
-    partials: Arc<[partial::Partial]>,
+    /// For each channel, what is done to let less through; empty if nothing is.
+    condensed: Arc<[condensed::Condensed]>,
 }
 
 /// Rows that go through the exchange together.
@@ -97,7 +97,7 @@ impl Plan {
             routes: routes.into(),
             ways: Arc::new([]),
             keys: Arc::new(keys.stateful),
-            partials: Arc::new([]),
+            condensed: Arc::new([]),
         };
         exchange.ways = exchange.back().entry_ways().to_vec().into();
         Ok(exchange)
@@ -162,10 +162,10 @@ impl Exchange {
         for (channel, (route, ways)) in self.routes.iter().zip(self.ways.iter()).enumerate() {
             let number = graph.outputs.len() + channel;
             let mut target = Target::Output(number);
-            if let (Some(Ok(partial)), [edge]) = (self.partials.get(channel), &route.to[..]) {
-                // A part of the aggregate behind, and called after it.
+            if let (Some(front), Some(edge)) = (self.condensed.get(channel).and_then(|channel| channel.front.as_ref()), route.to.first()) {
+                // A part of what is behind, and called after it.
                 let id = Arc::clone(&graph.nodes[edge.node].id);
-                let operator = partial.operator(&id, &[0]);
+                let operator = front.operator(&id, &[0]);
                 part.wiring.operators.push(Wired { id, operator, targets: vec![target], reads_clock: false });
                 target = Target::Operator { index: part.wiring.operators.len() - 1, port: 0 };
             }

@@ -303,7 +303,7 @@ fn plans_that_cannot_be_shared_say_why() {
 
 /// What goes through each channel in partial aggregates, or why not.
 fn parted(plan: &Plan) -> Vec<Result<String, String>> {
-    let exchange = plan.exchange().unwrap().with_partials();
+    let exchange = plan.exchange().unwrap().condensed();
     (0..exchange.channels().len()).map(|channel| exchange.partial(channel)).collect()
 }
 
@@ -342,21 +342,78 @@ fn aggregates_begin_in_front_of_the_exchange_where_that_changes_no_result() {
     no(&[("x", x), ("z", z)], &["x", "z"], "several operators");
 }
 
+/// Columns of each channel, of those that its upstream has.
+fn columns(plan: &Plan) -> Vec<String> {
+    let exchange = plan.exchange().unwrap().condensed();
+    let columns = |channel: &super::Channel| {
+        let all: Vec<usize> = (0..channel.schema.fields().len()).collect();
+        format!("{} by {}", names(&channel.schema, &all), names(&channel.schema, &channel.key))
+    };
+    exchange.channels().iter().map(columns).collect()
+}
+
+#[test]
+fn what_is_not_read_behind_does_not_go_through() {
+    // Outputs of all columns, so that all are there.
+    let found = |steps: &[(&str, &str)]| columns(&plan(steps, &["s", "raw=a", "other=b"]));
+    let join = "SELECT y.v FROM a AS x JOIN b AS y ON x.l = y.l AND x.time BETWEEN y.time AND y.time + INTERVAL '2' SECOND";
+    assert_eq!(found(&[("s", join)]), ["l, time by l", "l, v, time by l"]);
+    assert_eq!(found(&[("s", "SELECT y.v FROM a AS x JOIN a AS y ON x.l = y.l")]), ["l, v by l"]);
+    let rank = "SELECT v FROM (SELECT v, ROW_NUMBER() OVER (PARTITION BY k ORDER BY time) AS r FROM a) WHERE r = 1";
+    assert_eq!(found(&[("s", rank)]), ["k, v, time by k"]);
+    let over = "SELECT l, count(*) OVER (PARTITION BY l ORDER BY time ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS n FROM a";
+    assert_eq!(found(&[("s", over)]), ["l, time by l"]);
+    let session = "SELECT l, count(*) AS n FROM SESSION(TABLE a PARTITION BY l, DESCRIPTOR(time), INTERVAL '3' SECOND) GROUP BY window_start, window_end, l";
+    assert_eq!(found(&[("s", session)]), ["l, time by l"]);
+    let every = "SELECT v, array_agg(k) FILTER (WHERE k > 1) AS x FROM $TUMBLE GROUP BY window_start, window_end, v";
+    assert_eq!(found(&[("s", every)]).len(), 1);
+    assert!(!found(&[("s", every)])[0].contains('l'), "{:?}", found(&[("s", every)]));
+    assert_eq!(found(&[("s", "SELECT l, array_agg(k) AS x FROM a GROUP BY l")]), ["k, l by l"]);
+    let (one, other) = ("SELECT k, max(v) AS x FROM a GROUP BY k", "SELECT k, count(l) AS x FROM a GROUP BY k");
+    let both = plan(&[("s", one), ("t", other)], &["s", "t", "raw=a"]);
+    assert_eq!(columns(&both), ["k, l, v by k"], "what any of them reads");
+}
+
+#[test]
+fn late_rows_are_counted_one_by_one_though_they_come_together() {
+    let plan = plan(&[("s", "SELECT k, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end, k")], &["s"]);
+    let exchange = plan.exchange().unwrap().condensed();
+    let (mut front, mut back) = (exchange.front(&["a"]), exchange.back());
+    let mut epoch = |rows: &[Row], start: usize, mut time: i64| {
+        let rows = batch(&plan, "a", rows, start, &mut time);
+        let mut sent = Vec::new();
+        for message in [Message::Batch(rows), Message::Watermark(time), Message::Barrier(1)] {
+            front.push(0, message, &mut |_, message| sent.push(message)).unwrap();
+        }
+        let batches = sent.iter().filter_map(|message| if let Message::Batch(batch) = message { Some(batch.num_rows()) } else { None });
+        let count = batches.sum::<usize>();
+        sent.into_iter().for_each(|message| back.push(0, message, &mut |_, _| {}).unwrap());
+        let filtered = back.counters().operators.iter().map(|operator| operator.rows_filtered).sum::<u64>();
+        (count, filtered)
+    };
+    assert_eq!(epoch(&[(Some(1), 0, 1), (Some(1), 0, 30)], 0, 0), (2, 0));
+    // Of one key and window, which has ended, and two that are in time.
+    assert_eq!(epoch(&[(Some(1), 0, 1), (Some(1), 0, 1), (Some(1), 0, 1), (Some(2), 0, 35), (Some(2), 0, 0)], 2, 0), (2, 3));
+}
+
 #[test]
 fn late_rows_that_are_dead_letters_go_through_as_they_are() {
     let steps = [Step { name: "s".into(), sql: format!("SELECT k, count(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, k") }];
     let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("time".to_owned()) };
-    let outputs = [("s".to_owned(), "s".to_owned())];
+    let outputs = [("s".to_owned(), "s".to_owned()), ("raw".to_owned(), "a".to_owned())];
     for (late, parts) in [(Late::Drop, true), (Late::DeadLetter, false)] {
         let policy = Policy { late, ..Policy::default() };
         let plan = compile(&steps, &INPUTS.map(input), &outputs, &policy).unwrap();
         assert_eq!(parted(&plan)[0].is_ok(), parts);
+        if !parts {
+            assert_eq!(columns(&plan), ["k, l, v, time by k"], "a dead letter is the whole row");
+        }
     }
 }
 
 #[test]
 fn another_aggregate_makes_another_channel() {
-    let columns = |sql: &str| plan(&[("s", sql)], &["s"]).exchange().unwrap().with_partials().channels()[0].clone();
+    let columns = |sql: &str| plan(&[("s", sql)], &["s"]).exchange().unwrap().condensed().channels()[0].clone();
     let of = |call: &str, seconds: u32| {
         format!(
             "SELECT k, {call} AS x FROM TUMBLE(TABLE a, DESCRIPTOR(time), INTERVAL '{seconds}' SECOND) GROUP BY window_start, window_end, k, l"
@@ -510,7 +567,7 @@ fn open(plan: &Plan, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
 
 /// The same with partial aggregates.
 fn open_with_partials(plan: &Plan, backs: u16, state: &Snapshot) -> Box<dyn Runs> {
-    if backs == 0 { open(plan, 0, state) } else { shared_by(plan, plan.exchange().unwrap().with_partials(), backs, state) }
+    if backs == 0 { open(plan, 0, state) } else { shared_by(plan, plan.exchange().unwrap().condensed(), backs, state) }
 }
 
 fn shared_by(plan: &Plan, exchange: Exchange, backs: u16, state: &Snapshot) -> Box<dyn Runs> {

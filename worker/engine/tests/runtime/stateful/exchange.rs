@@ -308,7 +308,7 @@ impl Pair {
     fn new(rows: Vec<Vec<Row>>, bounded: bool, through: Through) -> Self {
         let scene = Scene::new(rows, bounded);
         let exchange = scene.plan().exchange().unwrap();
-        let exchange = if through == Through::Partials { exchange.with_partials() } else { exchange };
+        let exchange = if through == Through::Partials { exchange.condensed() } else { exchange };
         assert_eq!(exchange.channels().len(), 1);
         assert_eq!(exchange.partial(0).is_ok(), through == Through::Partials);
         Self { scene, log: Arc::default(), exchange, nonces: Arc::default() }

@@ -1,0 +1,168 @@
+//! Asks the leader of one partition for records, again and again: one question is under way while the last answer is decoded. It decodes nothing, and
+//! where a leader cannot be asked any more, it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use millrace_crds::connectors::kafka::IsolationLevel;
+
+use super::position::{Partition, Position};
+use super::wire::cluster::{Cluster, Leader, Place, Topic};
+use super::wire::connection::{Answer, Connection};
+use super::wire::error::Error;
+use super::wire::stream::PATIENCE;
+use crate::context::ResolvedLimits;
+
+/// How long a broker waits for records before it answers that there are none.
+const POLL: Duration = Duration::from_millis(500);
+/// What is asked for at a time, bytes: at least, and at most. A batch that is larger comes all the same, as a whole.
+const FETCH_BYTES: (usize, usize) = (64 << 10, 1 << 20);
+/// From this version on, requests name the topic by its id.
+const BY_ID: i16 = 13;
+/// From this version on, brokers compare what was read last with their log.
+const COMPARED: i16 = 12;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    isolation: IsolationLevel,
+    bytes: i32,
+    /// What one byte may become when it is decompressed.
+    pub(crate) ratio: u64,
+}
+
+impl Asking {
+    /// Of one partition, where all partitions of a task share `limits`.
+    pub(crate) fn new(isolation: IsolationLevel, limits: &ResolvedLimits) -> Self {
+        let bytes = (limits.in_flight_bytes / 4).clamp(FETCH_BYTES.0, FETCH_BYTES.1);
+        Self { isolation, bytes: bytes as i32, ratio: limits.decompression_ratio }
+    }
+
+    pub(crate) fn is_committed_only(self) -> bool {
+        self.isolation == IsolationLevel::ReadCommitted
+    }
+}
+
+/// A leader that answers.
+pub(crate) struct Session {
+    topic: Arc<Topic>,
+    partition: i32,
+    leader: Leader,
+    connection: Connection,
+    asking: Asking,
+    /// The offset from which was asked last.
+    from: i64,
+    /// Of the batch before that; -1 if none was read.
+    last_epoch: i32,
+    answer: Result<Answer<FetchResponse>, Error>,
+    /// By how much the broker holds the next answer back, because we are over a quota.
+    throttled: Duration,
+}
+
+/// What comes of starting.
+pub(crate) enum Opened {
+    Session(Box<Session>),
+    /// The topic has another id than the position.
+    Recreated(String),
+}
+
+impl Session {
+    /// Starts at `position`; `stale` is what is known to be old of the topic.
+    pub(crate) async fn open(
+        cluster: Cluster,
+        partition: Partition,
+        position: Position,
+        last_epoch: Option<i32>,
+        asking: Asking,
+        stale: Option<Arc<Topic>>,
+    ) -> Result<Opened, Error> {
+        let topic = match stale {
+            None => cluster.topic(&partition.topic).await?,
+            Some(stale) => cluster.topic_anew(&partition.topic, Some(&stale)).await?,
+        };
+        if let (Some(ours), Some(theirs)) = (&position.topic_id, topic.id())
+            && *ours != theirs
+        {
+            return Ok(Opened::Recreated(theirs));
+        }
+        let leader = topic.leader(partition.number)?;
+        let from = match position.offset {
+            Some(offset) => offset,
+            None => cluster.offset(&partition.topic, partition.number, Place::Oldest).await?,
+        };
+        let connection = cluster.dedicated(leader.broker).await?;
+        let answer = Err(Error::NoBroker { id: leader.broker });
+        let (partition, last_epoch, throttled) = (partition.number, last_epoch.unwrap_or(-1), Duration::ZERO);
+        let mut session = Self { topic, partition, leader, connection, asking, from, last_epoch, answer, throttled };
+        session.ask(from, None);
+        Ok(Opened::Session(Box::new(session)))
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// The offset from which was asked last.
+    pub(crate) fn from(&self) -> i64 {
+        self.from
+    }
+
+    /// Asks for what is at `from`, behind a batch that a leader of `last_epoch` took.
+    pub(crate) fn ask(&mut self, from: i64, last_epoch: Option<i32>) {
+        self.from = from;
+        self.last_epoch = last_epoch.unwrap_or(self.last_epoch);
+        self.answer = self.send();
+    }
+
+    fn send(&self) -> Result<Answer<FetchResponse>, Error> {
+        // An answer that would come after the login has ended is not asked for.
+        if !self.connection.is_open() {
+            return Err(self.connection.lost());
+        }
+        let metadata = self.topic.metadata();
+        let has_id = self.topic.id().is_some();
+        let newest = self.connection.version::<FetchRequest>()?;
+        let version = if has_id { newest } else { newest.min(BY_ID - 1) };
+        let partition = FetchPartition::default()
+            .with_partition(self.partition)
+            .with_current_leader_epoch(self.leader.epoch)
+            .with_fetch_offset(self.from)
+            .with_last_fetched_epoch(if version >= COMPARED { self.last_epoch } else { -1 })
+            .with_partition_max_bytes(self.asking.bytes);
+        let topic = if version >= BY_ID {
+            FetchTopic::default().with_topic_id(metadata.topic_id)
+        } else {
+            FetchTopic::default().with_topic(TopicName(StrBytes::from_string(self.topic.name().to_owned())))
+        };
+        let isolation = match self.asking.isolation {
+            IsolationLevel::ReadUncommitted => 0,
+            IsolationLevel::ReadCommitted => 1,
+        };
+        let request = FetchRequest::default()
+            .with_max_wait_ms(POLL.as_millis() as i32)
+            .with_min_bytes(1)
+            .with_max_bytes(self.asking.bytes)
+            .with_isolation_level(isolation)
+            .with_topics(vec![topic.with_partitions(vec![partition])]);
+        self.connection.send_as(&request, version, PATIENCE + self.throttled)
+    }
+
+    /// Waits for the answer. Cancel-safe. After it has returned, the next question has to be asked first.
+    pub(crate) async fn answer(&mut self) -> Result<PartitionData, Error> {
+        let response = match &mut self.answer {
+            Ok(answer) => answer.wait().await?,
+            Err(error) => return Err(error.clone()),
+        };
+        self.throttled = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        Error::refused(response.error_code, "")?;
+        let mut partitions = response.responses.into_iter().flat_map(|topic| topic.partitions);
+        let found = partitions.find(|found| found.partition_index == self.partition);
+        let found = found.ok_or_else(|| Error::NoPartition { topic: self.topic.name().to_owned(), partition: self.partition })?;
+        Error::refused(found.error_code, "")?;
+        Ok(found)
+    }
+}
