@@ -106,7 +106,7 @@ async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
     assert!(tier.files.lock().unwrap().is_empty(), "what is of no use is deleted");
     let (mut dice, mut in_parts) = (Dice::new(11), 0);
     let steps = process.steps().len();
-    for number in (0..steps).step_by(15) {
+    for number in (0..steps).step_by(40) {
         let mut scene = scene(memory, &InMemory::default());
         let _either = scene.start_in_lanes(u16::try_from(dice.below(2) + 1).unwrap(), Fate::CrashAt(number)).outcome().await;
         in_parts += usize::from(is_in_parts(&scene));
@@ -117,7 +117,7 @@ async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
         assert_eq!(scene.results.with_coordinates(), expected, "crash at step {number}, going on with {lanes} lanes");
         assert!(scene.splits.all_acknowledged(), "crash at step {number}");
     }
-    assert!(in_parts > steps / 60, "{in_parts} of {} went on from buckets, in {memory} bytes", steps / 15);
+    assert!(in_parts > steps / 160, "{in_parts} of {} went on from buckets, in {memory} bytes", steps / 40);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,13 +142,14 @@ async fn memory_is_bounded_and_a_task_is_closed_with_all_that_waits() {
     let scene = scene(memory, &InMemory::default());
     let running = scene.start(Fate::Live);
     let mut on_disk = 0;
-    for _ in 0..50 {
+    let mut since = 0;
+    while since < 20 {
         sleep(INTERVAL / 20).await;
+        since += usize::from(on_disk > 0);
         let report = running.snapshot();
         assert!(report.state_bytes.unwrap_or(0) <= (memory + WAITING) as u64, "{report:?}");
         on_disk = on_disk.max(report.spilled_bytes.unwrap_or(0));
     }
-    assert!(on_disk > 0);
     running.tell(Control::Close);
     assert_eq!(running.end().await, TaskEnd::Released);
     assert!(is_in_parts(&scene));
