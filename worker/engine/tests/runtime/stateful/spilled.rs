@@ -18,6 +18,8 @@ use crate::world::INTERVAL;
 /// Keys whose state has no room together, while that of some has.
 static KEYS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| (0..360).map(|number| &*Box::leak(format!("a long key, {number:0100}").into_boxed_str())).collect());
+/// Steps between two crashes of the sweep: each goes through all rows twice.
+const STRIDE: usize = 120;
 /// What rows may take that wait for their state: some batches.
 const WAITING: usize = 8 << 10;
 
@@ -106,7 +108,7 @@ async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
     assert!(tier.files.lock().unwrap().is_empty(), "what is of no use is deleted");
     let (mut dice, mut in_parts) = (Dice::new(11), 0);
     let steps = process.steps().len();
-    for number in (0..steps).step_by(40) {
+    for number in (0..steps).step_by(STRIDE) {
         let mut scene = scene(memory, &InMemory::default());
         let _either = scene.start_in_lanes(u16::try_from(dice.below(2) + 1).unwrap(), Fate::CrashAt(number)).outcome().await;
         in_parts += usize::from(is_in_parts(&scene));
@@ -117,7 +119,7 @@ async fn state_beyond_memory_is_counted_once_wherever_a_crash_comes() {
         assert_eq!(scene.results.with_coordinates(), expected, "crash at step {number}, going on with {lanes} lanes");
         assert!(scene.splits.all_acknowledged(), "crash at step {number}");
     }
-    assert!(in_parts > steps / 160, "{in_parts} of {} went on from buckets, in {memory} bytes", steps / 40);
+    assert!(in_parts > steps / STRIDE / 4, "{in_parts} of {} went on from buckets, in {memory} bytes", steps / STRIDE);
 }
 
 #[tokio::test(start_paused = true)]
