@@ -276,7 +276,7 @@ async fn refused(case: &Case, page: &mut Page) -> Result<()> {
     eprintln!("wrong credentials: Source and Sink too after {:.1} s", applied.elapsed().as_secs_f64());
     case.settle(&[(PIPELINE, "SourcesReady", "False", "AccessDenied"), (PIPELINE, "SinksReady", "False", "AccessDenied")]).await?;
     let told = [(PIPELINE, "Ready"), (PIPELINE, "SourcesReady"), (SOURCE, "Authorized")];
-    case.says("SASL authentication error: ", &told).await?;
+    case.says("refuses the login", &told).await?;
     let said = case.namespace.kubectl(["get", "pipelines,sources,sinks", "--output=yaml"]).await?;
     ensure!(!said.contains("wrong"), "the password is shown:\n{said}");
     case.show(page).await?;
