@@ -9,6 +9,7 @@
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
+//!  dice        numbers that look random and are the same in every run
 //!  sales       records, and the windows and totals that they must come to, for tests in which a worker dies
 //!  endurance   a shared Pipeline in the cluster under steady load, while everything happens to it
 //!  drain       Millrace, Kafka Streams and Flink, from topics full of records
@@ -26,6 +27,7 @@ pub mod certificates;
 pub mod cluster;
 mod command;
 pub mod conductor;
+pub mod dice;
 pub mod drain;
 pub mod endurance;
 pub mod fuzz;

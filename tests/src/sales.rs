@@ -11,6 +11,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::servers::Kafka;
 
 /// For one answer of a broker.
@@ -23,26 +24,6 @@ const DELAY: i64 = 2000;
 const WINDOW: i64 = 5000;
 /// 2026-03-01T00:00:00Z.
 const BEGIN: i64 = 1_772_323_200_000;
-
-/// Drawn from a seed: the same in every run.
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Of this seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number below `sides`.
-    pub fn below(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// One record of the input.
 #[derive(Clone, Debug)]

@@ -11,9 +11,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use millrace_tests::dice::Dice;
 use millrace_tests::image::{self, Image};
 use millrace_tests::poll;
-use millrace_tests::sales::{Dice, Input, manifests, windows};
+use millrace_tests::sales::{Input, manifests, windows};
 use millrace_tests::servers::tripwire::{Protocol, When, Wire};
 use millrace_tests::servers::{Home, Kafka, LOOPBACK, Moto, Tripwire, ports};
 use serde_json::json;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use millrace_crds::report::{Distribution, EXCHANGE};
 use millrace_tests::conductor::Conductor;
+use millrace_tests::dice::Dice;
 use millrace_tests::image::{self, Image};
 use millrace_tests::poll;
 use millrace_tests::servers::Kafka;
@@ -36,18 +37,6 @@ const DISORDER: u64 = 4;
 
 const SQL: &str = "SELECT window_start, k, count(*) AS n, sum(v) AS total FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(at), INTERVAL '10' SECONDS)) \
                    GROUP BY window_start, window_end, k";
-
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 async fn program() -> Result<PathBuf> {
     tokio::task::spawn_blocking(|| image::build(Image::Worker, image::Profile::for_tests())).await?
@@ -158,7 +147,7 @@ async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
     }
     conductor.share(&["a", "b"]);
 
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(1);
     let mut expected = Windows::new();
     let mut clock = 0;
     for kill in 0..=KILLS {
@@ -316,7 +305,7 @@ async fn bounded_inputs_end_through_the_exchange_and_give_what_they_give_without
     let program = program().await?;
     let kafka = Kafka::start().await?;
     let folder = tempfile::tempdir()?;
-    let mut dice = Dice(42);
+    let mut dice = Dice::new(42);
     let (mut orders, mut payments) = (String::new(), String::new());
     for id in 0..600 {
         let at = id / 4 + dice.below(DISORDER);

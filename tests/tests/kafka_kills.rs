@@ -9,9 +9,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use millrace_tests::dice::Dice;
 use millrace_tests::image::{self, Image};
 use millrace_tests::poll;
-use millrace_tests::sales::{Dice, Input, manifests, totals, windows};
+use millrace_tests::sales::{Input, manifests, totals, windows};
 use millrace_tests::servers::Kafka;
 use serde_json::json;
 use tokio::process::{Child, Command};

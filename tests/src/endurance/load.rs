@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 
 use super::windows::Expected;
 use super::{IN, MAX_DELAY, PARTITIONS, now};
+use crate::dice::Dice;
 
 /// For the broker to take what was sent.
 const FLUSH: Duration = Duration::from_mins(2);
@@ -62,7 +63,7 @@ impl ProducerContext for Deliveries {
 pub(super) fn send(mut config: ClientConfig, rate: u64, keys: usize, stop: &AtomicBool) -> Result<Sent> {
     config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
     let producer: ThreadedProducer<Deliveries> = config.create_with_context(Deliveries::default()).context("make a producer")?;
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(1);
     let mut sent = Sent { expected: Expected::new(keys), records: 0, millis: 0, late: 0 };
     let mut payload = String::new();
     let began = now();
@@ -111,17 +112,5 @@ fn write_record(producer: &ThreadedProducer<Deliveries>, partition: i32, payload
             Err((error, _)) => return Err(error).context("write a record"),
         }
         thread::sleep(PAUSE);
-    }
-}
-
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::position::{FileState, Positions, Seen, Work, decide};
 use super::scan::{Selection, seen};
 use crate::formats::parquet_in::{RangeReader, ReadError};
-use crate::objects::stream::{AtEnd, ObjectStream, Reading, is_lost, records_of, rest_of};
+use crate::objects::stream::{AtEnd, ObjectStream, Reading, is_lost, rest_of};
 use crate::retry;
 
 /// Time between two looks at the directory.
@@ -190,7 +190,7 @@ impl Watch {
             match stream.next().await {
                 Ok(Some(piece)) => {
                     state.at = piece.position;
-                    self.report(records_of(piece.decoded, &origin), state.clone()).await?;
+                    self.report(piece.decoded.into_records(&origin), state.clone()).await?;
                 }
                 Ok(None) => {
                     state.at = stream.position();

@@ -45,7 +45,8 @@ pub use schema::table_schema;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use bytes::Bytes;
-use millrace_engine::batch::RejectCode;
+use millrace_engine::batch::{Batch, Origin, RejectCode, RejectStage, Rejected};
+use millrace_engine::source::Records;
 use serde::{Deserialize, Serialize};
 
 /// Where to go on in a decompressed stream: at the start of a record.
@@ -72,6 +73,25 @@ pub struct Decoded {
     pub rejected: Vec<RejectedRecord>,
     /// Decompressed bytes of both.
     pub bytes: u64,
+}
+
+impl Decoded {
+    /// The same as records of `origin`.
+    pub(crate) fn into_records(self, origin: &Origin) -> Records {
+        let rejected = self.rejected.into_iter().map(|record| Rejected {
+            origin: origin.clone(),
+            ordinal: record.ordinal,
+            stage: RejectStage::Decode,
+            code: record.code,
+            error: record.error,
+            payload: record.payload,
+            payload_bytes: record.payload_bytes,
+            attempts: 1,
+        });
+        let rejected = rejected.collect();
+        let batch = (self.records.num_rows() > 0).then(|| Batch::new(self.records, origin.clone(), self.ordinals));
+        Records { batch, rejected, bytes: self.bytes }
+    }
 }
 
 /// A record that could not be decoded.

@@ -10,7 +10,7 @@ use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use millrace_crds::connectors::kafka::OnPositionLost;
 use millrace_crds::report::ErrorReason;
-use millrace_engine::batch::{Batch, Origin, RejectStage, Rejected};
+use millrace_engine::batch::Origin;
 use millrace_engine::connector::{Backoff, ConnectorError, Health};
 use millrace_engine::source::{Lag, Records, SourceEvent, SplitReader};
 use serde_json::Value;
@@ -18,12 +18,13 @@ use tokio::time::Instant;
 
 use super::commits::Commits;
 use super::fetched::{Fetched, Taken};
+use super::flight::now_millis;
 use super::position::{Lost, Partition, Position, after_loss, describe};
 use super::records::RecordsError;
 use super::session::{Asking, Opened, Session};
 use super::wire::cluster::{Access, Cluster, Topic};
 use super::wire::error::Error;
-use crate::formats::{Decoded, RecordDecoder};
+use crate::formats::RecordDecoder;
 use crate::retry;
 
 /// First and longest pause before brokers are tried again.
@@ -284,26 +285,11 @@ impl PartitionReader {
         self.position.offset = Some(taken.next);
         self.timestamp = Some(taken.timestamp);
         let origin = self.origin();
-        let Decoded { records, ordinals, rejected, bytes } = taken.decoded;
+        let mut decoded = taken.decoded;
         let offset_of = |index: u64| taken.offsets.get(index as usize).copied().unwrap_or_default();
-        let rejected = rejected
-            .into_iter()
-            .map(|record| Rejected {
-                origin: origin.clone(),
-                ordinal: offset_of(record.ordinal),
-                stage: RejectStage::Decode,
-                code: record.code,
-                error: record.error,
-                payload: record.payload,
-                payload_bytes: record.payload_bytes,
-                attempts: 1,
-            })
-            .collect();
-        let batch = (records.num_rows() > 0).then(|| {
-            let ordinals = UInt64Array::from_iter_values(ordinals.values().iter().map(|index| offset_of(*index)));
-            Batch::new(records, origin, ordinals)
-        });
-        Records { batch, rejected, bytes }
+        decoded.ordinals = UInt64Array::from_iter_values(decoded.ordinals.values().iter().map(|index| offset_of(*index)));
+        decoded.rejected.iter_mut().for_each(|record| record.ordinal = offset_of(record.ordinal));
+        decoded.into_records(&origin)
     }
 
     fn damaged(&self, error: RecordsError) -> ConnectorError {
@@ -400,10 +386,4 @@ impl SplitReader for PartitionReader {
 
 fn closed() -> ConnectorError {
     ConnectorError::new(ErrorReason::Internal, "the reader was used after it was closed")
-}
-
-#[expect(clippy::disallowed_methods, reason = "the age of the last record, for the status; nothing is decided by it")]
-fn now_millis() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use millrace_crds::format::{Compression, SourceFormat};
-use millrace_engine::batch::{Batch, Origin, RejectCode, RejectStage, Rejected};
+use millrace_engine::batch::{Origin, RejectCode, RejectStage, Rejected};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::Records;
 
@@ -212,26 +212,6 @@ impl ByteStream {
 
 fn damaged(error: crate::formats::decompress::DecompressError) -> ReadError {
     ReadError::Refused { code: RejectCode::BadCompression, error: error.to_string() }
-}
-
-/// What was decoded, as records of `origin`.
-pub(crate) fn records_of(decoded: Decoded, origin: &Origin) -> Records {
-    let rejected = decoded
-        .rejected
-        .into_iter()
-        .map(|record| Rejected {
-            origin: origin.clone(),
-            ordinal: record.ordinal,
-            stage: RejectStage::Decode,
-            code: record.code,
-            error: record.error,
-            payload: record.payload,
-            payload_bytes: record.payload_bytes,
-            attempts: 1,
-        })
-        .collect();
-    let batch = (decoded.records.num_rows() > 0).then(|| Batch::new(decoded.records, origin.clone(), decoded.ordinals));
-    Records { batch, rejected, bytes: decoded.bytes }
 }
 
 /// One rejected record that stands for all of `origin` from record `ordinal` on.

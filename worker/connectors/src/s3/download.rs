@@ -14,7 +14,7 @@ use super::ledger::{Claim, Standing, Subject};
 use super::object::{Buckets, Object, ObjectBytes, ObjectId, Revision, current};
 use crate::formats::StreamPosition;
 use crate::formats::parquet_in::ReadError;
-use crate::objects::stream::{AtEnd, ObjectStream, Reading, is_lost, records_of, rest_of};
+use crate::objects::stream::{AtEnd, ObjectStream, Reading, is_lost, rest_of};
 
 /// Pieces that may wait for the reader.
 const AHEAD: usize = 2;
@@ -126,7 +126,7 @@ impl Downloads {
             match stream.next().await {
                 Ok(Some(piece)) => {
                     at.clone_from(&piece.position);
-                    parts.send(Part::Records(records_of(piece.decoded, &origin), piece.position)).await?;
+                    parts.send(Part::Records(piece.decoded.into_records(&origin), piece.position)).await?;
                 }
                 Ok(None) => return Ok(Ok(())),
                 Err(error) => return Ok(Err(error)),

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt16Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt16Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
 
 use super::ExecuteError;
+use crate::state::RowStore;
 
 /// Key groups of every Pipeline, fixed for its life: the most lanes that its state can be split among.
 pub const KEY_GROUPS: u16 = 128;
@@ -26,6 +29,24 @@ pub struct StateTable {
     pub groups: UInt16Array,
     /// The rows.
     pub records: RecordBatch,
+}
+
+/// Rows of a store as a table of state, made later: those at `positions`, with the columns `known` of each behind their own. `fields` are those columns.
+pub(super) fn table_of(
+    rows: &RowStore,
+    positions: Vec<u32>,
+    groups: UInt16Array,
+    fields: &[(&str, DataType)],
+    known: Vec<ArrayRef>,
+) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
+    let own = rows.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let more = fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false));
+    let (rows, schema) = (rows.clone(), Arc::new(Schema::new(own.chain(more).collect::<Vec<_>>())));
+    move || {
+        let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
+        columns.extend(known);
+        Ok(StateTable { groups, records: RecordBatch::try_new(schema, columns)? })
+    }
 }
 
 /// State of all operators of a lane, by operator id. Stateless operators are absent.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
 use arrow::compute::take;
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use super::{JoinSide, Lifetime};
 use crate::operators::micros::micros;
 use crate::operators::revision::{Comparators, RevisedBy};
+use crate::operators::state::table_of;
 use crate::operators::{ExecuteError, StateTable};
 use crate::state::{Ends, KeyTable, Lists, NO_ROW, RowStore, hash_rows, key_group};
 
@@ -176,19 +177,15 @@ impl Side {
     pub(super) fn snapshot(&self, keys: &KeyTable) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.lists.positions();
         let each = || positions.iter().map(|position| *position as usize);
-        let known: [ArrayRef; 3] = [
+        let known: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))),
             Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))),
             Arc::new(UInt32Array::from_iter_values(each().map(|position| self.matches[position]))),
         ];
         let key = |position: &u32| self.lists.key(*position).expect("only linked rows are stored");
         let groups = UInt16Array::from_iter_values(positions.iter().map(|position| key_group(keys.hash(key(position)))));
-        let rows = self.rows.clone();
-        move || {
-            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
-            columns.extend(known);
-            Ok(StateTable { groups, records: RecordBatch::try_new(stored(rows.schema()), columns)? })
-        }
+        let fields = [("\u{0}id", DataType::UInt64), ("\u{0}time", DataType::Int64), ("\u{0}matches", DataType::UInt32)];
+        table_of(&self.rows, positions, groups, &fields, known)
     }
 
     /// Takes back what [`Side::snapshot`] gave, in the order of the key's arrivals.
@@ -234,17 +231,6 @@ fn pick<T: Copy>(values: &mut Vec<T>, kept: &[u32]) {
     kept.iter().enumerate().for_each(|(to, from)| values[to] = values[*from as usize]);
     values.truncate(kept.len());
     values.shrink_to(2 * kept.len());
-}
-
-/// A side's columns as they are stored.
-fn stored(schema: &SchemaRef) -> SchemaRef {
-    let own = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let known = [
-        Field::new("\u{0}id", arrow::datatypes::DataType::UInt64, false),
-        Field::new("\u{0}time", arrow::datatypes::DataType::Int64, false),
-        Field::new("\u{0}matches", arrow::datatypes::DataType::UInt32, false),
-    ];
-    Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()))
 }
 
 /// Forgets keys that have no rows on either side, if there are enough of them.

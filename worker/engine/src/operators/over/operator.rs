@@ -7,12 +7,14 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, NullArray, RecordBatch, RecordBatchOptions, UInt16Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
+use arrow::error::ArrowError;
 use datafusion_common::ScalarValue;
 
 use super::partition::{NEVER, Partition, Running, accumulator};
 use super::{OverBlueprint, OverColumn};
 use crate::batch::{Batch, Origin};
 use crate::operators::micros::micros;
+use crate::operators::state::table_of;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, row_ids};
@@ -254,28 +256,20 @@ impl Over {
     }
 
     /// Rows that have left, by key and in order, then those that wait, in the order in which they came.
-    fn stored_rows(&self) -> impl FnOnce() -> Result<StateTable, ExecuteError> + Send + use<> {
+    fn stored_rows(&self) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let mut left: Vec<bool> = vec![false; self.ids.len()];
         let mut positions: Vec<u32> = self.partitions.iter().flat_map(|partition| partition.history.iter().copied()).collect();
         positions.iter().for_each(|position| left[*position as usize] = true);
         let history = positions.len();
         let waits = |(position, key): (u32, &u32)| (*key != NO_ROW && !left[position as usize]).then_some(position);
         positions.extend((0..).zip(&self.key_of).filter_map(waits));
-        let values: [ArrayRef; 2] = [
+        let known: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]))),
             Arc::new((0..positions.len()).map(|row| Some(row < history)).collect::<BooleanArray>()),
         ];
-        let own = self.blueprint.input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let known = [Field::new("\u{0}id", DataType::UInt64, false), Field::new("\u{0}left", DataType::Boolean, false)];
         let groups = positions.iter().map(|position| key_group(self.keys.hash(self.key_of[*position as usize])));
         let groups = UInt16Array::from_iter_values(groups);
-        let schema = Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()));
-        let rows = self.rows.clone();
-        move || {
-            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
-            columns.extend(values);
-            Ok(StateTable { groups, records: RecordBatch::try_new(schema, columns)? })
-        }
+        table_of(&self.rows, positions, groups, &[("\u{0}id", DataType::UInt64), ("\u{0}left", DataType::Boolean)], known)
     }
 
     /// Keys with the time of their last row, and for each call how many rows are in it and what they add up to.

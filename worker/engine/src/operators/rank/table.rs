@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt16Array, UInt64Array};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use super::{RankBlueprint, Ties};
 use crate::operators::revision::{Comparators, RevisedBy};
+use crate::operators::state::table_of;
 use crate::operators::{ExecuteError, StateTable};
 use crate::state::{KeyTable, NO_ROW, RowStore, hash_rows, key_group};
 
@@ -308,12 +309,7 @@ impl Table {
         let positions = self.positions();
         let ids = UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]));
         let keys: Vec<u32> = positions.iter().map(|position| self.key_of[*position as usize]).collect();
-        let (groups, rows) = (self.groups(&keys), self.rows.clone());
-        move || {
-            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
-            columns.push(Arc::new(ids));
-            Ok(StateTable { groups, records: RecordBatch::try_new(stored(rows.schema()), columns)? })
-        }
+        table_of(&self.rows, positions, self.groups(&keys), &[("\u{0}id", DataType::UInt64)], vec![Arc::new(ids)])
     }
 
     /// The key group of each of some keys.
@@ -332,10 +328,4 @@ impl Table {
         (first..).zip(&keys).for_each(|(position, key)| self.insert(*key, position));
         Ok((first, keys))
     }
-}
-
-/// The columns as they are stored.
-fn stored(schema: &SchemaRef) -> SchemaRef {
-    let own = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    Arc::new(Schema::new(own.chain([Field::new("\u{0}id", DataType::UInt64, false)]).collect::<Vec<_>>()))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt16Array, UInt64Array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use arrow::error::ArrowError;
 
 use super::table::Table;
 use super::{Moment, TemporalBlueprint};
@@ -14,6 +15,7 @@ use crate::operators::alignment::Alignment;
 use crate::operators::evaluate::{Piece, evaluate};
 use crate::operators::micros::micros;
 use crate::operators::revision::Comparators;
+use crate::operators::state::table_of;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, hash_rows, key_group, mix, row_ids};
@@ -337,21 +339,15 @@ impl Temporal {
     }
 
     /// The rows that wait, in the order in which they came.
-    fn stored_rows(&self) -> Result<StateTable, ExecuteError> {
+    fn stored_rows(&self) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.positions();
-        let schema = self.rows.schema();
-        let mut columns = self.rows.take(&positions, 0..schema.fields().len())?;
-        columns.push(Arc::new(UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]))));
-        let own = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let fields: Vec<Field> = own.chain([Field::new("\u{0}id", DataType::UInt64, false)]).collect();
+        let ids = UInt64Array::from_iter_values(positions.iter().map(|position| self.ids[*position as usize]));
         let group = |position: &u32| match self.key_of[*position as usize] {
             NO_KEY => 0,
             key => key_group(self.keys.hash(key)),
         };
-        Ok(StateTable {
-            groups: UInt16Array::from_iter_values(positions.iter().map(group)),
-            records: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?,
-        })
+        let groups = UInt16Array::from_iter_values(positions.iter().map(group));
+        table_of(&self.rows, positions, groups, &[("\u{0}id", DataType::UInt64)], vec![Arc::new(ids)])
     }
 
     fn restore_rows(&mut self, records: &RecordBatch) -> Result<(), ExecuteError> {
@@ -457,8 +453,8 @@ impl Operator for Temporal {
     }
 
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
-        let (table, rows) = (self.table.snapshot(&self.keys, self.loaded), self.stored_rows()?);
-        let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows), (TABLE.to_owned(), table()?)]));
+        let (table, rows) = (self.table.snapshot(&self.keys, self.loaded), self.stored_rows());
+        let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (TABLE.to_owned(), table()?)]));
         Ok(Some(TakenState::new(self.blueprint.state_signature().unwrap_or_default(), tables)))
     }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt16Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt16Array, UInt64Array};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::{Moment, TemporalSide};
 use crate::operators::StateTable;
 use crate::operators::revision::{Comparators, RevisedBy};
+use crate::operators::state::table_of;
 use crate::state::{Ends, KeyTable, NO_ROW, RowStore, key_group};
 
 /// Fewer free positions than this are not worth a compaction.
@@ -181,25 +182,13 @@ impl Table {
     pub(super) fn snapshot(&self, keys: &KeyTable, loaded: bool) -> impl FnOnce() -> Result<StateTable, ArrowError> + Send + use<> {
         let positions = self.positions();
         let each = || positions.iter().map(|position| *position as usize);
-        let values: [ArrayRef; 3] = [
+        let known: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from_iter_values(each().map(|position| self.ids[position]))),
             Arc::new(Int64Array::from_iter_values(each().map(|position| self.times[position]))),
             Arc::new(BooleanArray::from(vec![loaded; positions.len()])),
         ];
-        let own = self.rows.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let known = [
-            Field::new("\u{0}id", DataType::UInt64, false),
-            Field::new("\u{0}time", DataType::Int64, false),
-            Field::new("\u{0}loaded", DataType::Boolean, false),
-        ];
-        let groups = each().map(|position| key_group(keys.hash(self.key_of[position])));
-        let groups = UInt16Array::from_iter_values(groups);
-        let schema = Arc::new(Schema::new(own.chain(known).collect::<Vec<_>>()));
-        let rows = self.rows.clone();
-        move || {
-            let mut columns = rows.take(&positions, 0..rows.schema().fields().len())?;
-            columns.extend(values);
-            Ok(StateTable { groups, records: RecordBatch::try_new(schema, columns)? })
-        }
+        let groups = UInt16Array::from_iter_values(each().map(|position| key_group(keys.hash(self.key_of[position]))));
+        let fields = [("\u{0}id", DataType::UInt64), ("\u{0}time", DataType::Int64), ("\u{0}loaded", DataType::Boolean)];
+        table_of(&self.rows, positions, groups, &fields, known)
     }
 }

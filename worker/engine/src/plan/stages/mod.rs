@@ -35,7 +35,7 @@ use crate::operators::{Executor, Target, Ways, Wired};
 
 pub use rows::partition_rows;
 pub(crate) use rows::{deal, partition_of, pick};
-pub(crate) use state::merge as merge_states;
+pub(crate) use state::merged;
 use trace::Edge;
 
 /// Where the rows of a plan are brought together by key. Cheap to clone.

@@ -93,6 +93,12 @@ fn groups_of(id: &Arc<str>, name: &str, table: &StateTable, keys: &StateKeys, pa
     Ok(partitions_of(&columns.ok_or_else(|| unknown(id, name))?, table.records.num_rows(), partitions)?)
 }
 
+/// Parts of the state of an operator, put together; `None` if there are none.
+pub(crate) fn merged(states: Vec<OperatorState>) -> Result<Option<OperatorState>, ExecuteError> {
+    let Some(signature) = states.first().map(|state| state.signature.clone()) else { return Ok(None) };
+    Ok(Some(OperatorState { signature, tables: merge(states)? }))
+}
+
 /// Tables of parts of a state, put together.
 pub(crate) fn merge(states: Vec<OperatorState>) -> Result<BTreeMap<String, StateTable>, ExecuteError> {
     let mut by_name: BTreeMap<String, Vec<StateTable>> = BTreeMap::new();

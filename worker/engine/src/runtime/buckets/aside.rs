@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Broken;
 use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable};
-use crate::plan::stages::{Exchange, merge_states, partition_of};
+use crate::plan::stages::{Exchange, merged, partition_of};
 use crate::runtime::stored::{Content, decode, encode};
 use crate::runtime::tier::{self, SpillSpace, Spilled};
 
@@ -91,9 +91,6 @@ pub(super) fn get(parts: &[Part]) -> Result<Snapshot, Broken> {
         };
         by_operator.entry(Arc::clone(&part.operator)).or_default().push(state);
     }
-    let merged = by_operator.into_iter().map(|(operator, states)| {
-        let signature = states.first().map(|state| state.signature.clone()).unwrap_or_default();
-        Ok((operator, OperatorState { signature, tables: merge_states(states)? }))
-    });
-    Ok(merged.collect::<Result<_, ExecuteError>>()?)
+    let whole = by_operator.into_iter().filter_map(|(operator, states)| Some((operator, merged(states).transpose()?)));
+    Ok(whole.map(|(operator, state)| Ok((operator, state?))).collect::<Result<_, ExecuteError>>()?)
 }

@@ -12,7 +12,7 @@ use super::parts::Parts;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
 use crate::operators::{ExecuteError, OperatorState, Snapshot};
-use crate::plan::stages::merge_states;
+use crate::plan::stages::merged;
 use crate::runtime::buckets::{Aside, Broken};
 use crate::runtime::closing::state_failure;
 use crate::runtime::config::{InputBinding, TaskConfig};
@@ -191,12 +191,6 @@ async fn read(owner: &Owner, operator: &str, files: &[StateRef]) -> Result<Optio
         state = Some(follow(owner, operator, file, state).await?);
     }
     Ok(state)
-}
-
-/// Parts of a state, put together.
-fn merged(states: Vec<OperatorState>) -> Result<Option<OperatorState>, ExecuteError> {
-    let Some(signature) = states.first().map(|state| state.signature.clone()) else { return Ok(None) };
-    Ok(Some(OperatorState { signature, tables: merge_states(states)? }))
 }
 
 fn unrestorable(error: &ExecuteError) -> Failure {
