@@ -166,7 +166,7 @@ pub(super) struct Columns {
     schema: SchemaRef,
     builders: Vec<Column>,
     rows: usize,
-    /// Rows that were begun and given up; they are in the builders, padded with NULL.
+    /// Rows that were begun and given up, or withdrawn; they are in the builders, padded with NULL.
     bad: Vec<usize>,
 }
 
@@ -205,6 +205,11 @@ impl Columns {
         }
         self.bad.push(self.rows);
         self.rows += 1;
+    }
+
+    /// The last complete row is bad after all.
+    pub(super) fn withdraw_row(&mut self) {
+        self.bad.extend(self.rows.checked_sub(1));
     }
 
     /// Why `text` was refused by column `index`.
