@@ -207,9 +207,14 @@ impl Columns {
         self.rows += 1;
     }
 
-    /// The last complete row is bad after all.
-    pub(super) fn withdraw_row(&mut self) {
-        self.bad.extend(self.rows.checked_sub(1));
+    /// Number of the next row, for [`Columns::withdraw_row`].
+    pub(super) fn next_row(&self) -> usize {
+        self.rows
+    }
+
+    /// A complete row is bad after all.
+    pub(super) fn withdraw_row(&mut self, row: usize) {
+        self.bad.push(row);
     }
 
     /// Why `text` was refused by column `index`.

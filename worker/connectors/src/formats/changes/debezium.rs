@@ -109,8 +109,9 @@ impl ChangeFormat for Retractions {
                 Ok(Change::One(RowKind::Insert))
             }
             Event::Updated { before, after } => {
+                let row = columns.next_row();
                 self.add_before(before, columns)?;
-                add_row(&mut self.row, after, "the row after", columns).inspect_err(|_| columns.withdraw_row())?;
+                add_row(&mut self.row, after, "the row after", columns).inspect_err(|_| columns.withdraw_row(row))?;
                 Ok(Change::Replaced)
             }
             Event::Deleted(before) => {

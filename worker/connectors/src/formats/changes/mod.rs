@@ -52,7 +52,7 @@ struct Changes<F> {
 
 impl<F: ChangeFormat> RecordDecoder for Changes<F> {
     fn decode(&mut self, payloads: &[&[u8]]) -> Decoded {
-        self.decode_keyed(&payloads.iter().map(|value| Keyed { key: None, value: Some(value) }).collect::<Vec<_>>())
+        self.decode_keyed(&payloads.iter().map(|value| Keyed { key: None, value: Some(*value) }).collect::<Vec<_>>())
     }
 
     fn takes_keys(&self) -> bool {

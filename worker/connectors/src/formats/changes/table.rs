@@ -46,7 +46,7 @@ impl RecordTable {
             SchemaRef::new(Schema::new(declared.fields().iter().map(|of| field(of)).collect::<Vec<_>>()))
         };
         let upserts = *mode == ChangelogMode::Upsert;
-        let (whole, delivered) = (with(&Field::is_nullable), with(&|field| upserts || field.is_nullable()));
+        let (whole, delivered) = (with(&Field::is_nullable), with(&|field: &Field| upserts || field.is_nullable()));
         Ok(Self { format: spec.format.clone(), declared: whole, delivered, changes, record_key })
     }
 
