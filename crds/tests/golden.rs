@@ -7,7 +7,7 @@ use std::path::Path;
 
 use millrace_crds::job::{JOB_VERSION, Job};
 use millrace_crds::pipeline::Limits;
-use millrace_crds::report::{Assignment, CheckOutcome, REPORT_VERSION, Report};
+use millrace_crds::report::{Assignment, CheckOutcome, Poll, Polled, REPORT_VERSION, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -107,6 +107,17 @@ fn fields_of_newer_versions_are_passed_over() {
     let mut assignment = golden("assignment-v1.json");
     assignment["later"] = Value::Bool(true);
     let _: Assignment = serde_json::from_value(assignment).unwrap();
+    let mut polled = golden("polled-v1.json");
+    polled["later"] = Value::Bool(true);
+    let _: Polled = serde_json::from_value(polled).unwrap();
+}
+
+#[test]
+fn polls_round_trip() {
+    let poll: Poll = round_trip("poll-v1.json");
+    assert_eq!((poll.version, poll.sequence), (REPORT_VERSION, 41));
+    let polled: Polled = round_trip("polled-v1.json");
+    assert!(polled.changed);
 }
 
 #[test]
