@@ -19,7 +19,7 @@ use crate::operators::columns::place;
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
-use crate::state::{hash_rows, key_group};
+use crate::state::{hash_rows, key_group, owned};
 
 /// Name of the table of the state.
 const TABLE: &str = "slices";
@@ -482,9 +482,10 @@ impl WindowAggregate {
         while row < records.num_rows() {
             let slice = (ends.value(row), starts.value(row));
             let length = (row..records.num_rows()).take_while(|row| (ends.value(*row), starts.value(*row)) == slice).count();
-            let mut states = rest.iter().map(|column| column.slice(row, length));
+            // Each slice goes when its last window has ended, and takes along what is its own.
+            let mut states = rest.iter().map(|column| owned(&column.slice(row, length)));
             let part = Frozen {
-                keys: keys.iter().map(|key| key.slice(row, length)).collect(),
+                keys: keys.iter().map(|key| owned(&key.slice(row, length))).collect(),
                 hashes: hashes[row..row + length].to_vec(),
                 states: widths.iter().map(|width| states.by_ref().take(*width).collect()).collect(),
             };
