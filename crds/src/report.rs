@@ -274,6 +274,9 @@ pub struct TaskReport {
     /// Bytes of the worker's disk that state takes which has no room in memory; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spilled_bytes: Option<u64>,
+    /// How often the task has failed since the worker started, and was opened again at its last epoch; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u64>,
     /// What is wrong right now; empty when nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,

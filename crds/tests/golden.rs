@@ -78,6 +78,8 @@ fn documents_of_plans_that_keep_state_round_trip() {
 fn documents_of_state_on_disk_round_trip() {
     let report: Report = round_trip("report-spilled-v1.json");
     assert_eq!(report.tasks[0].spilled_bytes, Some(1 << 20));
+    let report: Report = round_trip("report-failed-v1.json");
+    assert_eq!(report.tasks[0].failures, Some(3));
     let job: Job = round_trip("job-spilled-v1.json");
     assert_eq!((job.limits.spill_bytes(), Limits::default().spill_bytes()), (1 << 30, 10 << 30));
 }

@@ -36,6 +36,8 @@ pub(super) struct Taken {
     pub(super) offsets: Vec<u64>,
     /// After the last record.
     pub(super) next: i64,
+    /// Of the leader that took the last record.
+    pub(super) leader_epoch: i32,
     /// Of the last record, milliseconds since 1970.
     pub(super) timestamp: i64,
 }
@@ -111,7 +113,7 @@ impl Fetched {
                     if record.offset < self.from {
                         continue;
                     }
-                    last = Some((record.offset, record.timestamp));
+                    last = Some((record.offset, batch.header().partition_leader_epoch, record.timestamp));
                     if let Some(value) = record.value {
                         offsets.push(record.offset.unsigned_abs());
                         values.push(value);
@@ -119,7 +121,10 @@ impl Fetched {
                     }
                 }
             }
-            let taken = last.map(|(offset, timestamp)| Taken { decoded: decoder.decode(&values), offsets, next: offset + 1, timestamp });
+            let taken = last.map(|(offset, leader_epoch, timestamp)| {
+                let decoded = decoder.decode(&values);
+                Taken { decoded, offsets, next: offset + 1, leader_epoch, timestamp }
+            });
             drop(values);
             // Only the last one can be too much: `open` stops with it.
             self.begun = begun.zip(opened.into_iter().next_back()).map(|(index, batch)| (batch, index));
@@ -281,6 +286,7 @@ mod tests {
         let mut kept = Kept::default();
         let taken = fetched.decode(&mut kept).unwrap().unwrap();
         assert_eq!((kept.0, taken.offsets, taken.next, taken.timestamp), (vec!["y".to_owned()], vec![12], 15, 1014));
+        assert_eq!(taken.leader_epoch, 7);
         assert!(fetched.is_exhausted());
     }
 

@@ -47,6 +47,8 @@ pub struct Observed {
     pub spilled_bytes: AtomicU64,
     /// Bytes that telling apart the rows of the last epoch's state takes; a part of what the state takes.
     pub stored_rows_bytes: AtomicU64,
+    /// How often the task has failed.
+    pub failed: AtomicU64,
     /// When it was found complete, milliseconds since 1970; 0 before the first.
     pub epoch_at_millis: AtomicI64,
     changed: Arc<Notify>,
@@ -109,6 +111,7 @@ impl Observed {
 
     /// The task failed because of `part`.
     pub fn failed(&self, part: Part, error: &ConnectorError) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
         self.with(|state| drop(state.failures.insert(part, (error.reason, describe(error)))));
         self.changed.notify_one();
     }
@@ -143,6 +146,7 @@ impl Observed {
             watermark_millis: watermark.map(|micros| micros.div_euclid(1000)),
             state_bytes: stateful.then(|| count(&self.state_bytes)),
             spilled_bytes: Some(count(&self.spilled_bytes)).filter(|bytes| *bytes > 0),
+            failures: Some(count(&self.failed)).filter(|times| *times > 0),
             troubles,
         }
     }

@@ -64,6 +64,7 @@ pub(in crate::report) fn task(split: &str, phase: TaskPhase) -> TaskReport {
         watermark_millis: None,
         state_bytes: None,
         spilled_bytes: None,
+        failures: None,
         troubles: Vec::new(),
     }
 }
