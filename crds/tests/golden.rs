@@ -34,6 +34,13 @@ fn jobs_round_trip() {
 }
 
 #[test]
+fn jobs_with_changes_round_trip() {
+    let job: Job = round_trip("job-changes-v1.json");
+    let changes: Vec<_> = job.inputs.iter().filter_map(|input| input.source.changes()).collect();
+    assert_eq!(changes.iter().map(|(_, key)| key.join(",")).collect::<Vec<_>>(), ["id", "id"]);
+}
+
+#[test]
 fn a_revision_is_that_of_the_content() {
     let job: Job = serde_json::from_value(golden("job-v1.json")).unwrap();
     assert_eq!(job.revision(), "7d932870677e0f2a", "revisions of running Pipelines would change: every worker would restart");

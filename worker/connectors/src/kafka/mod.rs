@@ -5,7 +5,8 @@
 //! Reading
 //! * Each partition is a split. Its position (topic id, next offset, leader epoch of the record before) lives in Millrace's checkpoint; the offset committed to
 //!   `groupId` is for other tools to look at and is never read back.
-//! * A record without a value (a tombstone) has no row: it is skipped.
+//! * A record without a value (a tombstone) has no row: it is skipped, unless the Source has a [`changelog`](millrace_crds::changelog): then it may be the deletion of its key.
+//! * An update of Debezium is two rows: offsets are doubled in the ordinals of its rows, in all of them so that each is the same in every replay.
 //! * Brokers are asked by Millrace's own protocol code ([`wire`]): one question is under way while the last answer is decoded where it lies. A batch with a
 //!   wrong checksum is an error, never skipped.
 //! * A position that is gone (retention, a topic deleted and created again, a truncated log) is [`OnPositionLost`](millrace_crds::connectors::kafka::OnPositionLost)'s

@@ -12,6 +12,7 @@ use millrace_crds::connectors::kafka::OnPositionLost;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::Origin;
 use millrace_engine::connector::{Backoff, ConnectorError, Health};
+use millrace_engine::row_kind::RowKind;
 use millrace_engine::source::{Lag, Records, SourceEvent, SplitReader};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -295,7 +296,15 @@ impl PartitionReader {
         let origin = self.origin();
         let mut decoded = taken.decoded;
         let offset_of = |index: u64| taken.offsets.get(index as usize).copied().unwrap_or_default();
-        decoded.ordinals = UInt64Array::from_iter_values(decoded.ordinals.values().iter().map(|index| offset_of(*index)));
+        decoded.ordinals = match (&decoded.kinds, self.decoder.rows_of_record()) {
+            // The row that replaces another has the ordinal after that of the other.
+            (Some(kinds), rows) if rows > 1 => {
+                let second = |kind: RowKind| u64::from(kind == RowKind::UpdateAfter);
+                let ordinals = decoded.ordinals.values().iter().zip(kinds.iter());
+                UInt64Array::from_iter_values(ordinals.map(|(index, kind)| offset_of(*index) * rows + second(kind)))
+            }
+            _ => UInt64Array::from_iter_values(decoded.ordinals.values().iter().map(|index| offset_of(*index))),
+        };
         decoded.rejected.iter_mut().for_each(|record| record.ordinal = offset_of(record.ordinal));
         decoded.into_records(&origin)
     }

@@ -4,7 +4,6 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::SourceSpec;
 use millrace_crds::connectors::kafka::{KafkaSource as Options, KafkaStart};
-use millrace_crds::format::SourceFormat;
 use millrace_crds::report::{Distribution, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::{OpenSplit, Shared, Source, SplitReader};
@@ -16,15 +15,14 @@ use super::start;
 use super::wire::cluster::{Access, Cluster, Place};
 use super::wire::error::Error;
 use crate::context::Context;
-use crate::formats;
+use crate::formats::RecordTable;
 use crate::retry;
 
 /// Reads topics; each partition is a split.
 #[derive(Clone, Debug)]
 pub struct KafkaSource {
     options: Options,
-    format: SourceFormat,
-    table: SchemaRef,
+    table: RecordTable,
     context: Context,
     access: Access,
     readers: Readers,
@@ -36,10 +34,9 @@ impl KafkaSource {
     /// # Errors
     /// `Invalid` if the format does not go with the schema.
     pub fn new(options: &Options, spec: &SourceSpec, context: &Context) -> Result<Self, ConnectorError> {
-        let table = formats::table_schema(&spec.format, spec.schema.as_ref())?;
+        let table = RecordTable::of(spec)?;
         let access = Access::new(&options.access, context);
-        let (format, readers) = (spec.format.clone(), Readers::default());
-        Ok(Self { options: options.clone(), format, table, context: context.clone(), access, readers })
+        Ok(Self { options: options.clone(), table, context: context.clone(), access, readers: Readers::default() })
     }
 
     fn asking(&self) -> Asking {
@@ -73,7 +70,7 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.table)
+        SchemaRef::clone(self.table.schema())
     }
 
     fn distribution(&self) -> Distribution {
@@ -99,7 +96,7 @@ impl Source for KafkaSource {
             Some(position) => Position::read(position)?,
             None => retry::until_done(&open.health, || self.start(&partition, &open.shared)).await?,
         };
-        let decoder = formats::record_decoder(&self.format, &self.table, &open.projection, &self.context.limits)?;
+        let decoder = self.table.decoder(&open.projection, &self.context.limits)?;
         let reading = Reading {
             partition,
             group: self.options.group_id.clone(),

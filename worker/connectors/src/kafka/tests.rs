@@ -122,7 +122,7 @@ fn a_changelog_needs_a_key_that_tells_its_rows_apart() {
     }
     sink(&[], "Off").accepts_changelog(&Changelog::Append).unwrap();
     for (key_from, key, hint) in [
-        (vec![], vec![], "group by a key, or set keyFrom of the Sink"),
+        (vec![], vec![], "group by a key, name changelog.primaryKey of the Source, or set keyFrom of the Sink"),
         (
             vec!["name"],
             vec!["id", "name"],
