@@ -165,6 +165,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
     }
     let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
     problems.extend(lanes_in_vain(&job, &plan, whole.is_some()));
+    problems.extend(disk_in_vain(&job, &plan));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -229,6 +230,20 @@ fn lanes_in_vain(job: &Job, plan: &Plan, whole: bool) -> Option<Problem> {
         location: "limits.lanes".to_owned(),
         message: format!("limits.lanes is {lanes}, but {why}"),
         hint: Some("remove limits.lanes".to_owned()),
+    })
+}
+
+/// What is wrong with `limits.maxSpillBytes`: state goes to disk by key, if its rows can be shared by key.
+fn disk_in_vain(job: &Job, plan: &Plan) -> Option<Problem> {
+    let bytes = job.limits.max_spill_bytes.filter(|bytes| *bytes > 0 && plan.is_stateful())?;
+    let why = plan.exchange().err()?;
+    Some(Problem {
+        reason: "NotSupported".to_owned(),
+        location: "limits.maxSpillBytes".to_owned(),
+        message: format!(
+            "limits.maxSpillBytes is {bytes}, but state cannot go to disk, because the rows of this plan cannot be shared by key: {why}"
+        ),
+        hint: Some("remove limits.maxSpillBytes, and let limits.maxStateBytes be as large as the state".to_owned()),
     })
 }
 
@@ -683,6 +698,22 @@ mod tests {
         assert!(several.contains("several tasks"), "{several}");
         let unshared = refused(&[], "SELECT count(*) AS n FROM lines");
         assert!(unshared.contains("cannot be shared by key"), "{unshared}");
+    }
+
+    #[test]
+    fn a_disk_that_nothing_goes_to_is_refused() {
+        let assembled = |bytes: i64, sql: &str| {
+            let mut job = partitioned("k", &[]);
+            job.limits.max_spill_bytes = Some(bytes);
+            job.steps[0].sql = sql.to_owned();
+            assemble(job, PathBuf::new())
+        };
+        let problems = assembled(1 << 30, "SELECT count(*) AS n FROM lines").err().unwrap();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("NotSupported", "limits.maxSpillBytes"));
+        assert!(problem.message.contains("cannot be shared by key"), "{}", problem.message);
+        assert!(assembled(0, "SELECT count(*) AS n FROM lines").is_ok());
+        assert!(assembled(1 << 30, "SELECT k, count(*) AS n FROM lines GROUP BY k").is_ok());
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Taken {
     pub(super) offsets: Vec<u64>,
     /// After the last record.
     pub(super) next: i64,
+    /// Of the leader that took the last record.
+    pub(super) leader_epoch: i32,
     /// Of the last record, milliseconds since 1970.
     pub(super) timestamp: i64,
 }
@@ -112,7 +114,7 @@ impl Fetched {
                     if record.offset < self.from {
                         continue;
                     }
-                    last = Some((record.offset, record.timestamp));
+                    last = Some((record.offset, batch.header().partition_leader_epoch, record.timestamp));
                     if takes_keys {
                         offsets.push(record.offset.unsigned_abs());
                         changes.push(Keyed { key: record.key, value: record.value });
@@ -124,9 +126,9 @@ impl Fetched {
                     }
                 }
             }
-            let taken = last.map(|(offset, timestamp)| {
+            let taken = last.map(|(offset, leader_epoch, timestamp)| {
                 let decoded = if takes_keys { decoder.decode_keyed(&changes) } else { decoder.decode(&values) };
-                Taken { decoded, offsets, next: offset + 1, timestamp }
+                Taken { decoded, offsets, next: offset + 1, leader_epoch, timestamp }
             });
             drop((values, changes));
             // Only the last one can be too much: `open` stops with it.
@@ -290,6 +292,7 @@ mod tests {
         let mut kept = Kept::default();
         let taken = fetched.decode(&mut kept).unwrap().unwrap();
         assert_eq!((kept.0, taken.offsets, taken.next, taken.timestamp), (vec!["y".to_owned()], vec![12], 15, 1014));
+        assert_eq!(taken.leader_epoch, 7);
         assert!(fetched.is_exhausted());
     }
 

@@ -10,7 +10,7 @@ use millrace_engine::source::{OpenSplit, Shared, Source, SplitReader};
 
 use super::position::{Partition, Position};
 use super::reader::{PartitionReader, Reading};
-use super::session::{Asking, Opened, Session};
+use super::session::{Asking, Opened, Readers, Session};
 use super::start;
 use super::wire::cluster::{Access, Cluster, Place};
 use super::wire::error::Error;
@@ -25,6 +25,7 @@ pub struct KafkaSource {
     table: RecordTable,
     context: Context,
     access: Access,
+    readers: Readers,
 }
 
 impl KafkaSource {
@@ -35,11 +36,11 @@ impl KafkaSource {
     pub fn new(options: &Options, spec: &SourceSpec, context: &Context) -> Result<Self, ConnectorError> {
         let table = RecordTable::of(spec)?;
         let access = Access::new(&options.access, context);
-        Ok(Self { options: options.clone(), table, context: context.clone(), access })
+        Ok(Self { options: options.clone(), table, context: context.clone(), access, readers: Readers::default() })
     }
 
     fn asking(&self) -> Asking {
-        Asking::new(self.options.isolation_level, &self.context.limits)
+        Asking::new(self.options.isolation_level, &self.context.limits, &self.readers)
     }
 
     /// Where a partition without a position starts.
@@ -48,7 +49,7 @@ impl KafkaSource {
             KafkaStart::Earliest => None,
             KafkaStart::Latest => start::latest(shared, &partition.topic, &self.access.cluster()?).await?.get(&partition.number).copied(),
         };
-        Ok(Position { topic_id: None, offset })
+        Ok(offset.map_or_else(Position::default, Position::at))
     }
 
     /// Looks for the topics, and reads the end of the first partition of each: the one request that needs the right to read.
@@ -118,8 +119,8 @@ impl Source for KafkaSource {
 
 async fn read_end(cluster: &Cluster, partition: Partition, asking: Asking) -> Result<(), Error> {
     let end = cluster.offset(&partition.topic, partition.number, Place::End).await?;
-    let position = Position { topic_id: None, offset: Some(end) };
-    match Session::open(cluster.clone(), partition, position, None, asking, None).await? {
+    let position = Position::at(end);
+    match Session::open(cluster.clone(), partition, position, asking, None).await? {
         Opened::Session(mut session) => session.answer().await.map(drop),
         // Without an id of its own the position fits every topic.
         Opened::Recreated(_) => Ok(()),
