@@ -460,6 +460,7 @@ mod tests {
                 ordinals: UInt64Array::from(Vec::<u64>::new()),
                 rejected: Vec::new(),
                 bytes: 0,
+                kinds: None,
             };
             reader.turn(Taken { decoded, offsets: Vec::new(), next: 8, leader_epoch: 3, timestamp });
             let lag = reader.lag();
