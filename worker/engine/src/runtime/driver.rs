@@ -15,6 +15,7 @@ use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
+use super::front::Front;
 use super::lanes::{Operators, Spilling, Taken};
 use super::observed::{Observed, Part};
 use super::opening;
@@ -65,6 +66,8 @@ pub(super) struct Run {
     pub(super) outputs: BTreeMap<usize, Output>,
     /// Batches that their output has no room for yet, and times between them, in order. Nothing is processed and no epoch begins before they are gone.
     pub(super) waiting: VecDeque<(usize, Outgoing)>,
+    /// If the task is in front of an exchange.
+    pub(super) front: Option<Front>,
     /// By input.
     pub(super) input_dead_letters: Vec<Vec<usize>>,
     pub(super) dead: DeadLetters,
@@ -137,6 +140,7 @@ impl Run {
             operators,
             outputs,
             waiting: VecDeque::new(),
+            front: None,
             input_dead_letters,
             dead,
             counters: Counters::default(),
@@ -156,7 +160,8 @@ impl Run {
     async fn drive(&mut self, closer: Closer, control: &mut watch::Receiver<Control>) -> Result<TaskEnd, Failure> {
         let mut resting = Some(closer);
         let mut closing: Option<Closing> = None;
-        let mut due = self.next_due();
+        // Whoever goes on after a crash should not have to read back all of an exchange.
+        let mut due = if self.is_stale() { Instant::now() } else { self.next_due() };
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
@@ -168,9 +173,9 @@ impl Run {
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
             let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
-            if let Some(closer) = resting.as_ref().filter(|_| epoch_wanted && self.waiting.is_empty()) {
+            if epoch_wanted && self.waiting.is_empty() {
                 // From here until the epoch begins, nothing more is taken in.
-                self.say_all(closer.owner.next_epoch().0)?;
+                self.say_all()?;
             }
             let flowing = self.waiting.is_empty();
             if epoch_wanted && flowing {
@@ -196,6 +201,7 @@ impl Run {
             let settling = epoch_wanted && !settled;
             let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
             let clock_due = self.until_due();
+            let moment_ends = self.moment_ends();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
@@ -235,6 +241,9 @@ impl Run {
                     }
                 }
                 () = after(clock_due), if processing => self.tell_clock()?,
+                () = async { tokio::time::sleep_until(moment_ends.expect("guarded by `if`")).await }, if processing && moment_ends.is_some() => {
+                    self.say_all()?;
+                }
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }
@@ -297,7 +306,7 @@ impl Run {
     }
 
     fn has_progress(&self) -> bool {
-        !self.dead.is_empty() || !self.counters.is_empty() || self.state_changed || self.last_positions != self.positions
+        !self.dead.is_empty() || !self.counters.is_empty() || self.state_changed || self.is_stale() || self.last_positions != self.positions
     }
 
     /// Nothing has happened since the last epoch: it is as good as one closed now.
@@ -308,6 +317,7 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
     async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
+        self.epoch_began();
         let state = self.snapshot().await?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {

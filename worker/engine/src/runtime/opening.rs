@@ -10,6 +10,7 @@ use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
 use super::dead_letters::DeadLetters;
 use super::driver::{Failure, Run};
+use super::front::Front;
 use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
@@ -19,6 +20,7 @@ use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
 use crate::connector::Health;
+use crate::exchange::Replay;
 use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
 
@@ -82,9 +84,28 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let quarter = ahead_of(config.in_flight_bytes);
-    let Opened { operators, increments, parts } = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
+    let place = owner.last().exchange.clone();
+    let mut replay = Replay::default();
+    let mut exchange = None;
+    if let Some((index, binding)) = config.exchange_output() {
+        // Each channel has columns of its own, which the sink knows.
+        let open = OpenSink {
+            writer: identity(config, binding.name.clone(), generation),
+            schema: Arc::new(Schema::empty()),
+            event_time: None,
+            changelog: Changelog::Append,
+            epoch,
+            health: observed.health(Part::Sink(binding.sink_name.clone())),
+        };
+        let (identity, health) = (open.writer.clone(), open.health.clone());
+        let opened = binding.sink.open_exchange(open, place.as_ref()).await;
+        let (writer, coverage) = opened.map_err(|error| Failure::new(Part::Sink(binding.sink_name.clone()), error))?;
+        replay = Replay::new(coverage);
+        exchange = Some((index, binding, identity, health, writer));
+    }
+    let Opened { operators, increments, parts } = stored::open(config, &owner, quarter, &replay).await?;
     let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
     let budget = Budget::new(config.in_flight_bytes - before);
     let mut outputs = BTreeMap::new();
@@ -103,17 +124,9 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
         outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
         used.extend(binding.dead_letter);
     }
-    if let Some((index, binding)) = config.exchange_output() {
-        // Each channel has columns of its own, which the sink knows.
-        let open = OpenSink {
-            writer: identity(config, binding.name.clone(), generation),
-            schema: Arc::new(Schema::empty()),
-            event_time: None,
-            changelog: Changelog::Append,
-            epoch,
-            health: observed.health(Part::Sink(binding.sink_name.clone())),
-        };
-        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
+    if let Some((index, binding, identity, health, writer)) = exchange {
+        let (sink, name) = (Arc::clone(&binding.sink), binding.sink_name.clone());
+        outputs.insert(index, Output::start(identity, sink, name, health, writer, budget.clone()));
     }
     used.sort_unstable();
     used.dedup();
@@ -141,6 +154,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let dead = DeadLetters::new(config.dead_letters.len());
     let mut run = Run::new(config, observed, reading, operators, outputs, input_dead_letters, dead, positions);
     run.processing_time = processing_time;
+    run.front = Front::new(&config.stage, replay, place.is_some());
     if let Some(watermarks) = watermarks {
         run.keep_time(watermarks)?;
     }
