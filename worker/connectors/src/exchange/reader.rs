@@ -121,8 +121,8 @@ pub(super) struct ExchangeReader {
     skipped: usize,
     producers: Producers,
     health: Health,
-    /// Producers of which messages are missing.
-    holes: BTreeSet<String>,
+    /// Producers of which messages are missing, and the first that is behind those.
+    holes: BTreeMap<String, u64>,
     /// Messages that do not count because a zombie wrote them.
     zombies: u64,
     expected: watch::Receiver<Expected>,
@@ -185,7 +185,7 @@ impl ExchangeReader {
             open: None,
             skipped,
             health,
-            holes: BTreeSet::new(),
+            holes: BTreeMap::new(),
             zombies: 0,
             producers: Producers::restored(kept),
             expected,
@@ -222,11 +222,11 @@ impl ExchangeReader {
                 return Ok(None);
             }
             Verdict::Hole => {
-                self.told_of_hole(&producer, offset);
+                self.missed(producer, offset);
                 return Ok(None);
             }
         }
-        if self.holes.remove(&producer) && self.holes.is_empty() {
+        if self.holes.remove(&producer).is_some() && self.holes.is_empty() {
             self.health.clear();
         }
         match message {
@@ -254,17 +254,23 @@ impl ExchangeReader {
         Some(SourceEvent::Records(Records { batch: Some(batch?), rejected: Vec::new(), bytes }))
     }
 
-    /// Messages are missing. That of a task that failed over one that was refused; its next owner writes it again, under another generation.
-    fn told_of_hole(&mut self, producer: &str, offset: u64) {
-        if self.holes.insert(producer.to_owned()) {
-            let message = format!(
-                "partition {}, offset {offset}: messages of task {producer} before it are missing, so what it writes waits until the task is opened again; if it \
-                 is not, the topic has lost them",
-                self.partition
-            );
+    /// Messages are missing. Of a task that failed over one that was refused, its next owner writes them again, under another generation.
+    fn missed(&mut self, producer: String, offset: u64) {
+        if !self.holes.contains_key(&producer) {
             tracing::warn!(partition = %self.partition, offset, producer, "messages of a task are missing");
-            self.health.trouble(ErrorReason::DataLost, message);
+            self.holes.insert(producer, offset);
         }
+    }
+
+    /// Tells of what is missing, for as long as it is: who reads the partition clears the trouble with each answer.
+    fn tell_of_holes(&self) {
+        let Some((producer, offset)) = self.holes.first_key_value().filter(|_| self.health.current().is_none()) else { return };
+        let message = format!(
+            "partition {}, offset {offset}: messages of task {producer} before it are missing, so what it writes waits until the task is opened again; if that does \
+             not help, the topic has lost them",
+            self.partition
+        );
+        self.health.trouble(ErrorReason::DataLost, message);
     }
 }
 
@@ -280,6 +286,7 @@ impl SplitReader for ExchangeReader {
             if let Some(time) = self.told.next(self.producers.merged(), self.timed) {
                 return Ok(SourceEvent::Time(time));
             }
+            self.tell_of_holes();
             if let Some(event) = self.next_batch(0) {
                 return Ok(event);
             }

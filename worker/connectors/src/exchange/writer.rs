@@ -22,8 +22,10 @@ use crate::kafka::produce::{Refused, Target};
 use crate::kafka::records::NewRecord;
 use crate::kafka::wire::error::Error;
 
-/// Between two messages of time, unless it is a pause or the end that is told.
-const TIME_EVERY: Duration = Duration::from_millis(50);
+/// Between two messages of time, unless it is a pause or the end that is told; for each partition, because each has one.
+const TIME_EVERY: Duration = Duration::from_millis(2);
+/// The same for all of them at least.
+const TIME_AT_LEAST: Duration = Duration::from_millis(20);
 /// Time is told again after so long, with an epoch: where the exchange ended must not be older than what its topics keep.
 const TIME_AGAIN: Duration = Duration::from_hours(12);
 
@@ -58,7 +60,8 @@ impl Writing {
     }
 
     fn due(&self) -> Option<Instant> {
-        (self.time != self.written).then(|| self.written_at.map_or_else(Instant::now, |at| at + TIME_EVERY))
+        let pause = TIME_AT_LEAST.max(TIME_EVERY * self.ends.len() as u32);
+        (self.time != self.written).then(|| self.written_at.map_or_else(Instant::now, |at| at + pause))
     }
 }
 

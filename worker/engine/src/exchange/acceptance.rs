@@ -47,11 +47,15 @@ impl Acceptance {
         if generation < self.generation {
             return Verdict::Zombie;
         }
-        let verdict = match generation > self.generation {
-            true if number == 0 => Verdict::Opened,
-            false if number <= self.number => return Verdict::Again,
-            false if number == self.number + 1 => Verdict::Taken,
-            _ => return Verdict::Hole,
+        let is_newer = generation > self.generation;
+        let verdict = if is_newer && number == 0 {
+            Verdict::Opened
+        } else if !is_newer && number <= self.number {
+            return Verdict::Again;
+        } else if !is_newer && number == self.number + 1 {
+            Verdict::Taken
+        } else {
+            return Verdict::Hole;
         };
         *self = Self::after(generation, number);
         verdict

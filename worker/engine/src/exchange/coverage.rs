@@ -95,7 +95,9 @@ impl Replay {
         }
         if is_behind {
             // Its ordinals only grow: nothing of it has been given any more.
-            coverage.channels.iter_mut().flatten().for_each(|up_to| drop(up_to.remove(origin.key())));
+            for up_to in coverage.channels.iter_mut().flatten() {
+                up_to.remove(origin.key());
+            }
             let is_on = coverage.channels.iter().flatten().any(|up_to| !up_to.is_empty());
             self.0.is_on.store(is_on, Ordering::Relaxed);
         }

@@ -177,7 +177,7 @@ async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Messa
     loop {
         let message = tokio::select! {
             biased;
-            message = messages.recv() => message,
+            // First, or nothing would ever be due while much is written.
             () = due(writer.due()) => {
                 if let Err(error) = writer.act().await {
                     writer.close().await;
@@ -185,6 +185,7 @@ async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Messa
                 }
                 continue;
             }
+            message = messages.recv() => message,
         };
         let Some(message) = message else { break };
         match message {

@@ -11,6 +11,7 @@ use super::increments::Increments;
 use super::parts::Parts;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
+use crate::exchange::Replay;
 use crate::operators::{ExecuteError, OperatorState, Snapshot};
 use crate::plan::stages::merged;
 use crate::runtime::buckets::{Aside, Broken};
