@@ -79,6 +79,7 @@ use self::source::ExchangeSource;
 use self::topics::Topics;
 use crate::context::{Context, ResolvedLimits};
 use crate::kafka::producing::Producing;
+use crate::kafka::session::Readers;
 use crate::kafka::transaction;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
@@ -117,6 +118,7 @@ pub struct KafkaExchange {
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
     limits: ResolvedLimits,
+    readers: Readers,
     directory: Arc<Directory>,
 }
 
@@ -150,6 +152,7 @@ impl KafkaExchange {
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
             limits: context.limits,
+            readers: Readers::default(),
             directory: Arc::default(),
         })
     }

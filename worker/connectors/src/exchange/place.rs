@@ -130,11 +130,11 @@ async fn read_partition(
         if_lost: "which rows the exchange has been given is lost with it: create a Pipeline with another name, which reads its inputs again",
         access: access.clone(),
         // What was written in transactions has no numbers, and is not looked at.
-        asking: Asking::new(IsolationLevel::ReadUncommitted, &exchange.limits),
+        asking: Asking::new(IsolationLevel::ReadUncommitted, &exchange.limits, &exchange.readers),
         health: open.health.clone(),
     };
     let headings = Headings::default();
-    let position = Position { topic_id: None, offset: Some(offset) };
+    let position = Position::at(offset);
     let mut reader = PartitionReader::open(reading, position, Box::new(HeadingDecoder(Arc::clone(&headings))))?;
     // Where nothing is known, everything there is counts from its own first marker on.
     let mut acceptance = if end.offset >= 0 { Acceptance::after(place.generation, end.number) } else { Acceptance::default() };

@@ -89,6 +89,7 @@ pub(super) fn numbers(payloads: &[&[u8]]) -> Decoded {
         ordinals: UInt64Array::from_iter_values(0..payloads.len() as u64),
         rejected: Vec::new(),
         bytes: payloads.iter().map(|bytes| bytes.len() as u64).sum(),
+        kinds: None,
     }
 }
 
