@@ -91,6 +91,7 @@ impl Sender {
                     topic.led = leaders.iter().map(Option::is_some).collect();
                     topic.ready.resize_with(count, Default::default);
                     topic.open.resize_with(count, || None);
+                    topic.written.resize(count, -1);
                     route.leaders = leaders;
                     route.leaders.resize(count, None);
                 }
@@ -194,6 +195,9 @@ impl Sender {
         match lane.answered(number, outcome) {
             Ok(settled) => {
                 self.shared.remove_bytes(settled.weight);
+                if let Some(last) = state.topics[topic].written.get_mut(partition) {
+                    *last = settled.offset.unwrap_or(-1).max(*last);
+                }
                 if let Some(offset) = settled.offset.filter(|_| state.topics[topic].is_placed) {
                     state.place = Some(Place { partition: partition as i32, offset });
                 }
