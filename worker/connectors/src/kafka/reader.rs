@@ -458,7 +458,6 @@ mod tests {
             let decoded = Decoded {
                 records: arrow::array::RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
                 ordinals: UInt64Array::from(Vec::<u64>::new()),
-                kinds: None,
                 rejected: Vec::new(),
                 bytes: 0,
                 kinds: None,
