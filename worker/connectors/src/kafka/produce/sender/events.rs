@@ -59,7 +59,8 @@ impl Sender {
                     }
                     Err(error) => {
                         self.is_stale = true;
-                        self.failed(&error);
+                        self.trouble.unreached(&error);
+                        self.again(&error);
                     }
                 }
             }
@@ -113,7 +114,8 @@ impl Sender {
         }
         shared.progress.notify_waiters();
         match error {
-            None => self.well(),
+            // That others answer says nothing of a leader that does not: its pauses grow on.
+            None => self.trouble.answered(),
             Some(error) => {
                 self.is_stale = true;
                 self.failed(&error);
@@ -220,6 +222,10 @@ impl Sender {
     /// An attempt has failed, and there will be another, a little later.
     pub(super) fn failed(&mut self, error: &Error) {
         self.trouble.failed(error);
+        self.again(error);
+    }
+
+    fn again(&mut self, error: &Error) {
         if error.code().is_none() && !is_transient(error.reason()) {
             return self.give_up(error);
         }
