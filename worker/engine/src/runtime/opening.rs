@@ -22,6 +22,9 @@ use crate::connector::Health;
 use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, WriterIdentity};
 
+/// Most bytes that wait for writers: some batches. What a writer needs to be quick, it holds by itself; more in front of a slow one would only fill memory.
+const MOST_BEHIND: usize = 8 << 20;
+
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
 pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
     let options = Options { retained: config.retained, ..Options::default() };
@@ -86,7 +89,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let generation = owner.generation().0;
     let epoch = owner.next_epoch().0;
     let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
-    let budget = Budget::new(config.in_flight_bytes - before);
+    let budget = Budget::new((config.in_flight_bytes - before).min(MOST_BEHIND));
     let mut outputs = BTreeMap::new();
     let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
     let mut used = input_dead_letters.concat();
@@ -129,7 +132,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
             health: observed.health(Part::Sink(binding.sink_name.clone())),
         };
         // Dead letters have a budget of their own: they are written while data may fill the other.
-        let own = Budget::new(config.in_flight_bytes);
+        let own = Budget::new(config.in_flight_bytes.min(MOST_BEHIND));
         dead.insert(index, start(&binding.sink, &binding.sink_name, open, &own).await?);
     }
     let positions = owner.last().positions.clone();

@@ -22,4 +22,4 @@ pub(crate) use hash::{hash_rows, key_group, mix, row_ids};
 pub(crate) use keys::{KeyPart, KeyTable, fits_a_word, from_words, words};
 pub(crate) use lists::Lists;
 pub(crate) use rows::{NO_ROW, RowStore};
-pub(crate) use shared::{Part, SharedVec};
+pub(crate) use shared::{Part, SharedBits, SharedVec};
