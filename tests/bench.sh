@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Goal and measured side by side, of release builds: CPU of the decoders, bytes of state for each key, images, memory and start times, from Kafka to Kafka and
-# to Parquet beside Kafka Streams and Flink, and all of Nexmark beside Flink. Measures in the cluster only where one can be run. About an hour on two cores.
+# Goal and measured side by side, of release builds: CPU of the decoders, bytes of state for each key, images, memory and start times; from Kafka to Kafka and
+# to Parquet beside Kafka Streams and Flink, and latency; the gaps of killed and rescaled workers in the cluster; and all of Nexmark beside Flink. Leaves out,
+# and says so, what a machine cannot do. About three quarters of an hour on two cores with nothing beside it.
 #
 #   tests/bench.sh             prints; the first run compiles everything with full optimisation, and installs the rivals
 #   tests/bench.sh FILE        and writes the same to FILE, as Markdown; Nexmark's table to nexmark.md beside it
+#   RUNS=…                     rounds of each engine, in turn (3)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/millrace
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target} MILLRACE_TEST_PROFILE=release
+runs=${RUNS:-3}
 
 tests/setup/install.sh kafka moto flink streams
 
 # Everything by one selection of packages: another one has other features, and would compile the dependencies once more.
 cargo build --quiet --release --workspace --bins
 
+# Latency first: it is what a machine that has worked for long, or works beside, spoils.
 measure() {
   echo '# Measured'
   echo
@@ -22,11 +26,18 @@ measure() {
   echo "$(uname -s) $(uname -r), load $(cut -d' ' -f1 /proc/loadavg) before it began; $(rustc --version)."
   echo
   echo '```text'
+  "$CARGO_TARGET_DIR/release/millrace-drain" --runs "$runs" --only L1,L3,L4
+  "$CARGO_TARGET_DIR/release/millrace-drain" --runs "$runs" --only T3,T4,T5
   cargo bench --quiet --workspace --bench cloudfront --bench json
   "$CARGO_TARGET_DIR/release/millrace-bench"
-  "$CARGO_TARGET_DIR/release/millrace-drain"
+  if [ "$(id -u)" = 0 ]; then
+    tests/setup/install.sh debian kubernetes helm coredns pause >&2
+    MILLRACE_TEST_SECONDS=180 "$CARGO_TARGET_DIR/release/millrace-endurance"
+  else
+    echo 'R1, R2: NOT MEASURED, a cluster needs root'
+  fi
   echo '```'
 }
 
 measure | tee ${1:+"$1"}
-"$CARGO_TARGET_DIR/release/millrace-nexmark" --bench ${1:+--write "$(dirname "$1")/nexmark.md"}
+"$CARGO_TARGET_DIR/release/millrace-nexmark" --bench --runs "$runs" ${1:+--write "$(dirname "$1")/nexmark.md"}

@@ -21,7 +21,7 @@ pub enum Compression {
 /// What a source's bytes are. Exactly one block.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.json), has(self.csv), has(self.raw), has(self.parquet), has(self.cloudFront), has(self.vpcFlow)].filter(x, x).size() == 1").message("exactly one of json, csv, raw, parquet, cloudFront, vpcFlow must be set"))]
+#[x_kube(validation = Rule::new("[has(self.json), has(self.csv), has(self.raw), has(self.parquet), has(self.cloudFront), has(self.vpcFlow), has(self.debezium)].filter(x, x).size() == 1").message("exactly one of json, csv, raw, parquet, cloudFront, vpcFlow, debezium must be set"))]
 pub struct SourceFormat {
     /// JSON: one object a line, or one object a record. Needs `schema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +42,34 @@ pub struct SourceFormat {
     /// VPC Flow Logs, version 2 to 5 fields, named by the header line of each file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc_flow: Option<VpcFlow>,
+    /// Change events of Debezium in JSON (`before`, `after`, `op`), with or without `schema` and `payload` around them. Needs `schema`: the columns of the table.
+    /// Rows are inserted (`c`, `r`), replaced (`u`) and deleted (`d`); a truncation (`t`) names no rows and is refused. Only for kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debezium: Option<Debezium>,
+}
+
+/// Options of Debezium's change events.
+///
+/// An update or a deletion without `before` is refused, as it cannot be said which row is gone: let the database write whole rows (PostgreSQL: `REPLICA IDENTITY FULL`), or set
+/// `changelog` with a `primaryKey`. A number in a Date is days since 1970.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Debezium {
+    /// What a number in a Timestamp counts since 1970: it follows from the connector's `time.precision.mode` and the column's type there. Default `Milliseconds`.
+    #[serde(default)]
+    pub timestamps: TimestampUnit,
+}
+
+/// What numbers count that stand for timestamps.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum TimestampUnit {
+    /// `time.precision.mode: connect`, and columns with at most three digits of a second.
+    #[default]
+    Milliseconds,
+    /// Columns with more digits of a second, as PostgreSQL's are unless said otherwise.
+    Microseconds,
+    /// `time.precision.mode: nanoseconds`. Digits below microseconds are dropped.
+    Nanoseconds,
 }
 
 /// JSON options.

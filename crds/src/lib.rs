@@ -11,6 +11,7 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct, with its visibility, inside a function")]
 
+pub mod changelog;
 pub mod condition;
 pub mod connectors;
 pub mod crd;

@@ -1,4 +1,12 @@
 //! What workers tell the operator and what it answers. Plain data over HTTP and in termination messages; nothing is decided here.
+//!
+//! ```text
+//!  worker ── Report: every two seconds, at once on a change ──▶ operator ── Assignment ──▶ worker
+//!         ── Poll: waits ───────────────────────────────────▶          ── Polled: the assignment is another now: report
+//! ```
+//!
+//! Only reports are answered with an assignment, so that what a worker was told and what it says it holds have one order. The poll makes it ask at once when
+//! others have let go of something, and its connection, which breaks when the worker's process dies, lets the operator hear of that at once. Either side may lack it.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +20,19 @@ pub const REPORT_VERSION: u32 = 1;
 /// Path of the operator's endpoint that takes a [`Report`] (POST, JSON) and answers with an [`Assignment`].
 pub const REPORT_PATH: &str = "/v1/report";
 
+/// Path of the operator's endpoint that takes a [`Poll`] (POST, JSON) and answers with a [`Polled`], as late as it can. Operators of before it answer 404.
+pub const POLL_PATH: &str = "/v1/poll";
+
+/// After so many seconds at the latest a [`Poll`] is answered.
+pub const POLL_SECONDS: u64 = 25;
+
 /// Audience of the service-account token that a worker sends as its bearer token.
 pub const TOKEN_AUDIENCE: &str = "millrace-operator";
 
 /// The input that the partitions of an exchange are splits of.
 pub const EXCHANGE: &str = "*exchange";
 
-/// What one worker has seen. Sent every two seconds, and at once on a change.
+/// What one worker has seen. Sent every two seconds, and at once on a change or when a [`Poll`] says so.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -260,6 +274,9 @@ pub struct TaskReport {
     /// Bytes of the worker's disk that state takes which has no room in memory; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spilled_bytes: Option<u64>,
+    /// How often the task has failed since the worker started, and was opened again at its last epoch; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u64>,
     /// What is wrong right now; empty when nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
@@ -422,4 +439,32 @@ pub struct Assignment {
     /// Whether this worker is to enumerate splits.
     #[serde(default)]
     pub enumerate: bool,
+}
+
+/// Waits until the assignment of a worker may be another than the one that it was told. Sent again as soon as it is answered.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Poll {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// Namespace of the Pipeline; must be that of the pod whose token is sent.
+    pub namespace: String,
+    /// Name of the Pipeline.
+    pub pipeline: String,
+    /// UID of the Pipeline.
+    pub pipeline_uid: String,
+    /// Name of the pod.
+    pub worker: String,
+    /// [`Report::sequence`] of the last report that was answered.
+    pub sequence: u64,
+}
+
+/// The answer to a [`Poll`].
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Polled {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// Whether to report at once: the answer to that report may be another assignment, or the operator does not know the report that the poll speaks of.
+    pub changed: bool,
 }

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::changelog::{Changelog, ChangelogMode};
 use crate::connectors::{files::FilesSource, kafka::KafkaSource, s3::S3Source};
 use crate::format::{Schema, SourceFormat};
 
@@ -31,14 +32,19 @@ use crate::format::{Schema, SourceFormat};
 #[x_kube(
     validation = Rule::new("[has(self.files), has(self.s3), has(self.kafka)].filter(x, x).size() == 1").message("exactly one connector must be set: files, s3 or kafka"),
     validation = Rule::new("has(self.files) == has(oldSelf.files) && has(self.s3) == has(oldSelf.s3) && has(self.kafka) == has(oldSelf.kafka)").message("the connector of a Source cannot change, checkpoints hold positions in it: create another Source and point inputs[].sourceRef to it"),
-    validation = Rule::new("!(has(self.format.json) || has(self.format.csv) || has(self.format.parquet)) || has(self.schema)").message("the formats json, csv and parquet need schema.columns: name the columns and their types"),
+    validation = Rule::new("!(has(self.format.json) || has(self.format.csv) || has(self.format.parquet) || has(self.format.debezium)) || has(self.schema)").message("the formats json, csv, parquet and debezium need schema.columns: name the columns and their types"),
     validation = Rule::new("!(has(self.format.raw) || has(self.format.cloudFront) || has(self.format.vpcFlow)) || !has(self.schema)").message("the formats raw, cloudFront and vpcFlow define their own columns: remove schema"),
-    validation = Rule::new("!has(self.kafka) || !(has(self.format.parquet) || has(self.format.cloudFront) || has(self.format.vpcFlow))").message("the formats parquet, cloudFront and vpcFlow are for files and objects: kafka reads json, csv or raw"),
+    validation = Rule::new("!has(self.kafka) || !(has(self.format.parquet) || has(self.format.cloudFront) || has(self.format.vpcFlow))").message("the formats parquet, cloudFront and vpcFlow are for files and objects: kafka reads json, debezium, csv or raw"),
     validation = Rule::new("!has(self.kafka) || !has(self.format.csv) || (has(self.format.csv.header) && self.format.csv.header == 'Absent')").message("records of a topic have no header line: set format.csv.header to Absent"),
     validation = Rule::new("!has(self.eventTime) || !has(self.format.raw)").message("the format raw has no time column: remove eventTime"),
     validation = Rule::new("!has(self.eventTime) || !has(self.schema) || self.schema.columns.exists(c, c.name == self.eventTime.column && c.type == 'Timestamp')").message("eventTime.column must name a column of schema.columns whose type is Timestamp"),
     validation = Rule::new("!has(self.partitionedBy) || has(self.kafka)").message("partitionedBy is for sources with splits that stay, which is kafka: remove it"),
     validation = Rule::new("!has(self.partitionedBy) || !has(self.schema) || self.partitionedBy.all(p, self.schema.columns.exists(c, c.name == p))").message("partitionedBy must name columns of schema.columns"),
+    validation = Rule::new("!has(self.format.debezium) || has(self.kafka)").message("the format debezium is for the topics that Debezium writes: set kafka, or use json"),
+    validation = Rule::new("!has(self.changelog) || (has(self.kafka) && (has(self.format.json) || has(self.format.debezium)))").message("changelog is for kafka with format json or debezium: remove it"),
+    validation = Rule::new("!has(self.changelog) || !has(self.changelog.mode) || self.changelog.mode != 'Retract' || has(self.format.debezium)").message("changelog.mode Retract needs rows as they were before, which only the format debezium has: use Upsert"),
+    validation = Rule::new("!has(self.changelog) || !has(self.schema) || self.changelog.primaryKey.all(k, self.schema.columns.exists(c, c.name == k))").message("changelog.primaryKey must name columns of schema.columns"),
+    validation = Rule::new("!has(self.eventTime) || !(has(self.changelog) || has(self.format.debezium))").message("event time of rows that are revised is not built, windows and interval joins take rows that are only appended: remove eventTime, the column stays a column"),
 )]
 pub struct SourceSpec {
     /// Reads the files of a directory, and the ones that appear later.
@@ -55,6 +61,9 @@ pub struct SourceSpec {
     /// The columns, for formats that do not define their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
+    /// That records are changes of rows that were there before, by their key: what Flink reads as `upsert-kafka`. Records in the format `debezium` always are; this says their key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changelog: Option<Changelog>,
     /// Which column is the event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTime>,
@@ -147,5 +156,14 @@ impl SourceSpec {
             .chain(self.kafka.iter().map(SourceConnector::Kafka));
         let first = blocks.next()?;
         blocks.next().is_none().then_some(first)
+    }
+
+    /// How records change rows that were there before, and the columns that tell rows apart (none may be known); `None` if all are new rows.
+    #[must_use]
+    pub fn changes(&self) -> Option<(ChangelogMode, &[String])> {
+        match &self.changelog {
+            Some(changelog) => Some((changelog.mode, &changelog.primary_key)),
+            None => self.format.debezium.as_ref().map(|_| (ChangelogMode::Retract, &[][..])),
+        }
     }
 }

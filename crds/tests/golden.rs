@@ -7,7 +7,7 @@ use std::path::Path;
 
 use millrace_crds::job::{JOB_VERSION, Job};
 use millrace_crds::pipeline::Limits;
-use millrace_crds::report::{Assignment, CheckOutcome, REPORT_VERSION, Report};
+use millrace_crds::report::{Assignment, CheckOutcome, Poll, Polled, REPORT_VERSION, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,6 +31,13 @@ fn jobs_round_trip() {
     assert_eq!(job.version, JOB_VERSION);
     let again: Job = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
     assert_eq!((again.revision(), &again), (job.revision(), &job));
+}
+
+#[test]
+fn jobs_with_changes_round_trip() {
+    let job: Job = round_trip("job-changes-v1.json");
+    let changes: Vec<_> = job.inputs.iter().filter_map(|input| input.source.changes()).collect();
+    assert_eq!(changes.iter().map(|(_, key)| key.join(",")).collect::<Vec<_>>(), ["id", "id"]);
 }
 
 #[test]
@@ -78,6 +85,8 @@ fn documents_of_plans_that_keep_state_round_trip() {
 fn documents_of_state_on_disk_round_trip() {
     let report: Report = round_trip("report-spilled-v1.json");
     assert_eq!(report.tasks[0].spilled_bytes, Some(1 << 20));
+    let report: Report = round_trip("report-failed-v1.json");
+    assert_eq!(report.tasks[0].failures, Some(3));
     let job: Job = round_trip("job-spilled-v1.json");
     assert_eq!((job.limits.spill_bytes(), Limits::default().spill_bytes()), (1 << 30, 10 << 30));
 }
@@ -107,6 +116,17 @@ fn fields_of_newer_versions_are_passed_over() {
     let mut assignment = golden("assignment-v1.json");
     assignment["later"] = Value::Bool(true);
     let _: Assignment = serde_json::from_value(assignment).unwrap();
+    let mut polled = golden("polled-v1.json");
+    polled["later"] = Value::Bool(true);
+    let _: Polled = serde_json::from_value(polled).unwrap();
+}
+
+#[test]
+fn polls_round_trip() {
+    let poll: Poll = round_trip("poll-v1.json");
+    assert_eq!((poll.version, poll.sequence), (REPORT_VERSION, 41));
+    let polled: Polled = round_trip("polled-v1.json");
+    assert!(polled.changed);
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     triggers: Family<KindLabel, Counter>,
     writes: Family<WriteLabels, Counter>,
     reports: Family<ResultLabel, Counter>,
+    polls: Family<ResultLabel, Counter>,
+    waiting: Gauge,
     leading: Gauge,
     registry: std::sync::Arc<Registry>,
 }
@@ -65,6 +67,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let (reconciles, errors, objects) = (Family::default(), Family::default(), Family::default());
         let (triggers, writes, reports, leading) = (Family::default(), Family::default(), Family::default(), Gauge::default());
+        let (polls, waiting) = (Family::default(), Gauge::default());
         let durations = Family::new_with_constructor(durations as fn() -> Histogram);
         let mut registry = Registry::with_prefix("millrace_operator");
         registry.register("reconciles", "Reconciliations, by kind", Clone::clone(&reconciles));
@@ -74,8 +77,10 @@ impl Metrics {
         registry.register("triggers", "Changes that asked for a reconciliation, by kind; many can become one", Clone::clone(&triggers));
         registry.register("writes", "Requests that wrote to the API server, by verb and kind", Clone::clone(&writes));
         registry.register("reports", "Reports of workers, by what became of them", Clone::clone(&reports));
+        registry.register("polls", "Requests of workers that wait, by what became of them", Clone::clone(&polls));
+        registry.register("workers_waiting", "Workers that wait to hear of another assignment", Clone::clone(&waiting));
         registry.register("leading", "1 while this operator holds the Lease", Clone::clone(&leading));
-        Self { reconciles, errors, durations, objects, triggers, writes, reports, leading, registry: registry.into() }
+        Self { reconciles, errors, durations, objects, triggers, writes, reports, polls, waiting, leading, registry: registry.into() }
     }
 
     /// A reconciliation has ended; `error` is the reason if it failed.
@@ -108,6 +113,17 @@ impl Metrics {
         self.reports.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// A poll was answered.
+    pub(crate) fn polled(&self, result: &'static str) {
+        self.polls.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// A worker waits, until the value is dropped.
+    pub(crate) fn listening(&self) -> Listening {
+        self.waiting.inc();
+        Listening(self.waiting.clone())
+    }
+
     /// Whether this operator leads.
     pub(crate) fn leads(&self, leads: bool) {
         self.leading.set(i64::from(leads));
@@ -118,6 +134,15 @@ impl Metrics {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// One worker that waits.
+pub(crate) struct Listening(Gauge);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -132,6 +157,9 @@ mod tests {
         metrics.reconciled("Pipeline", Duration::from_millis(5), Some("Conflict"));
         metrics.leads(true);
         metrics.reported("accepted");
+        metrics.polled("changed");
+        let waiting = metrics.listening();
+        drop(metrics.listening());
         let text = metrics.render().unwrap();
         for line in [
             "millrace_operator_reconciles_total{kind=\"Pipeline\"} 2",
@@ -139,8 +167,11 @@ mod tests {
             "millrace_operator_reconcile_duration_seconds_count{kind=\"Pipeline\"} 2",
             "millrace_operator_leading 1",
             "millrace_operator_reports_total{result=\"accepted\"} 1",
+            "millrace_operator_polls_total{result=\"changed\"} 1",
+            "millrace_operator_workers_waiting 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+        drop(waiting);
     }
 }

@@ -82,6 +82,64 @@ impl SourceFixture for Topic<'_> {
     }
 }
 
+/// A topic of changes: Debezium's events, or rows by their key.
+struct Changes<'a> {
+    topic: Topic<'a>,
+    events: bool,
+}
+
+impl<'a> Changes<'a> {
+    async fn new(kafka: &'a Kafka, name: &'static str, events: bool) -> Result<Self> {
+        Ok(Self { topic: Topic::new(kafka, name).await?, events })
+    }
+
+    fn record(&self, value: i64) -> String {
+        let row = record(value);
+        if self.events { format!("{{\"before\":null,\"after\":{row},\"op\":\"c\"}}") } else { row }
+    }
+}
+
+#[async_trait]
+impl SourceFixture for Changes<'_> {
+    fn source(&self) -> Arc<dyn Source> {
+        let (_, schema) = conformance::format();
+        let format = if self.events { json!({"debezium": {}}) } else { json!({"json": {}}) };
+        let mode = if self.events { "Retract" } else { "Upsert" };
+        let kafka = json!({"bootstrapServers": self.topic.kafka.bootstrap(), "topics": [self.topic.name]});
+        let spec = json!({"kafka": kafka, "format": format, "schema": schema, "changelog": {"mode": mode, "primaryKey": ["n"]}});
+        let spec = serde_json::from_value(spec).expect("a source's spec");
+        registry::source(&spec, &conformance::context(Path::new("/nonexistent"))).expect("a source")
+    }
+
+    fn split(&self) -> String {
+        self.topic.split()
+    }
+
+    async fn produce(&self, values: Range<i64>) {
+        self.topic.write(&values.map(|value| self.record(value)).collect::<Vec<_>>()).await;
+    }
+
+    async fn produce_bad(&self, good: i64) {
+        self.topic.write(&[self.record(good), "{broken".to_owned(), self.record(good + 1)]).await;
+    }
+
+    async fn kept(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn kafka_changes() -> Result<()> {
+    let kafka = Kafka::start().await?;
+    for (events, names) in [(true, ["e1", "e2", "e3", "e4"]), (false, ["u1", "u2", "u3", "u4"])] {
+        conformance::source::resumes_exactly(&Changes::new(&kafka, names[0], events).await?, 10, 500, 3).await?;
+        conformance::source::drains(&Changes::new(&kafka, names[1], events).await?).await?;
+        conformance::source::rests_when_all_is_read(&Changes::new(&kafka, names[2], events).await?).await?;
+        conformance::source::returns_rejected_records(&Changes::new(&kafka, names[3], events).await?).await?;
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl SinkFixture for Topic<'_> {
     fn sink(&self) -> Arc<dyn Sink> {

@@ -199,6 +199,68 @@ async fn a_reader_goes_on_exactly_where_the_last_one_was() -> Result<()> {
     Ok(())
 }
 
+/// Kinds, ids and coordinates of changes that a reader delivers, until it has come to the end.
+async fn changes_of(reader: &mut dyn SplitReader) -> Result<(Vec<(RowKind, i64)>, Vec<String>)> {
+    let (mut rows, mut coordinates) = (Vec::new(), Vec::new());
+    while !reader.lag().idle {
+        let SourceEvent::Records(records) = tokio::time::timeout(DEADLINE, reader.next()).await.context("not idle in time")?? else {
+            anyhow::bail!("the input has ended")
+        };
+        ensure!(records.rejected.is_empty(), "{:?}", records.rejected);
+        let Some(batch) = records.batch else { continue };
+        let ids = batch.records.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+        rows.extend((0..batch.num_rows()).map(|row| (batch.kind(row), ids.value(row))));
+        coordinates.extend((0..batch.num_rows()).map(|row| batch.coordinate(row)));
+    }
+    Ok((rows, coordinates))
+}
+
+#[tokio::test]
+async fn changes_have_kinds_and_each_row_a_coordinate_of_its_own() -> Result<()> {
+    use RowKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+    let kafka = Kafka::start().await?;
+    kafka.create_topic("orders", 1).await?;
+    let row = |id: i64, name: &str| json!({"id": id, "name": name});
+    let event = |op: &str, before: Value, after: Value| json!({"op": op, "before": before, "after": after}).to_string();
+    let events = [
+        event("c", Value::Null, row(1, "a")),
+        event("u", row(1, "a"), row(1, "b")),
+        event("d", row(1, "b"), Value::Null),
+        event("r", Value::Null, row(2, "c")),
+        event("u", row(2, "c"), row(2, "d")),
+    ];
+    let records: Vec<_> = events.iter().map(|event| (0, "k", event.as_str())).collect();
+    kafka.produce("orders", &records).await?;
+    let spec = json!({
+        "kafka": {"bootstrapServers": kafka.bootstrap(), "topics": ["orders"]},
+        "format": {"debezium": {}},
+        "schema": {"columns": [{"name": "id", "type": "BigInt"}, {"name": "name", "type": "Varchar"}]},
+    });
+    let of = |spec: &Value| Ok::<_, anyhow::Error>(registry::source(&serde_json::from_value(spec.clone())?, &context())?);
+    let source = of(&spec)?;
+    let (mut reader, _) = open(&source, None).await?;
+    let (rows, coordinates) = changes_of(reader.as_mut()).await?;
+    let all = [(Insert, 1), (UpdateBefore, 1), (UpdateAfter, 1), (Delete, 1), (Insert, 2), (UpdateBefore, 2), (UpdateAfter, 2)];
+    assert_eq!(rows, all);
+    let distinct: std::collections::BTreeSet<_> = coordinates.iter().collect();
+    assert_eq!(distinct.len(), coordinates.len(), "{coordinates:?}");
+    reader.close().await;
+    // From a position on they are the same.
+    let (mut reader, _) = open(&source, Some(json!({"offset": 1}))).await?;
+    let (again, same) = changes_of(reader.as_mut()).await?;
+    assert_eq!((again.as_slice(), same.as_slice()), (&all[1..], &coordinates[1..]));
+    reader.close().await;
+    // By their key, only what is there from now on counts.
+    let mut by_key = spec;
+    by_key["changelog"] = json!({"primaryKey": ["id"]});
+    let source = of(&by_key)?;
+    let (mut reader, _) = open(&source, None).await?;
+    let (rows, _) = changes_of(reader.as_mut()).await?;
+    assert_eq!(rows, [(Insert, 1), (Insert, 1), (Delete, 1), (Insert, 2), (Insert, 2)]);
+    reader.close().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_was_aborted_is_never_seen() -> Result<()> {
     let kafka = Kafka::start().await?;

@@ -9,6 +9,8 @@ use millrace_connectors::context::{Context, ResolvedLimits};
 use millrace_connectors::exchange::Upstream;
 use millrace_connectors::registry;
 use millrace_connectors::spill_folder::SpillFolder;
+use millrace_crds::SourceSpec;
+use millrace_crds::changelog::ChangelogMode;
 use millrace_crds::delivery::Guarantee;
 use millrace_crds::job::{JOB_VERSION, Job, JobOutput};
 use millrace_crds::pipeline;
@@ -16,7 +18,7 @@ use millrace_crds::report::{CheckOutcome, Distribution, EXCHANGE, ErrorReason, I
 use millrace_engine::checkpoint::Clock;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::operators::KEY_GROUPS;
-use millrace_engine::plan::{self, Changelog, InputTable, Late, Plan, Policy, compatibility};
+use millrace_engine::plan::{self, Changelog, InputChangelog, InputTable, Late, Plan, Policy, compatibility};
 use millrace_engine::runtime::{DeadLetterBinding, InputBinding, OnPoison, OutputBinding, SpillSpace, Splits, Stage, TaskConfig};
 use millrace_engine::sink::Sink;
 use millrace_engine::source::{Shared, Source};
@@ -55,6 +57,7 @@ pub(crate) struct AssembledInput {
     event_time: Option<String>,
     pub(crate) max_delay: Duration,
     partitioned_by: Vec<String>,
+    pub(crate) changelog: InputChangelog,
 }
 
 /// Where checkpoints are kept, opened.
@@ -105,6 +108,7 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
                 event_time: input.source.event_time.as_ref().map(|time| time.column.clone()),
                 max_delay: seconds(input.source.event_time.as_ref().and_then(|time| time.max_delay_seconds).unwrap_or(MAX_DELAY_SECONDS)),
                 partitioned_by: input.source.partitioned_by.clone(),
+                changelog: changelog_of(&input.source),
             }),
             Err(error) => problems.push(problem("SchemaInvalid", format!("source {}", input.source_name), &error)),
         }
@@ -123,7 +127,12 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
 
     let tables: Vec<_> = inputs
         .iter()
-        .map(|input| InputTable { name: input.name.clone(), schema: input.source.schema(), event_time: input.event_time.clone() })
+        .map(|input| InputTable {
+            name: input.name.clone(),
+            schema: input.source.schema(),
+            event_time: input.event_time.clone(),
+            changelog: input.changelog.clone(),
+        })
         .collect();
     let wanted: Vec<_> = job.outputs.iter().map(|output| (output.name.clone(), output.from.clone())).collect();
     let plan = Arc::new(plan::compile(&job.steps, &tables, &wanted, &policy(&job))?);
@@ -156,10 +165,20 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
     }
     let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
     problems.extend(lanes_in_vain(&job, &plan, whole.is_some()));
+    problems.extend(disk_in_vain(&job, &plan));
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(Assembled { job, context, plan, inputs, sinks, exchanged, outputs, dead_letters, whole })
+}
+
+/// What the rows of a Source say of rows before them.
+fn changelog_of(source: &SourceSpec) -> InputChangelog {
+    match source.changes() {
+        None => InputChangelog::Append,
+        Some((ChangelogMode::Retract, key)) => InputChangelog::Retract { key: key.to_vec() },
+        Some((ChangelogMode::Upsert, key)) => InputChangelog::Upsert { key: key.to_vec() },
+    }
 }
 
 /// What is wrong with `partitionedBy` of a Source.
@@ -211,6 +230,20 @@ fn lanes_in_vain(job: &Job, plan: &Plan, whole: bool) -> Option<Problem> {
         location: "limits.lanes".to_owned(),
         message: format!("limits.lanes is {lanes}, but {why}"),
         hint: Some("remove limits.lanes".to_owned()),
+    })
+}
+
+/// What is wrong with `limits.maxSpillBytes`: state goes to disk by key, if its rows can be shared by key.
+fn disk_in_vain(job: &Job, plan: &Plan) -> Option<Problem> {
+    let bytes = job.limits.max_spill_bytes.filter(|bytes| *bytes > 0 && plan.is_stateful())?;
+    let why = plan.exchange().err()?;
+    Some(Problem {
+        reason: "NotSupported".to_owned(),
+        location: "limits.maxSpillBytes".to_owned(),
+        message: format!(
+            "limits.maxSpillBytes is {bytes}, but state cannot go to disk, because the rows of this plan cannot be shared by key: {why}"
+        ),
+        hint: Some("remove limits.maxSpillBytes, and let limits.maxStateBytes be as large as the state".to_owned()),
     })
 }
 
@@ -610,6 +643,46 @@ mod tests {
         assert!(diff.positions_lost, "neither goes on from the other");
     }
 
+    /// Passes rows of a topic of changes on to a sink.
+    fn changes(changelog: &serde_json::Value, partitioned_by: &[&str], sink: serde_json::Value) -> Job {
+        let mut job = partitioned("k", &[]);
+        job.inputs[0].source = serde_json::from_value(serde_json::json!({
+            "kafka": {"bootstrapServers": "kafka:9092", "topics": ["t"]},
+            "format": {"debezium": {}},
+            "schema": {"columns": [{"name": "k", "type": "BigInt"}, {"name": "l", "type": "BigInt"}]},
+            "changelog": changelog,
+            "partitionedBy": partitioned_by,
+        }))
+        .unwrap();
+        job.steps[0].sql = "SELECT k, l + 1 AS l FROM lines WHERE l > 0".to_owned();
+        job.state_ttl_seconds = None;
+        job.sinks.insert("out".to_owned(), serde_json::from_value(sink).unwrap());
+        job
+    }
+
+    #[test]
+    fn changes_go_to_sinks_that_keep_rows_by_key() {
+        let json = serde_json::json!({"json": {}});
+        let topic = serde_json::json!({"kafka": {"bootstrapServers": "kafka:9092", "topic": "u", "format": json}});
+        let files = serde_json::json!({"files": {"path": "/nowhere", "format": json}});
+        let upserts = serde_json::json!({"primaryKey": ["k"]});
+        let one = assemble(changes(&upserts, &[], topic.clone()), PathBuf::new()).unwrap();
+        assert_eq!(one.distribution(&one.inputs[0]), Distribution::Whole, "the last rows of keys are state");
+        let each = assemble(changes(&upserts, &["k"], topic.clone()), PathBuf::new()).unwrap();
+        assert_eq!(each.distribution(&each.inputs[0]), Distribution::Partitioned, "a partition has all of a key");
+        let retract = serde_json::json!({"mode": "Retract", "primaryKey": ["k"]});
+        let stateless = assemble(changes(&retract, &[], topic.clone()), PathBuf::new()).unwrap();
+        assert_eq!(stateless.distribution(&stateless.inputs[0]), Distribution::Partitioned);
+        assert!(stateless.plan.state_signatures().is_empty());
+        let refused = |changelog: &serde_json::Value, sink: &serde_json::Value, message: &str| {
+            let problems = assemble(changes(changelog, &[], sink.clone()), PathBuf::new()).err().unwrap();
+            assert!(problems.iter().any(|problem| problem.message.contains(message)), "{problems:?}");
+        };
+        refused(&upserts, &files, "a changelog input");
+        refused(&serde_json::Value::Null, &topic, "name changelog.primaryKey of the Source");
+        refused(&serde_json::json!({"primaryKey": ["m"]}), &topic, "names the column m, which the source does not have");
+    }
+
     #[test]
     fn lanes_that_nothing_runs_in_are_refused() {
         let refused = |columns: &[&str], sql: &str| {
@@ -625,6 +698,22 @@ mod tests {
         assert!(several.contains("several tasks"), "{several}");
         let unshared = refused(&[], "SELECT count(*) AS n FROM lines");
         assert!(unshared.contains("cannot be shared by key"), "{unshared}");
+    }
+
+    #[test]
+    fn a_disk_that_nothing_goes_to_is_refused() {
+        let assembled = |bytes: i64, sql: &str| {
+            let mut job = partitioned("k", &[]);
+            job.limits.max_spill_bytes = Some(bytes);
+            job.steps[0].sql = sql.to_owned();
+            assemble(job, PathBuf::new())
+        };
+        let problems = assembled(1 << 30, "SELECT count(*) AS n FROM lines").err().unwrap();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!((problem.reason.as_str(), problem.location.as_str()), ("NotSupported", "limits.maxSpillBytes"));
+        assert!(problem.message.contains("cannot be shared by key"), "{}", problem.message);
+        assert!(assembled(0, "SELECT count(*) AS n FROM lines").is_ok());
+        assert!(assembled(1 << 30, "SELECT k, count(*) AS n FROM lines GROUP BY k").is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ struct Metric {
     value: fn(&TaskReport) -> Option<f64>,
 }
 
-const METRICS: [Metric; 14] = [
+const METRICS: [Metric; 15] = [
     Metric {
         name: "millrace_records_in_total",
         kind: "counter",
@@ -69,6 +69,12 @@ const METRICS: [Metric; 14] = [
         kind: "gauge",
         help: "Bytes of disk that state takes which has no room in memory; tasks with such state only.",
         value: |t| t.spilled_bytes.map(|v| v as f64),
+    },
+    Metric {
+        name: "millrace_task_failures_total",
+        kind: "counter",
+        help: "How often the task has failed and was opened again at its last epoch.",
+        value: |t| Some(t.failures.unwrap_or(0) as f64),
     },
     Metric {
         name: "millrace_task_running",
@@ -148,6 +154,7 @@ mod tests {
             watermark_millis: Some(1_700_000_000_500),
             state_bytes: None,
             spilled_bytes: Some(7),
+            failures: Some(3),
             troubles: Vec::new(),
         };
         let text = render(std::iter::once(("ns/p", vec![report])));
@@ -156,6 +163,7 @@ mod tests {
         assert!(text.contains("} 1700000000.5\n"), "{text}");
         assert!(!text.contains("millrace_lag_records{"), "an unknown value has no sample");
         assert!(text.lines().any(|line| line.starts_with("millrace_task_spilled_bytes{") && line.ends_with("} 7")), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("millrace_task_failures_total{") && line.ends_with("} 3")), "{text}");
         assert!(!text.contains("millrace_task_state_bytes{"), "a task without state has no sample");
     }
 }

@@ -334,7 +334,7 @@ pub struct Limits {
     /// Bytes of the worker's disk (an `emptyDir`) for state that has no room in memory, compressed; a Pipeline that needs more stops and says so. For each lane, one group in 128 of the keys has to
     /// have room in memory, so that this may be some ten times `maxStateBytes`. What of a key is on disk is read when rows for many keys wait, when its time has
     /// come, and before an epoch ends: results come later than from memory, at most by `checkpoint.intervalSeconds` and the time of reading. 0: none.
-    /// Default 10,737,418,240 (10 GiB).
+    /// If it is set and the rows of the plan cannot be shared by key, the Pipeline is refused. Default 10,737,418,240 (10 GiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_099_511_627_776i64))]
     pub max_spill_bytes: Option<i64>,

@@ -38,7 +38,8 @@ pub struct Given {
     #[schemars(length(min = 1, max = 63))]
     pub input: Option<String>,
     /// The rows, as JSON of the Source's columns, whatever its format. None of them is late for another one of this list: only after the last one does the
-    /// watermark move, to the latest event time less what the Source allows for delay.
+    /// watermark move, to the latest event time less what the Source allows for delay. Rows of a Source whose rows are revised (`changelog`, `debezium`) say what they are in `_op`:
+    /// `+I` (default), `-D`, and where the Source holds rows as they were before, `-U` followed by `+U`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

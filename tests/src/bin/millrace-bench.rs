@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::Message;
-use millrace_engine::plan::{self, InputTable, Policy};
+use millrace_engine::plan::{self, InputChangelog, InputTable, Policy};
 use millrace_tests::access_logs::{Endpoints, Workload, manifests};
 use millrace_tests::cluster::Cluster;
 use millrace_tests::image::{self, Image, Profile};
@@ -116,7 +116,7 @@ fn state_per_key() -> Result<(f64, f64)> {
     let schema = Arc::new(Schema::new(vec![numbers("k"), numbers("v")]));
     let sql = "SELECT k, count(*) AS n, min(v) AS low, max(v) AS high, sum(v) AS total FROM t GROUP BY k";
     let steps = [Step { name: "result".to_owned(), sql: sql.to_owned() }];
-    let inputs = [InputTable { name: "t".to_owned(), schema: Arc::clone(&schema), event_time: None }];
+    let inputs = [InputTable { name: "t".to_owned(), schema: Arc::clone(&schema), event_time: None, changelog: InputChangelog::Append }];
     let policy = Policy { state_ttl: Some(Duration::from_secs(86_400)), ..Policy::default() };
     let plan = plan::compile(&steps, &inputs, &[("result".to_owned(), "result".to_owned())], &policy);
     let plan = plan.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;

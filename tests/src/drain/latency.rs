@@ -1,5 +1,8 @@
 //! How long a record takes, open loop: each is due at a time that does not depend on the answers, and carries that time. One clock, one process.
 //! It never waits for an answer before it sends the next record.
+//!
+//! Records are due together every [`TICK`]. One by one they would be a request each, and what a broker on the same two cores makes of some thousand requests
+//! a second would be all that is measured. What is due together goes to one partition, the next to the next one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +16,10 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::PARTITIONS;
 use crate::servers::Kafka;
 
+/// Between records that are due together and the next.
+pub const TICK: Duration = Duration::from_millis(1);
 /// For the broker to take what was sent, and for the last records to arrive.
 const FLUSH: Duration = Duration::from_mins(1);
 const AFTER: Duration = Duration::from_secs(3);
@@ -33,6 +37,17 @@ pub struct Load {
     pub keys: u64,
     /// The channel of all records.
     pub channel: &'static str,
+    /// Of all topics.
+    pub partitions: i32,
+}
+
+impl Load {
+    /// How many records are due at once, and nanoseconds until the next are.
+    fn steps(&self) -> (u64, u64) {
+        let together = (u128::from(self.rate) * TICK.as_nanos()).div_ceil(1_000_000_000).max(1);
+        let together = u64::try_from(together).unwrap_or(u64::MAX);
+        (together, together.saturating_mul(1_000_000_000) / self.rate.max(1))
+    }
 }
 
 /// What is read of a record that comes out.
@@ -81,7 +96,7 @@ pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)])
         let readers: Vec<_> = read
             .iter()
             .map(|(topic, carries)| {
-                let reader = reader(kafka, topic)?;
+                let reader = reader(kafka, topic, load.partitions)?;
                 Ok((topic, scope.spawn(|| follow(reader, *carries, counted, &stop))))
             })
             .collect::<Result<_>>()?;
@@ -103,11 +118,11 @@ fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
     let mut config = kafka.config();
     config.set("linger.ms", "0");
     let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
-    let gap = 1_000_000_000 / load.rate;
+    let (together, gap) = load.steps();
     let count = load.rate * (load.warm + load.kept).as_secs();
     let filler = "x".repeat(120);
     for n in 0..count {
-        let due = begun + n * gap;
+        let due = begun + n / together * gap;
         // A short sleep is longer than it says: the rest of the way is waited for awake.
         while let Some(early) = due.checked_sub(now()) {
             if early > 200_000 { thread::sleep(Duration::from_nanos(early - 150_000)) } else { std::hint::spin_loop() }
@@ -119,19 +134,19 @@ fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
             load.channel,
             due / 1_000_000
         );
-        let partition = i32::try_from(n % u64::from(PARTITIONS.unsigned_abs())).unwrap_or(0);
+        let partition = i32::try_from(n / together % u64::from(load.partitions.unsigned_abs())).unwrap_or(0);
         let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(payload.as_str());
         producer.send(record).map_err(|(error, _)| error).context("write a record")?;
     }
     producer.flush(FLUSH).context("wait for the broker")
 }
 
-fn reader(kafka: &Kafka, topic: &str) -> Result<BaseConsumer> {
+fn reader(kafka: &Kafka, topic: &str, partitions: i32) -> Result<BaseConsumer> {
     let mut config = kafka.config();
     config.set("group.id", "latency").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "100");
     let reader: BaseConsumer = config.create().context("make a consumer")?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions {
         // From what is there now: an offset that is known needs no look-up while records come.
         let (_, end) = reader.fetch_watermarks(topic, partition, AFTER).context("read offsets")?;
         list.add_partition_offset(topic, partition, Offset::Offset(end)).context("read from the end")?;
@@ -185,6 +200,15 @@ mod tests {
         let latencies = Latencies((0..=100).map(f64::from).collect());
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| latencies.quantile(share).to_string()), ["0", "50", "99", "100"]);
         assert!(Latencies::default().quantile(0.5).is_nan());
+    }
+
+    #[test]
+    fn records_are_due_together_every_millisecond() {
+        let steps = |rate| {
+            let load = Load { rate, warm: TICK, kept: TICK, keys: 1, channel: "", partitions: 1 };
+            load.steps()
+        };
+        assert_eq!([1, 1000, 1500, 10_000].map(steps), [(1, 1_000_000_000), (1, 1_000_000), (2, 1_333_333), (10, 1_000_000)]);
     }
 
     #[test]

@@ -12,12 +12,12 @@ use millrace_connectors::context::ResolvedLimits;
 use millrace_connectors::formats::decompress::Decompressor;
 use millrace_connectors::formats::parquet_in::{ParquetReader, RangeReader};
 use millrace_connectors::formats::template::{Escape, Template};
-use millrace_connectors::formats::{StreamPosition, record_decoder, stream_decoder, table_schema};
+use millrace_connectors::formats::{Keyed, RecordTable, StreamPosition, record_decoder, stream_decoder, table_schema};
 use millrace_crds::format::{Compression, Schema as Columns, SourceFormat};
 use millrace_crds::pipeline::{Limits, Step};
 use millrace_engine::checkpoint::EpochRecord;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::plan::{self, InputTable, Policy};
+use millrace_engine::plan::{self, InputChangelog, InputTable, Policy};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -58,6 +58,26 @@ const JSON: &[&[u8]] = &[
     b"[[",
     b"\xff",
     b"\xef\xbb\xbf",
+];
+const EVENTS: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b",",
+    b"\"",
+    b"\\",
+    b"null",
+    b"\n",
+    b"\t",
+    b"\"a\":1",
+    b"\"b\":\"x\"",
+    b"{\"op\":\"u\",\"before\":{\"a\":1,\"b\":\"x\"},\"after\":{\"a\":2}}",
+    b"\"op\":\"c\"",
+    b"\"op\":\"d\"",
+    b"\"before\":",
+    b"\"after\":{",
+    b"{\"schema\":{},\"payload\":",
+    b"[[",
+    b"\xff",
 ];
 const TEXT: &[&[u8]] = &[
     b"\n",
@@ -137,6 +157,14 @@ pub fn targets() -> Vec<Target> {
             stream(&json!({"json": {}}), "a BigInt, b Varchar, c Double, d Timestamp, e Boolean, g Decimal", bytes)
         }),
         target("json-records", JSON, records),
+        target("debezium", EVENTS, |bytes| {
+            changes(&json!({"debezium": {}}), &json!(null), bytes);
+            changes(&json!({"debezium": {"timestamps": "Nanoseconds"}}), &json!({"primaryKey": ["a", "b"]}), bytes);
+        }),
+        target("upserts", EVENTS, |bytes| {
+            changes(&json!({"json": {}}), &json!({"primaryKey": ["a"]}), bytes);
+            changes(&json!({"json": {}}), &json!({"primaryKey": ["b"], "recordKey": "Text"}), bytes);
+        }),
         target("csv", TEXT, |bytes| stream(&json!({"csv": {}}), "a BigInt, b Varchar, c Double, d Timestamp", bytes)),
         target("csv-without-header", TEXT, |bytes| {
             stream(
@@ -231,6 +259,30 @@ fn records(bytes: &[u8]) {
     assert_eq!(decoded.records.num_rows() + decoded.rejected.len(), payloads.len(), "records are lost");
 }
 
+/// Records a line each, with their keys in front of a tab; a line without one has no key, and one that ends with it no value.
+fn changes(format: &serde_json::Value, changelog: &serde_json::Value, bytes: &[u8]) {
+    let columns = [("a", "BigInt"), ("b", "Varchar"), ("c", "Double"), ("d", "Timestamp"), ("e", "Date")];
+    let columns = columns.map(|(name, type_)| json!({"name": name, "type": type_}));
+    let spec = json!({
+        "kafka": {"bootstrapServers": "k:1", "topics": ["t"]}, "format": format, "changelog": changelog, "schema": {"columns": columns},
+    });
+    let table = RecordTable::of(&serde_json::from_value(spec).expect("a source")).expect("a table");
+    let mut decoder = table.decoder(&["a", "b", "d", "e"].map(str::to_owned), &limits()).expect("a decoder");
+    let record = |line| {
+        let cut = <[u8]>::iter(line).position(|byte| *byte == b'\t');
+        let (key, value) = cut.map_or((None, line), |cut| (Some(&line[..cut]), &line[cut + 1..]));
+        Keyed { key, value: (cut.is_none() || !value.is_empty()).then_some(value) }
+    };
+    let records: Vec<Keyed<'_>> = bytes.split(|byte| *byte == b'\n').map(record).collect();
+    let decoded = decoder.decode_keyed(&records);
+    let kinds = decoded.kinds.expect("changes have kinds");
+    assert_eq!((decoded.records.num_rows(), decoded.ordinals.len()), (kinds.len(), kinds.len()));
+    let good: std::collections::BTreeSet<u64> = decoded.ordinals.values().iter().copied().collect();
+    assert!(decoded.rejected.iter().all(|refused| !good.contains(&refused.ordinal)), "a record is good and bad");
+    let skipped = records.iter().filter(|record| record.value.is_none()).count();
+    assert!(good.len() + decoded.rejected.len() + skipped >= records.len(), "records are lost");
+}
+
 struct InMemory(Bytes);
 
 #[async_trait]
@@ -320,7 +372,12 @@ fn sql(bytes: &[u8]) {
     let fields =
         [("a", DataType::Int64), ("b", DataType::Utf8), ("c", DataType::Float64), ("ts", DataType::Timestamp(TimeUnit::Microsecond, None))];
     let schema = Arc::new(Schema::new(fields.map(|(name, type_)| Field::new(name, type_, true)).to_vec()));
-    let input = |name: &str| InputTable { name: name.to_owned(), schema: Arc::clone(&schema), event_time: Some("ts".to_owned()) };
+    let input = |name: &str| InputTable {
+        name: name.to_owned(),
+        schema: Arc::clone(&schema),
+        event_time: Some("ts".to_owned()),
+        changelog: InputChangelog::Append,
+    };
     let policy = Policy { state_ttl: Some(std::time::Duration::from_secs(60)), ..Policy::default() };
     let steps = [Step { name: "s".to_owned(), sql: text }];
     let outputs = [("out".to_owned(), "s".to_owned())];

@@ -16,7 +16,7 @@ use millrace_crds::pipeline::{Limits, Step};
 use millrace_crds::report::Problem;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::Message;
-use millrace_engine::plan::{self, Executor, InputTable, Plan, Policy};
+use millrace_engine::plan::{self, Executor, InputChangelog, InputTable, Plan, Policy};
 
 use super::generator::{Events, MAX_DELAY_MS, Table};
 use super::queries::Query;
@@ -57,11 +57,16 @@ pub fn plan(query: &Query) -> Result<Result<Plan, Vec<Problem>>> {
     let steps: Vec<Step> = steps.chain([Step { name: "result".to_owned(), sql: query.sql.clone() }]).collect();
     let input = |table: &Table| {
         let schema = table_schema(&format(), Some(&schema(columns(*table))))?;
-        Ok(InputTable { name: table.name().to_owned(), schema, event_time: Some(TIME.to_owned()) })
+        Ok(InputTable { name: table.name().to_owned(), schema, event_time: Some(TIME.to_owned()), changelog: InputChangelog::Append })
     };
     let mut inputs = query.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
     if query.side_input {
-        inputs.push(InputTable { name: SIDE.to_owned(), schema: table_schema(&format(), Some(&schema(&SIDE_INPUT)))?, event_time: None });
+        inputs.push(InputTable {
+            name: SIDE.to_owned(),
+            schema: table_schema(&format(), Some(&schema(&SIDE_INPUT)))?,
+            event_time: None,
+            changelog: InputChangelog::Append,
+        });
     }
     let policy = Policy { state_ttl: Some(std::time::Duration::from_secs(STATE_TTL_SECONDS)), ..Policy::default() };
     Ok(plan::compile(&steps, &inputs, &[("result".to_owned(), "result".to_owned())], &policy))

@@ -18,7 +18,11 @@ use crate::{blackhole, files, kafka, opensearch, s3, stdout};
 /// # Errors
 /// `Invalid` when the spec cannot work: no or several connector blocks, a format that needs a schema without one, an event-time column that does not exist.
 pub fn source(spec: &SourceSpec, context: &Context) -> Result<Arc<dyn Source>, ConnectorError> {
-    Ok(match spec.connector().ok_or_else(|| one_block("source"))? {
+    let connector = spec.connector().ok_or_else(|| one_block("source"))?;
+    if spec.changelog.is_some() && !matches!(connector, SourceConnector::Kafka(_)) {
+        return Err(ConnectorError::new(ErrorReason::Invalid, "changelog is for kafka, whose records have keys: remove it"));
+    }
+    Ok(match connector {
         SourceConnector::Files(options) => Arc::new(files::FilesSource::new(options, spec, context)?),
         SourceConnector::S3(options) => Arc::new(s3::S3Source::new(options, spec, context)?),
         SourceConnector::Kafka(options) => Arc::new(kafka::KafkaSource::new(options, spec, context)?),

@@ -24,7 +24,7 @@ pub trait Sink: Send + Sync {
             Changelog::Append => Ok(()),
             Changelog::Updating { .. } => Err(ConnectorError::new(
                 ErrorReason::Invalid,
-                "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends), and this sink can only append: \
+                "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends), and this sink can only append: \
                  aggregate or join in a window, or write to a sink that keeps one row for each key (kafka, or opensearch with idFrom)",
             )),
         }

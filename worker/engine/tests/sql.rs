@@ -13,7 +13,8 @@
 //!
 //! A column may be the event time: `time Timestamp(µs) EVENT TIME maxDelay 4` (seconds). Then a watermark follows every batch; if there are lines `watermark`
 //! among the rows, only there, so that it is the case that says which rows are late. A line `clock 5` among the rows says that it is five seconds past the
-//! beginning of 1970 by processing time, where a plan goes by that, and a line `idle` that nothing more comes for now. At the end all inputs end. A section `policy` has lines
+//! beginning of 1970 by processing time, where a plan goes by that, and a line `idle` that nothing more comes for now. A line `retract by k, l` or `upsert by k` among the columns
+//! says that rows are revised, and each row is headed by its kind: `-U {"k":1}`. At the end all inputs end. A section `policy` has lines
 //! `stateTtl 60` (seconds), `allowedLateness 5` and `late deadLetter`. Rows of an output that is revised are headed by their kinds.
 //!
 //! Every case is run with all rows in one batch, and again in batches of one, two and three rows: the rows that come out must be the same, or add up to the
@@ -35,7 +36,8 @@ use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::{Message, OutputCounters, Snapshot};
 use millrace_engine::plan::stages::{Exchange, partition_rows};
-use millrace_engine::plan::{Changelog, Executor, InputTable, Late, Plan, Policy, compile};
+use millrace_engine::plan::{Changelog, Executor, InputChangelog, InputTable, Late, Plan, Policy, compile};
+use millrace_engine::row_kind::{RowKind, RowKinds};
 
 #[test]
 fn sql() {
@@ -106,6 +108,7 @@ struct Input {
     clocks: Vec<(usize, i64)>,
     /// Whether there is a line `idle`, after all rows.
     idle: bool,
+    kinds: Option<RowKinds>,
 }
 
 /// The case with its answers as they come out now.
@@ -179,9 +182,21 @@ fn read_policy(body: &str) -> Policy {
 fn input(name: &str, body: &str) -> Input {
     let (mut fields, mut rows, mut watermarks, mut clocks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut event_time, mut max_delay, mut idle) = (None, 0, false);
+    let (mut changelog, mut kinds) = (InputChangelog::Append, Vec::new());
+    let key = |columns: &str| columns.split(", ").filter(|column| !column.is_empty()).map(str::to_owned).collect();
     for line in body.lines().filter(|line| !line.is_empty()) {
-        if line.starts_with('{') {
+        let kind = [RowKind::Insert, RowKind::UpdateBefore, RowKind::UpdateAfter, RowKind::Delete]
+            .into_iter()
+            .find(|kind| line.starts_with(kind.as_str()));
+        if let Some(kind) = kind {
+            kinds.push(kind);
+            rows.push(&line[3..]);
+        } else if line.starts_with('{') {
             rows.push(line);
+        } else if let Some(columns) = line.strip_prefix("retract by") {
+            changelog = InputChangelog::Retract { key: key(columns.trim()) };
+        } else if let Some(columns) = line.strip_prefix("upsert by") {
+            changelog = InputChangelog::Upsert { key: key(columns.trim()) };
         } else if line == "watermark" {
             watermarks.push(rows.len());
         } else if line == "idle" {
@@ -203,7 +218,17 @@ fn input(name: &str, body: &str) -> Input {
     let reader = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build(Cursor::new(rows.join("\n"))).unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let records = arrow::compute::concat_batches(&schema, &batches).unwrap();
-    Input { table: InputTable { name: name.to_owned(), schema, event_time }, records, max_delay, watermarks, clocks, idle }
+    assert!(kinds.is_empty() || kinds.len() == rows.len(), "some rows have kinds, and some have none");
+    let kinds = (!kinds.is_empty()).then(|| RowKinds::new(kinds));
+    Input {
+        table: InputTable { name: name.to_owned(), schema, event_time, changelog },
+        records,
+        max_delay,
+        watermarks,
+        clocks,
+        idle,
+        kinds,
+    }
 }
 
 /// Rows of each output, rejected rows and the plan, by section.
@@ -370,7 +395,8 @@ fn execute(plan: &Plan, inputs: &[Input], batch_rows: usize, restore: bool, part
             let next = breaks.filter(|after| *after > start).min().unwrap_or(records.num_rows());
             let rows = batch_rows.min(next - start);
             let ordinals = UInt64Array::from_iter_values(start as u64..(start + rows) as u64);
-            let batch = Batch::new(records.slice(start, rows), Origin::new(names[number], names[number]), ordinals);
+            let kinds = input.kinds.as_ref().map(|kinds| kinds.slice(start, rows));
+            let batch = Batch { kinds, ..Batch::new(records.slice(start, rows), Origin::new(names[number], names[number]), ordinals) };
             if let Some(time) = time {
                 latest = latest.max(last_time(batch.records.column(time)));
             }

@@ -187,7 +187,7 @@ async fn watch_over(locals: &mut [Local], progress: &mut Progress) -> Stop {
             if round.is_multiple_of(TICKS_BETWEEN_SEARCHES) {
                 local.search().await;
             }
-            local.tasks.follow(&local.wanted).await;
+            local.tasks.follow(&local.wanted);
             let tasks = local.tasks.report();
             if round.is_multiple_of(TICKS_BETWEEN_LINES) && round > 0 {
                 progress.show(&local.name, &tasks);

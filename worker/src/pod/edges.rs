@@ -7,6 +7,7 @@ use std::time::Duration;
 use millrace_crds::report::{Distribution, EXCHANGE, InputSplits, ProbeReport, TroublePart};
 use millrace_crds::source::{Probe, ProbeMode};
 use millrace_engine::checkpoint::Clock;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::assemble::{Assembled, Store};
@@ -29,6 +30,8 @@ struct Found {
 /// Searches and probes while it lives.
 pub(super) struct Edges {
     found: Arc<Mutex<Found>>,
+    /// Told when other splits are found.
+    splits: Arc<Notify>,
     /// The partitions of the exchange, which are known.
     exchange: Option<InputSplits>,
     _background: JoinSet<()>,
@@ -38,8 +41,9 @@ impl Edges {
     /// Starts searching for splits and probing.
     pub(super) fn start(assembled: &Arc<Assembled>, store: &Store) -> Self {
         let found = Arc::new(Mutex::new(Found::default()));
+        let splits = Arc::new(Notify::new());
         let mut background = JoinSet::new();
-        background.spawn(search(Arc::clone(assembled), store.clone(), Arc::clone(&found)));
+        background.spawn(search(Arc::clone(assembled), store.clone(), Arc::clone(&found), Arc::clone(&splits)));
         for (index, input) in assembled.job.inputs.iter().enumerate() {
             if let Some(interval) = interval(input.source.probe.as_ref()) {
                 let source = Arc::clone(&assembled.inputs[index].source);
@@ -64,7 +68,15 @@ impl Edges {
         }
         let partitions: Vec<String> = assembled.exchange_tasks().map(|task| task.split).collect();
         let exchange = (!partitions.is_empty()).then(|| InputSplits { input: EXCHANGE.to_owned(), splits: partitions });
-        Self { found, exchange, _background: background }
+        if exchange.is_some() {
+            splits.notify_one();
+        }
+        Self { found, splits, exchange, _background: background }
+    }
+
+    /// Resolves when other splits have been found than before, also if that was before the call.
+    pub(super) async fn other_splits(&self) {
+        self.splits.notified().await;
     }
 
     /// What is known now.
@@ -81,7 +93,7 @@ fn interval(probe: Option<&Probe>) -> Option<Duration> {
     (probe.mode == ProbeMode::Full).then(|| Duration::from_secs(seconds.into()))
 }
 
-async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>>) {
+async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>>, changed: Arc<Notify>) {
     let mut tick = tokio::time::interval(SEARCH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -90,7 +102,11 @@ async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>
         for input in assembled.inputs.iter().filter(|input| assembled.distribution(input) != Distribution::Whole) {
             match assembled.splits(input, &store).await {
                 Ok(splits) => {
-                    found.lock().unwrap_or_else(PoisonError::into_inner).splits.insert(input.name.clone(), splits);
+                    let known = &mut found.lock().unwrap_or_else(PoisonError::into_inner).splits;
+                    if known.get(&input.name) != Some(&splits) {
+                        known.insert(input.name.clone(), splits);
+                        changed.notify_one();
+                    }
                 }
                 // The probe tells users; what was found before stays.
                 Err(error) => {

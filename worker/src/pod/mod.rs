@@ -1,6 +1,7 @@
 //! `millrace worker`: in a pod. The Job comes from a mounted file, tasks come from the operator; without it, everything that runs keeps running.
 
 mod edges;
+mod listener;
 mod operator;
 mod run;
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use millrace_connectors::aws::open_store;
 use millrace_crds::job::Job;
 use millrace_crds::report::{
-    Assignment, CheckOutcome, InputSplits, ProbeReport, Problem, REPORT_VERSION, Report, TaskReport, Trouble, TroublePart, WorkerPhase,
+    Assignment, CheckOutcome, InputSplits, Poll, ProbeReport, Problem, REPORT_VERSION, Report, TaskReport, Trouble, TroublePart,
+    WorkerPhase,
 };
 use millrace_engine::checkpoint::{self, Clock};
 use millrace_engine::connector::{Backoff, ConnectorError};
@@ -18,16 +19,23 @@ use tokio::task::JoinSet;
 
 use super::WorkerArgs;
 use super::edges::Edges;
+use super::listener::Listener;
 use super::operator::Operator;
 use crate::assemble::{Assembled, Store, assemble, spill_space};
 use crate::clock::SystemClock;
 use crate::tasks::Tasks;
 use crate::{check, exit, http, logging};
 
-/// Time between two looks at the tasks; a change is reported at the next look.
-const TICK: Duration = Duration::from_millis(200);
-/// Looks between two reports without a change.
-const TICKS_BETWEEN_REPORTS: u32 = 10;
+/// Time between two reports without a change.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Time between two looks at troubles. What a task does is told by it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Shortest time between two reports, so that what happens together is reported together.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Pause after a report that was not answered, at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// For how long the operator is waited for where work goes on meanwhile: at the start and at the end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the worker until it is told to stop.
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<u8> {
@@ -44,7 +52,8 @@ pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<u8> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut worker = Worker { reporter: Reporter::new(&args, &job, operator), tasks, ready, spill_dir: args.spill_dir.clone() };
+    let reporter = Reporter::new(&args, &job, operator);
+    let mut worker = Worker { reporter, tasks: None, listener: None, shown: tasks, ready, spill_dir: args.spill_dir.clone() };
     let secrets = args.secrets_dir.clone();
     tokio::select! {
         ended = worker.work(job, secrets) => ended?,
@@ -57,7 +66,10 @@ pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<u8> {
 
 struct Worker {
     reporter: Reporter,
-    tasks: watch::Sender<Vec<TaskReport>>,
+    tasks: Option<Tasks>,
+    /// Kept until the end: without it, the operator would give up a worker that closes its tasks.
+    listener: Option<Listener>,
+    shown: watch::Sender<Vec<TaskReport>>,
     ready: Arc<AtomicBool>,
     spill_dir: PathBuf,
 }
@@ -70,35 +82,42 @@ impl Worker {
             Err(problems) => return self.refused(problems).await,
         };
         self.reporter.check = assembled.outcome();
+        // Where this is not the pod's first process, others take over at once what the one before held.
+        self.reporter.say(Vec::new()).await;
         let store = self.open_store(&assembled).await;
         let edges = Edges::start(&assembled, &store);
-        self.reporter.tasks = Some(Tasks::new(Arc::clone(&assembled), store));
+        let listener = Listener::start(Arc::clone(&self.reporter.operator), self.reporter.poll());
+        let listener = self.listener.insert(listener);
+        let tasks = self.tasks.insert(Tasks::new(Arc::clone(&assembled), store));
         self.reporter.phase = WorkerPhase::Running;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut since_report = TICKS_BETWEEN_REPORTS;
-        let mut told = Vec::new();
+        let mut backoff = Backoff::new(FIRST_PAUSE, REPORT_EVERY);
         loop {
-            tick.tick().await;
-            let tasks = self.reporter.task_reports();
-            since_report += 1;
-            let signature = signature(&tasks);
-            self.tasks.send_replace(tasks);
-            if since_report < TICKS_BETWEEN_REPORTS && signature == told {
-                continue;
-            }
-            since_report = 0;
-            told = signature;
+            tasks.notice();
+            let seen = tasks.report();
+            self.shown.send_replace(seen.clone());
+            let told = signature(&seen);
             let found = if self.reporter.enumerates { Some(edges.known()) } else { None };
-            match self.reporter.report(found).await {
+            let wait = match self.reporter.report(seen, found).await {
                 Ok(assignment) => {
+                    listener.answered(self.reporter.sequence);
                     self.reporter.enumerates = assignment.enumerate;
-                    if let Some(tasks) = &mut self.reporter.tasks {
-                        tasks.follow(&assignment).await;
-                    }
+                    tasks.follow(&assignment);
                     self.ready.store(true, Ordering::Relaxed);
+                    backoff = Backoff::new(FIRST_PAUSE, REPORT_EVERY);
+                    REPORT_EVERY
                 }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "the operator does not answer; what runs keeps running"),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the operator does not answer; what runs keeps running");
+                    backoff.delay(rand::random())
+                }
+            };
+            let due = tokio::time::Instant::now() + wait;
+            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = listener.rung() => {}
+                () = edges.other_splits(), if self.reporter.enumerates => {}
+                () = news(tasks, &told, &self.shown) => {}
             }
         }
     }
@@ -109,10 +128,10 @@ impl Worker {
         self.reporter.check.problems = problems;
         self.reporter.phase = WorkerPhase::Failed;
         loop {
-            if let Err(error) = self.reporter.report(None).await {
+            if let Err(error) = self.reporter.report(Vec::new(), None).await {
                 tracing::warn!(error = format!("{error:#}"), "the operator does not answer");
             }
-            tokio::time::sleep(TICK * TICKS_BETWEEN_REPORTS).await;
+            tokio::time::sleep(REPORT_EVERY).await;
         }
     }
 
@@ -138,26 +157,52 @@ impl Worker {
             };
             tracing::error!(reason = ?error.reason, error = %error.message, "the checkpoint store cannot be used");
             self.reporter.state_trouble(state.location.clone(), &error, clock.now_millis());
-            if let Err(error) = self.reporter.report(None).await {
+            if let Err(error) = self.reporter.report(Vec::new(), None).await {
                 tracing::warn!(error = format!("{error:#}"), "the operator does not answer");
             }
             tokio::time::sleep(backoff.delay(rand::random())).await;
         }
     }
 
-    /// Closes a last epoch of every task, while the operator is told.
+    /// Closes a last epoch of every task. The operator hears of each one that is closed, so that it goes on elsewhere while others are being closed.
     async fn close(mut self) -> anyhow::Result<u8> {
         tracing::info!("closing a last epoch");
         self.reporter.phase = WorkerPhase::Draining;
-        let Some(mut tasks) = self.reporter.tasks.take() else { return Ok(exit::DRAINED) };
-        let ends = tasks.close().await;
-        // The last report lets the operator hand the tasks on at once.
-        if let Err(error) = self.reporter.report(None).await {
-            tracing::info!(error = format!("{error:#}"), "the operator does not answer the last report");
+        let Some(mut tasks) = self.tasks.take() else { return Ok(exit::DRAINED) };
+        let mut ends = tasks.let_go();
+        loop {
+            // The first report says that there is nothing to be given to this worker any more, the last one that all is closed.
+            let left = tasks.report();
+            let last = left.is_empty();
+            self.reporter.say(left).await;
+            self.listener.iter().for_each(|listener| listener.answered(self.reporter.sequence));
+            if last {
+                break;
+            }
+            ends.extend(tasks.next_ends().await);
         }
         let abandoned = ends.contains(&millrace_engine::runtime::TaskEnd::Abandoned);
         tracing::info!(tasks = ends.len(), abandoned, "closed");
         Ok(if abandoned { exit::INTERNAL } else { exit::DRAINED })
+    }
+}
+
+/// Resolves when a task does something else than was told, or is in other trouble. Meanwhile what is shown stays fresh.
+async fn news(tasks: &mut Tasks, told: &[String], shown: &watch::Sender<Vec<TaskReport>>) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // The first look is at once: something may have happened during the last report.
+        tokio::select! {
+            () = tasks.changed() => {}
+            _ = look.tick() => {}
+        }
+        let seen = tasks.report();
+        let news = signature(&seen) != told;
+        shown.send_replace(seen);
+        if news {
+            return;
+        }
     }
 }
 
@@ -174,7 +219,7 @@ fn signature(tasks: &[TaskReport]) -> Vec<String> {
 
 /// Makes and sends reports.
 struct Reporter {
-    operator: Operator,
+    operator: Arc<Operator>,
     namespace: String,
     pipeline: String,
     pipeline_uid: String,
@@ -182,7 +227,6 @@ struct Reporter {
     sequence: u64,
     phase: WorkerPhase,
     check: CheckOutcome,
-    tasks: Option<Tasks>,
     enumerates: bool,
     troubles: Vec<Trouble>,
 }
@@ -190,7 +234,7 @@ struct Reporter {
 impl Reporter {
     fn new(args: &WorkerArgs, job: &Job, operator: Operator) -> Self {
         Self {
-            operator,
+            operator: Arc::new(operator),
             namespace: job.pipeline.namespace.clone(),
             pipeline: job.pipeline.name.clone(),
             pipeline_uid: job.pipeline.uid.clone(),
@@ -198,7 +242,6 @@ impl Reporter {
             sequence: 0,
             phase: WorkerPhase::Starting,
             check: CheckOutcome { revision: job.revision(), ..CheckOutcome::default() },
-            tasks: None,
             enumerates: false,
             troubles: Vec::new(),
         }
@@ -210,11 +253,28 @@ impl Reporter {
         self.troubles = vec![Trouble { part: TroublePart::State, name: location, reason, message, since_millis }];
     }
 
-    fn task_reports(&self) -> Vec<TaskReport> {
-        self.tasks.as_ref().map(Tasks::report).unwrap_or_default()
+    /// For whom the operator is listened to.
+    fn poll(&self) -> Poll {
+        Poll {
+            version: REPORT_VERSION,
+            namespace: self.namespace.clone(),
+            pipeline: self.pipeline.clone(),
+            pipeline_uid: self.pipeline_uid.clone(),
+            worker: self.worker.clone(),
+            sequence: 0,
+        }
     }
 
-    async fn report(&mut self, found: Option<(Vec<InputSplits>, Vec<ProbeReport>)>) -> anyhow::Result<Assignment> {
+    /// Sends a report whose answer does not matter, without waiting for it for long.
+    async fn say(&mut self, tasks: Vec<TaskReport>) {
+        match tokio::time::timeout(PATIENCE, self.report(tasks, None)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!(error = format!("{error:#}"), "the operator does not answer"),
+            Err(_) => tracing::info!("the operator does not answer in time"),
+        }
+    }
+
+    async fn report(&mut self, tasks: Vec<TaskReport>, found: Option<(Vec<InputSplits>, Vec<ProbeReport>)>) -> anyhow::Result<Assignment> {
         self.sequence += 1;
         let (splits, probes) = found.unwrap_or_default();
         let report = Report {
@@ -228,7 +288,7 @@ impl Reporter {
             phase: self.phase,
             check: self.check.clone(),
             splits,
-            tasks: self.task_reports(),
+            tasks,
             troubles: self.troubles.clone(),
             probes,
         };

@@ -210,3 +210,46 @@ fn tests_that_cannot_be_run_say_why() {
     let unknown = said(SHAPED, json!([{"input": "orders", "rows": [{"id": 1}]}]), json!([{"output": "out", "rows": [{"idd": 1}]}]));
     assert_eq!(unknown, "output out: row 1 expects \"idd\", which is no column of it: there are id, country, amount, at");
 }
+
+/// What is wrong with given rows of a topic of changes, or what differs.
+fn changes(changelog: Value, format: Value, rows: Value, expected: Value) -> Vec<String> {
+    let columns = json!([{"name": "id", "type": "BigInt"}, {"name": "name", "type": "Varchar"}]);
+    let job: Job = serde_json::from_value(json!({
+        "version": 1,
+        "pipeline": {"namespace": "default", "name": "p", "uid": "u"},
+        "inputs": [{"name": "orders", "sourceName": "orders", "source": {
+            "kafka": {"bootstrapServers": "kafka:9092", "topics": ["t"]}, "format": format, "schema": {"columns": columns}, "changelog": changelog,
+        }}],
+        "steps": [{"name": "step", "sql": "SELECT * FROM orders WHERE name <> 'x'"}],
+        "outputs": [{"name": "out", "from": "step", "sink": "out"}],
+        "sinks": {"out": {"stdout": {}}},
+        "state": {"location": "file:///nowhere"},
+        "checkpoint": {}, "errorPolicy": {}, "limits": {},
+        "tests": [{"name": "a test", "given": [{"input": "orders", "rows": rows}], "expect": [{"output": "out", "form": "Changelog", "rows": expected}]}],
+    }))
+    .unwrap();
+    run_all(&assemble(job, PathBuf::new()).unwrap()).remove(0).failures
+}
+
+#[test]
+fn given_rows_say_what_they_change() {
+    let (upserts, none) = (json!({"primaryKey": ["id"]}), json!(null));
+    let row = |op: &str, name: &str| json!({"_op": op, "id": 1, "name": name});
+    let rows =
+        json!([{"id": 1, "name": "a"}, {"id": 1, "name": "a"}, {"id": 1, "name": "b"}, {"id": 1, "name": "x"}, {"_op": "-D", "id": 1}]);
+    let expected = json!([row("+I", "a"), row("-U", "a"), row("+U", "b"), row("-D", "b")]);
+    assert_eq!(changes(upserts.clone(), json!({"json": {}}), rows, expected), [""; 0]);
+    let rows = json!([row("+I", "a"), row("-U", "a"), row("+U", "x"), row("-D", "x")]);
+    assert_eq!(changes(none.clone(), json!({"debezium": {}}), rows, json!([row("+I", "a"), row("-D", "a")])), [""; 0]);
+
+    let wrong = |changelog: &Value, format: &str, rows: Value, said: &str| {
+        let failures = changes(changelog.clone(), json!({format: {}}), rows, json!([]));
+        assert!(failures.len() == 1 && failures[0].contains(said), "{failures:?}");
+    };
+    wrong(&upserts, "json", json!([row("-U", "a")]), "given[0]: row 1: \"_op\" of this input is one of +I, -D");
+    wrong(&none, "debezium", json!([row("?", "a")]), "is one of +I, -U, +U, -D");
+    wrong(&none, "debezium", json!([row("+I", "a"), row("-U", "a")]), "row 2: a row of \"_op\" -U is followed by that of +U");
+    wrong(&none, "debezium", json!([row("+U", "a")]), "row 1: a row of \"_op\" +U stands behind that of -U");
+    wrong(&none, "debezium", json!([row("+I", "a"), row("+U", "a")]), "row 1: a row of \"_op\" -U is followed by that of +U");
+    wrong(&upserts, "json", json!([{"_op": "-D", "name": "a"}]), "MissingField");
+}

@@ -1,16 +1,21 @@
 //! What the workers of every Pipeline reported last, and since when. It is rebuilt from reports after a restart; nothing of it is stored.
 
+mod waiting;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use millrace_crds::report::{Assignment, ProbeReport, ProbeResult, Report, TaskPhase, TaskRef, TroublePart};
+use millrace_crds::report::{Assignment, ProbeReport, ProbeResult, Report, TaskRef, TroublePart};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use waiting::Wait;
 pub(crate) use worker::{TaskFact, TroubleFact, WorkerFact};
 
+use self::waiting::Line;
 pub(super) use self::worker::Seen;
 use self::worker::{signature, troubled};
 use super::{trouble, view};
@@ -92,7 +97,13 @@ pub(crate) struct Snapshot {
 
 /// All Pipelines.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(Mutex<HashMap<Key, Entry>>);
+pub(crate) struct Registry {
+    entries: Mutex<HashMap<Key, Entry>>,
+    /// Numbers of requests that wait.
+    tickets: AtomicU64,
+    /// Told when the connection of one that waited has broken.
+    lost: Notify,
+}
 
 /// One Pipeline.
 #[derive(Debug)]
@@ -114,8 +125,10 @@ impl Registry {
         match entries.get_mut(key).filter(|entry| entry.facts.uid == facts.uid) {
             Some(entry) => {
                 let before = std::mem::replace(&mut entry.facts, facts);
-                entry.bury_fallen(&before);
-                entry.expire(now);
+                let fallen = entry.bury_fallen(&before);
+                if !entry.expire(now) && (fallen || entry.facts != before) {
+                    entry.review(now);
+                }
             }
             None => drop(entries.insert(key.clone(), Entry::new(facts, now))),
         }
@@ -126,7 +139,7 @@ impl Registry {
         self.entries().retain(|key, _| exist(key));
     }
 
-    /// Takes a report and answers it.
+    /// Takes a report that arrived at `now`, and answers it.
     pub(crate) fn record(&self, report: Report, now: Instant) -> Result<Recorded, Refusal> {
         let key = Key::new(&report.namespace, &report.pipeline);
         let mut entries = self.entries();
@@ -166,7 +179,11 @@ impl Registry {
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -190,50 +207,63 @@ impl Entry {
         let waited = now - self.known_since;
         self.awaited.iter().all(|name| match self.facts.pods.get(name) {
             None => true,
-            Some(_) if self.workers.contains_key(name) => true,
             Some(PodLife::Terminating) => waited >= DEAD_AFTER_TERMINATING,
             Some(PodLife::Pending | PodLife::Running | PodLife::BackingOff) => waited >= SETTLE,
         })
     }
 
-    /// Buries the dead.
-    fn expire(&mut self, now: Instant) {
+    /// Buries the dead. If there are any, the others hear of what is free now.
+    fn expire(&mut self, now: Instant) -> bool {
+        let presumed = self.presumed_dead(now);
+        for worker in &presumed {
+            tracing::info!(%worker, "its connection broke and it has not come back: its tasks go to others");
+        }
         let pods = &self.facts.pods;
         let dead = self.workers.extract_if(.., |name, seen| match pods.get(name) {
             None => true,
+            Some(_) if presumed.contains(name) => true,
             Some(PodLife::Terminating) => now - seen.received >= DEAD_AFTER_TERMINATING,
             Some(PodLife::Pending | PodLife::Running | PodLife::BackingOff) => now - seen.received >= DEAD_AFTER,
         });
-        let dead = dead.map(|(_, seen)| seen).collect();
+        let dead: Vec<_> = dead.map(|(_, seen)| seen).collect();
+        let any = !dead.is_empty();
         self.bury(dead);
+        if any {
+            self.review(now);
+        }
+        any
     }
 
     /// Buries those whose container is not started again for now; others need not wait until they are silent for long. Only when that is news: the next process
     /// may report before its pod says that it runs.
-    fn bury_fallen(&mut self, before: &Facts) {
+    fn bury_fallen(&mut self, before: &Facts) -> bool {
         let backs_off = |facts: &Facts, name: &String| facts.pods.get(name) == Some(&PodLife::BackingOff);
         let facts = &self.facts;
         let fallen = self.workers.extract_if(.., |name, _| backs_off(facts, name) && !backs_off(before, name));
-        let fallen = fallen.map(|(_, seen)| seen).collect();
+        let fallen: Vec<_> = fallen.map(|(_, seen)| seen).collect();
+        let any = !fallen.is_empty();
         self.bury(fallen);
+        any
     }
 
     /// What they held and had not finished is remembered.
     fn bury(&mut self, dead: Vec<Seen>) {
-        for seen in dead {
-            let finished = |task: &TaskRef| seen.report.tasks.iter().any(|t| t.task == *task && t.phase == TaskPhase::Finished);
-            let held = seen.report.tasks.iter().map(|t| &t.task).chain(&seen.told.tasks);
-            self.orphans.extend(held.filter(|task| !finished(task)).cloned());
+        self.orphans.extend(dead.iter().flat_map(Seen::unfinished));
+    }
+
+    /// Whether a worker is of this Pipeline.
+    fn knows(&self, uid: &str, worker: &str) -> Result<(), Refusal> {
+        if uid != self.facts.uid {
+            return Err(Refusal::OtherPipeline);
         }
+        if !self.facts.pods.contains_key(worker) {
+            return Err(Refusal::UnknownWorker);
+        }
+        Ok(())
     }
 
     fn record(&mut self, report: Report, now: Instant) -> Result<Recorded, Refusal> {
-        if report.pipeline_uid != self.facts.uid {
-            return Err(Refusal::OtherPipeline);
-        }
-        if !self.facts.pods.contains_key(&report.worker) {
-            return Err(Refusal::UnknownWorker);
-        }
+        self.knows(&report.pipeline_uid, &report.worker)?;
         let worker = report.worker.clone();
         let before = self.workers.remove(&worker);
         // A process that was restarted in its pod starts again at 1.
@@ -242,13 +272,22 @@ impl Entry {
             self.workers.extend(before.map(|seen| (worker, seen)));
             return Err(Refusal::Stale);
         }
+        self.awaited.remove(&worker);
+        let mut before = before;
+        if report.sequence == 1
+            && let Some(seen) = &mut before
+        {
+            // What the process before held has nobody now.
+            self.orphans.extend(seen.unfinished());
+            seen.line = Line::Idle;
+        }
         let changed = before.as_ref().is_none_or(|seen| signature(&seen.report) != signature(&report));
         let mut endpoints = self.learn(&report);
         endpoints.extend(before.iter().flat_map(|seen| troubled(&seen.report)).chain(troubled(&report)));
         self.workers.insert(worker.clone(), Seen::new(report, before, now));
         let settled = self.settled(now);
-        let mut decided = assignment::decide(&view::of(self, settled));
-        let assignment = decided.remove(&worker).unwrap_or_default();
+        let decided = assignment::decide(&view::of(self, settled));
+        let assignment = decided.get(&worker).cloned().unwrap_or_default();
         if assignment.enumerate {
             self.enumerator = Some(worker.clone());
         }
@@ -257,6 +296,7 @@ impl Entry {
         }
         let told: BTreeSet<&TaskRef> = assignment.tasks.iter().collect();
         self.orphans.retain(|orphan| !told.contains(orphan));
+        self.ring(&decided);
         Ok(Recorded { assignment, changed, endpoints })
     }
 

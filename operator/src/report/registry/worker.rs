@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_crds::report::{Assignment, Report, TaskRef, TaskReport, Trouble, TroublePart};
+use millrace_crds::report::{Assignment, Report, TaskPhase, TaskRef, TaskReport, Trouble, TroublePart};
 use tokio::time::Instant;
+
+use super::waiting::Line;
 
 /// What is known of one worker.
 #[derive(Clone, Debug)]
@@ -46,7 +48,11 @@ pub(in crate::report) struct Seen {
     pub(in crate::report) report: Arc<Report>,
     /// The answer to that report; for the moment of deciding on it, what was told before.
     pub(in crate::report) told: Assignment,
+    /// When that report arrived.
     pub(super) received: Instant,
+    pub(super) line: Line,
+    /// Whether it was told something else than it should hold now.
+    pub(super) rings: bool,
     tasks: BTreeMap<TaskRef, Progress>,
     troubles: BTreeMap<(u8, String), Instant>,
     dead_lettered: Option<Instant>,
@@ -63,8 +69,8 @@ struct Progress {
 impl Seen {
     /// After a report; `before`: what was known of the worker.
     pub(super) fn new(report: Report, before: Option<Self>, now: Instant) -> Self {
-        let (old_tasks, old_troubles, told, dead_lettered) =
-            before.map_or_else(Default::default, |seen| (seen.tasks, seen.troubles, seen.told, seen.dead_lettered));
+        let (old_tasks, old_troubles, told, dead_lettered, line) =
+            before.map_or_else(Default::default, |seen| (seen.tasks, seen.troubles, seen.told, seen.dead_lettered, seen.line));
         // What it was told before it has by now, and says so, or it never will.
         let told = Assignment { tasks: Vec::new(), ..told };
         let more_dead = report.tasks.iter().any(|task| task.dead_lettered > old_tasks.get(&task.task).map_or(0, |known| known.counters[3]));
@@ -78,11 +84,20 @@ impl Seen {
         Self {
             told,
             received: now,
+            line: line.heard(now),
+            rings: false,
             tasks,
             troubles,
             dead_lettered: if more_dead { Some(now) } else { dead_lettered },
             report: Arc::new(report),
         }
+    }
+
+    /// What it held, or was told to, and had not finished.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = TaskRef> {
+        let finished = |task: &TaskRef| self.report.tasks.iter().any(|t| t.task == *task && t.phase == TaskPhase::Finished);
+        let held = self.report.tasks.iter().map(|t| &t.task).chain(&self.told.tasks);
+        held.filter(move |task| !finished(task)).cloned()
     }
 
     /// What is known at a moment.

@@ -62,6 +62,7 @@ use self::source::ExchangeSource;
 use self::topics::Topics;
 use crate::context::{Context, ResolvedLimits};
 use crate::kafka::producing::Producing;
+use crate::kafka::session::Readers;
 use crate::kafka::transaction;
 
 /// The largest message. Topics are made to take it; one record of an input can be 10 MiB.
@@ -98,6 +99,7 @@ pub struct KafkaExchange {
     channels: Vec<Arc<ExchangeChannel>>,
     producing: Producing,
     limits: ResolvedLimits,
+    readers: Readers,
     directory: Arc<Directory>,
 }
 
@@ -131,6 +133,7 @@ impl KafkaExchange {
             channels: channels.collect::<Result<_, ConnectorError>>()?,
             producing,
             limits: context.limits,
+            readers: Readers::default(),
             directory: Arc::default(),
         })
     }

@@ -62,6 +62,7 @@ impl RecordDecoder for MessageDecoder {
             ordinals: UInt64Array::from_iter_values(0..payloads.len() as u64),
             rejected: Vec::new(),
             bytes: payloads.iter().map(|bytes| bytes.len() as u64).sum(),
+            kinds: None,
         }
     }
 }

@@ -68,7 +68,7 @@ impl Source for ExchangeSource {
                 ConnectorError::new(ErrorReason::Corrupt, message).caused_by(error)
             })?,
             // Everything that was ever written; what is no longer there is a loss that has to be told.
-            None => Place::<String> { position: Position { topic_id: None, offset: Some(0) }, producers: BTreeMap::<String, Kept>::new() },
+            None => Place::<String> { position: Position::at(0), producers: BTreeMap::<String, Kept>::new() },
         };
         let reading = Reading {
             partition: partition.clone(),
@@ -76,7 +76,7 @@ impl Source for ExchangeSource {
             on_position_lost: OnPositionLost::Fail,
             if_lost: "rows between tasks are lost with it: create a Pipeline with another name, which reads its inputs again",
             access: self.exchange.producing.access.clone(),
-            asking: Asking::new(IsolationLevel::ReadCommitted, &self.exchange.limits),
+            asking: Asking::new(IsolationLevel::ReadCommitted, &self.exchange.limits, &self.exchange.readers),
             health: open.health,
         };
         let reader = ExchangeReader::open(

@@ -77,6 +77,7 @@ impl Directory {
             kafka: None,
             format,
             schema: Some(schema),
+            changelog: None,
             event_time: None,
             partitioned_by: Vec::new(),
             probe: None,

@@ -182,7 +182,7 @@ pub(super) struct Columns {
     schema: SchemaRef,
     builders: Vec<Column>,
     rows: usize,
-    /// Rows that were begun and given up; they are in the builders, padded with NULL.
+    /// Rows that were begun and given up, or withdrawn; they are in the builders, padded with NULL.
     bad: Vec<usize>,
 }
 
@@ -230,6 +230,16 @@ impl Columns {
         }
         self.bad.push(self.rows);
         self.rows += 1;
+    }
+
+    /// Number of the next row, for [`Columns::withdraw_row`].
+    pub(super) fn next_row(&self) -> usize {
+        self.rows
+    }
+
+    /// A complete row is bad after all.
+    pub(super) fn withdraw_row(&mut self, row: usize) {
+        self.bad.push(row);
     }
 
     /// Why `text` was refused by column `index`.

@@ -45,6 +45,7 @@ pub fn stream_decoder(
         Kind::CloudFront => place.stream(CloudFront::new(&projected, header).map_err(|refusal| bad_header(&refusal))?, Separator::Newline),
         Kind::VpcFlow => place.stream(VpcFlow::new(&projected, header).map_err(|refusal| bad_header(&refusal))?, Separator::Newline),
         Kind::Parquet => Err(invalid("Parquet is not read as a stream")),
+        Kind::Debezium(_) => Err(invalid("the format debezium is for topics: use json for files and objects")),
     }
 }
 
@@ -71,6 +72,7 @@ pub fn record_decoder(
         Kind::Parquet | Kind::CloudFront | Kind::VpcFlow => {
             return Err(invalid("the formats parquet, cloudFront and vpcFlow are for files and objects: use json, csv or raw"));
         }
+        Kind::Debezium(_) => return Err(invalid("records in the format debezium are changes, and only read as such")),
     })
 }
 
@@ -94,11 +96,11 @@ impl Place<'_> {
     }
 }
 
-fn projected(table: &SchemaRef, projection: &[String]) -> Result<SchemaRef, ConnectorError> {
+pub(super) fn projected(table: &SchemaRef, projection: &[String]) -> Result<SchemaRef, ConnectorError> {
     project(table, projection).ok_or_else(|| invalid(format!("the columns {} are not all in the source's schema", projection.join(", "))))
 }
 
-fn columns(projected: &SchemaRef) -> Result<Columns, ConnectorError> {
+pub(super) fn columns(projected: &SchemaRef) -> Result<Columns, ConnectorError> {
     Columns::new(SchemaRef::clone(projected)).ok_or_else(|| invalid("the schema has a type that no format delivers"))
 }
 

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //!  chunks ──▶ decompress ──▶ frames ──records──▶ json · csv · raw · cloudfront · vpc_flow ──values──▶ columns ──▶ Decoded
+//!  keys and values ──▶ changes: debezium · upserts of json ──rows and their kinds──▶ columns ────────────────▶ Decoded
 //!  ranges ──▶ parquet_in ─────────────────────────────────────────────────────────────────────────────────────▶ Decoded
 //! ```
 
@@ -17,6 +18,7 @@ pub mod parquet_in;
 pub mod rows;
 pub mod template;
 
+mod changes;
 mod cloudfront;
 mod columns;
 mod csv;
@@ -40,6 +42,7 @@ mod vpc_flow;
 #[cfg(test)]
 mod tests;
 
+pub use changes::RecordTable;
 pub use decoders::{is_stream_seekable, record_decoder, stream_decoder};
 pub use encoders::{can_encode, file_encoder, file_extension};
 pub use schema::table_schema;
@@ -47,6 +50,7 @@ pub use schema::table_schema;
 use arrow::array::{RecordBatch, UInt64Array};
 use bytes::Bytes;
 use millrace_engine::batch::{Batch, Origin, RejectCode, RejectStage, Rejected};
+use millrace_engine::row_kind::RowKinds;
 use millrace_engine::source::Records;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +78,8 @@ pub struct Decoded {
     pub rejected: Vec<RejectedRecord>,
     /// Decompressed bytes of both.
     pub bytes: u64,
+    /// What each of the good ones says in a changelog; `None` if all are insertions.
+    pub kinds: Option<RowKinds>,
 }
 
 impl Decoded {
@@ -90,7 +96,8 @@ impl Decoded {
             attempts: 1,
         });
         let rejected = rejected.collect();
-        let batch = (self.records.num_rows() > 0).then(|| Batch::new(self.records, origin.clone(), self.ordinals));
+        let kinds = self.kinds;
+        let batch = (self.records.num_rows() > 0).then(|| Batch { kinds, ..Batch::new(self.records, origin.clone(), self.ordinals) });
         Records { batch, rejected, bytes: self.bytes }
     }
 }
@@ -137,6 +144,30 @@ pub trait RecordDecoder: Send {
     fn decode_within(&mut self, payloads: &[&[u8]], _memory: &[Bytes]) -> Decoded {
         self.decode(payloads)
     }
+
+    /// Whether keys of records are read, and records without a value mean something: then [`RecordDecoder::decode_keyed`] is to be called instead.
+    fn takes_keys(&self) -> bool {
+        false
+    }
+
+    /// As [`RecordDecoder::decode`], of records with their keys.
+    fn decode_keyed(&mut self, records: &[Keyed<'_>]) -> Decoded {
+        self.decode(&records.iter().map(|record| record.value.unwrap_or_default()).collect::<Vec<_>>())
+    }
+
+    /// Rows that one record can become: so many ordinals in the source belong to each record.
+    fn rows_of_record(&self) -> u64 {
+        1
+    }
+}
+
+/// A message with its key; without a value, it says that what its key names is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyed<'a> {
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// What it holds.
+    pub value: Option<&'a [u8]>,
 }
 
 /// Encodes one file or object.

@@ -64,7 +64,7 @@ pub(super) trait RowFormat: Send {
 
 /// Decodes one record into `columns`, and whatever happens leaves them with whole rows only.
 #[inline]
-fn decode_one(format: &mut impl RowFormat, record: &[u8], columns: &mut Columns) -> Result<Row, Refusal> {
+pub(super) fn decode_one(format: &mut impl RowFormat, record: &[u8], columns: &mut Columns) -> Result<Row, Refusal> {
     let outcome = format.decode(record, columns);
     match &outcome {
         Ok(Row::Added) => columns.end_row(),
@@ -155,7 +155,13 @@ impl<F: RowFormat> StreamDecoder for Stream<F> {
             return None;
         }
         self.rows = ordinals.len();
-        Some(Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes: self.frames.byte() - start })
+        Some(Decoded {
+            records: self.columns.take(),
+            ordinals: UInt64Array::from(ordinals),
+            rejected,
+            bytes: self.frames.byte() - start,
+            kinds: None,
+        })
     }
 
     fn position(&self) -> StreamPosition {
@@ -196,7 +202,7 @@ impl<F: RowFormat> RecordDecoder for Messages<F> {
                 Err(refusal) => rejected.push(reject(refusal, ordinal, payload, length)),
             }
         }
-        Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes }
+        Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes, kinds: None }
     }
 
     fn decode_within(&mut self, payloads: &[&[u8]], memory: &[Bytes]) -> Decoded {
@@ -209,14 +215,14 @@ impl<F: RowFormat> RecordDecoder for Messages<F> {
     }
 }
 
-fn too_large(length: u64, limit: usize) -> Refusal {
+pub(super) fn too_large(length: u64, limit: usize) -> Refusal {
     Refusal::new(
         RejectCode::TooLarge,
         format!("the record has {length} bytes, {limit} are allowed: raise limits.maxRecordBytes, or check the line ends"),
     )
 }
 
-fn reject(refusal: Refusal, ordinal: u64, payload: &[u8], length: u64) -> RejectedRecord {
+pub(super) fn reject(refusal: Refusal, ordinal: u64, payload: &[u8], length: u64) -> RejectedRecord {
     RejectedRecord {
         ordinal,
         code: refusal.code,

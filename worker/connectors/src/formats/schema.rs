@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
-use millrace_crds::format::{Column, ColumnType, Csv, Presence, Schema, SourceFormat};
+use millrace_crds::format::{Column, ColumnType, Csv, Debezium, Presence, Schema, SourceFormat};
 use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::ConnectorError;
 
@@ -19,6 +19,7 @@ pub(super) enum Kind<'a> {
     Parquet,
     CloudFront,
     VpcFlow,
+    Debezium(&'a Debezium),
 }
 
 impl Kind<'_> {
@@ -30,6 +31,7 @@ impl Kind<'_> {
             Self::Parquet => "parquet",
             Self::CloudFront => "cloudFront",
             Self::VpcFlow => "vpcFlow",
+            Self::Debezium(_) => "debezium",
         }
     }
 }
@@ -48,7 +50,7 @@ impl Kind<'_> {
 pub fn table_schema(format: &SourceFormat, schema: Option<&Schema>) -> Result<SchemaRef, ConnectorError> {
     let kind = kind(format)?;
     let defined: Vec<Field> = match kind {
-        Kind::Json | Kind::Csv(_) | Kind::Parquet => {
+        Kind::Json | Kind::Csv(_) | Kind::Parquet | Kind::Debezium(_) => {
             let Some(schema) = schema else {
                 return Err(invalid(format!("the format {} needs schema.columns: name the columns and their types", kind.name())));
             };
@@ -78,11 +80,12 @@ pub(super) fn kind(format: &SourceFormat) -> Result<Kind<'_>, ConnectorError> {
         format.parquet.as_ref().map(|_| Kind::Parquet),
         format.cloud_front.as_ref().map(|_| Kind::CloudFront),
         format.vpc_flow.as_ref().map(|_| Kind::VpcFlow),
+        format.debezium.as_ref().map(Kind::Debezium),
     ];
     let mut blocks = blocks.into_iter().flatten();
     match (blocks.next(), blocks.next()) {
         (Some(kind), None) => Ok(kind),
-        _ => Err(invalid("a source's format needs exactly one of json, csv, raw, parquet, cloudFront, vpcFlow")),
+        _ => Err(invalid("a source's format needs exactly one of json, csv, raw, parquet, cloudFront, vpcFlow, debezium")),
     }
 }
 

@@ -5,7 +5,7 @@ use kafka_protocol::messages::fetch_response::AbortedTransaction;
 
 use super::aborted::Aborted;
 use super::records::{self, Batch, Control, OpenBatch, RecordsError};
-use crate::formats::{Decoded, RecordDecoder};
+use crate::formats::{Decoded, Keyed, RecordDecoder};
 
 /// Records of one delivery at most.
 const BATCH_RECORDS: usize = 8192;
@@ -38,6 +38,8 @@ pub(super) struct Taken {
     pub(super) offsets: Vec<u64>,
     /// After the last record.
     pub(super) next: i64,
+    /// Of the leader that took the last record.
+    pub(super) leader_epoch: i32,
     /// Of the last record, milliseconds since 1970.
     pub(super) timestamp: i64,
 }
@@ -101,34 +103,38 @@ impl Fetched {
             if opened.is_empty() {
                 return Ok(None);
             }
-            let (mut offsets, mut values) = (Vec::new(), Vec::new());
+            let (mut offsets, mut values, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+            let takes_keys = decoder.takes_keys();
             let (mut bytes, mut last, mut begun) = (0, None, None);
             for (number, batch) in opened.iter().enumerate() {
                 let skip = if number == 0 { skip } else { 0 };
                 for (index, record) in batch.records().enumerate().skip(skip) {
                     let record = record?;
-                    if bytes >= BATCH_BYTES || values.len() >= BATCH_RECORDS {
+                    if bytes >= BATCH_BYTES || offsets.len() >= BATCH_RECORDS {
                         begun = Some(index);
                         break;
                     }
                     if record.offset < self.from {
                         continue;
                     }
-                    last = Some((record.offset, record.timestamp));
-                    if let Some(value) = record.value {
+                    last = Some((record.offset, batch.header().partition_leader_epoch, record.timestamp));
+                    if takes_keys {
+                        offsets.push(record.offset.unsigned_abs());
+                        changes.push(Keyed { key: record.key, value: record.value });
+                        bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                    } else if let Some(value) = record.value {
                         offsets.push(record.offset.unsigned_abs());
                         values.push(value);
                         bytes += value.len();
                     }
                 }
             }
-            let taken = last.map(|(offset, timestamp)| Taken {
-                decoded: decoder.decode_within(&values, &self.memory(&opened)),
-                offsets,
-                next: offset + 1,
-                timestamp,
+            let taken = last.map(|(offset, leader_epoch, timestamp)| {
+                let decoded =
+                    if takes_keys { decoder.decode_keyed(&changes) } else { decoder.decode_within(&values, &self.memory(&opened)) };
+                Taken { decoded, offsets, next: offset + 1, leader_epoch, timestamp }
             });
-            drop(values);
+            drop((values, changes));
             // Only the last one can be too much: `open` stops with it.
             self.begun = begun.zip(opened.into_iter().next_back()).map(|(index, batch)| (batch, index));
             if taken.is_some() {
@@ -202,6 +208,7 @@ mod tests {
                 ordinals: UInt64Array::from_iter_values(0..payloads.len() as u64),
                 rejected: Vec::new(),
                 bytes: 0,
+                kinds: None,
             }
         }
     }
@@ -297,7 +304,42 @@ mod tests {
         let mut kept = Kept::default();
         let taken = fetched.decode(&mut kept).unwrap().unwrap();
         assert_eq!((kept.0, taken.offsets, taken.next, taken.timestamp), (vec!["y".to_owned()], vec![12], 15, 1014));
+        assert_eq!(taken.leader_epoch, 7);
         assert!(fetched.is_exhausted());
+    }
+
+    /// Keeps keys too.
+    #[derive(Default)]
+    struct KeptChanges(Vec<(Option<String>, Option<String>)>);
+
+    impl RecordDecoder for KeptChanges {
+        fn decode(&mut self, _payloads: &[&[u8]]) -> Decoded {
+            panic!("keys are wanted")
+        }
+
+        fn takes_keys(&self) -> bool {
+            true
+        }
+
+        fn decode_keyed(&mut self, records: &[Keyed<'_>]) -> Decoded {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            self.0.extend(records.iter().map(|record| (record.key.map(text), record.value.map(text))));
+            Kept::default().decode(&vec![&b""[..]; records.len()])
+        }
+    }
+
+    #[test]
+    fn who_wants_keys_gets_records_without_a_value_too() {
+        let mut builder = BatchBuilder::new(0);
+        for (key, value) in [(Some("a"), Some("1")), (Some("a"), None), (None, Some("2")), (None, None)] {
+            builder.append(&NewRecord { timestamp: 0, key: key.map(str::as_bytes), value: value.map(str::as_bytes), header: None });
+        }
+        let mut fetched = cut(&[sealed(20, None, builder)], None, 21);
+        let mut kept = KeptChanges::default();
+        let taken = fetched.decode(&mut kept).unwrap().unwrap();
+        assert_eq!((taken.offsets, taken.next), (vec![21, 22, 23], 24));
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(kept.0, [(some("a"), None), (None, some("2")), (None, None)]);
     }
 
     #[test]

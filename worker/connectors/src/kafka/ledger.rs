@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::aborted::Aborted;
 use super::position::{Partition, Position};
 use super::records::{Control, batches};
-use super::session::{Asking, Opened, Session};
+use super::session::{Asking, Opened, Readers, Session};
 use super::wire::cluster::{Access, Cluster};
 use super::wire::error::Error;
 use crate::context::ResolvedLimits;
@@ -82,8 +82,9 @@ pub(crate) async fn fate(
     key: &str,
     health: &Health,
 ) -> Result<Fate, ConnectorError> {
-    let asking = Asking::new(IsolationLevel::ReadCommitted, limits);
-    retry::until_done(health, || async move { look(&access.cluster()?, asking, entry, place, key).await }).await
+    let asking = Asking::new(IsolationLevel::ReadCommitted, limits, &Readers::default());
+    let asking = &asking;
+    retry::until_done(health, || async move { look(&access.cluster()?, asking.clone(), entry, place, key).await }).await
 }
 
 /// Reads at the entry's place until what is decided lies behind it.
@@ -98,8 +99,8 @@ async fn look(cluster: &Cluster, asking: Asking, entry: &Entry, place: Place, ke
     // Asked for now: the leader may have moved since somebody looked.
     cluster.topic_anew(TOPIC, None).await.map_err(failed)?;
     let partition = Partition { topic: TOPIC.to_owned(), number: place.partition };
-    let position = Position { topic_id: None, offset: Some(place.offset) };
-    let opened = Session::open(cluster.clone(), partition, position, None, asking, None).await.map_err(failed)?;
+    let position = Position::at(place.offset);
+    let opened = Session::open(cluster.clone(), partition, position, asking, None).await.map_err(failed)?;
     // Without an id of its own the position fits every topic.
     let Opened::Session(mut session) = opened else {
         return Err(ConnectorError::new(ErrorReason::Internal, format!("{doing}: it is another topic")));

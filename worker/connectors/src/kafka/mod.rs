@@ -3,9 +3,10 @@
 //! Maturity: beta.
 //!
 //! Reading
-//! * Each partition is a split. Its position (topic id, next offset) lives in Millrace's checkpoint; the offset committed to
+//! * Each partition is a split. Its position (topic id, next offset, leader epoch of the record before) lives in Millrace's checkpoint; the offset committed to
 //!   `groupId` is for other tools to look at and is never read back.
-//! * A record without a value (a tombstone) has no row: it is skipped.
+//! * A record without a value (a tombstone) has no row: it is skipped, unless the Source has a [`changelog`](millrace_crds::changelog): then it may be the deletion of its key.
+//! * An update of Debezium is two rows: offsets are doubled in the ordinals of its rows, in all of them so that each is the same in every replay.
 //! * Brokers are asked by Millrace's own protocol code ([`wire`]): one question is under way while the last answer is decoded where it lies. A batch with a
 //!   wrong checksum is an error, never skipped.
 //! * A position that is gone (retention, a topic deleted and created again, a truncated log) is [`OnPositionLost`](millrace_crds::connectors::kafka::OnPositionLost)'s
@@ -63,10 +64,10 @@
 //! Writing waits between prepare and commit (one write to the checkpoint store, one to the coordinator); the engine's buffer bridges that.
 //!
 //! Known limits
-//! * Each split has a connection of its own, and holds up to two answers of 1 MiB, or of one batch if that is larger.
+//! * Each split has a connection of its own, and holds up to two answers: of 1 MiB, of less where many splits share `limits.maxInFlightBytes`, of one batch if that is larger.
 //! * Topics have ids since Kafka 2.8. With an older broker a re-created topic is noticed only if it is shorter than the old position.
-//! * A log that was truncated by an unclean leader election is noticed while it is read. One that has grown past the position again while no
-//!   worker was running is not.
+//! * A log that was truncated by an unclean leader election is noticed by brokers from 2.7 on, also if it has grown past the position again. Older ones notice only that
+//!   it is shorter.
 //! * Records in the formats of before Kafka 0.11 (magic 0 and 1) are refused.
 //! * Logins are by PLAIN and SCRAM. Certificates must name hosts in subjectAltName.
 //! * Records are written uncompressed. Each writer has a connection to each broker that leads a partition it writes to.

@@ -16,9 +16,18 @@ pub(crate) struct Position {
     /// The next offset to read; `None` while nothing is known but the configured start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offset: Option<i64>,
+    /// Of the leader that took the record before the offset: brokers compare it with their log, and say if what was read is no longer there. `None` if no record
+    /// was read, or by a version that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leader_epoch: Option<i32>,
 }
 
 impl Position {
+    /// At an offset of whatever topic has the name, before which nothing was read.
+    pub(crate) fn at(offset: i64) -> Self {
+        Self { offset: Some(offset), ..Self::default() }
+    }
+
     pub(crate) fn read(value: &Value) -> Result<Self, ConnectorError> {
         serde_json::from_value(value.clone()).map_err(|error| {
             let message = format!("the checkpoint holds {value} as the position in a partition, which this version cannot read");
@@ -33,6 +42,9 @@ impl Position {
         }
         if let Some(offset) = self.offset {
             fields.insert("offset".to_owned(), offset.into());
+        }
+        if let Some(epoch) = self.leader_epoch {
+            fields.insert("leaderEpoch".to_owned(), epoch.into());
         }
         Value::Object(fields)
     }

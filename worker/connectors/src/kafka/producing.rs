@@ -17,7 +17,7 @@ use super::wire::cluster::Access;
 use crate::context::{Context, ResolvedLimits};
 
 /// Bytes that may be on their way to the brokers at most.
-const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
+const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// Makes the producers of one sink, and finds out what became of their transactions.
 #[derive(Clone, Debug)]

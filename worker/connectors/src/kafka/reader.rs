@@ -12,6 +12,7 @@ use millrace_crds::connectors::kafka::OnPositionLost;
 use millrace_crds::report::ErrorReason;
 use millrace_engine::batch::Origin;
 use millrace_engine::connector::{Backoff, ConnectorError, Health};
+use millrace_engine::row_kind::RowKind;
 use millrace_engine::source::{Lag, Records, SourceEvent, SplitReader};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use super::fetched::{Fetched, Taken};
 use super::flight::now_millis;
 use super::position::{Lost, Partition, Position, after_loss, describe};
 use super::records::RecordsError;
-use super::session::{Asking, Opened, Session};
+use super::session::{Asking, Opened, Seat, Session};
 use super::wire::cluster::{Access, Cluster, Topic};
 use super::wire::error::Error;
 use crate::formats::RecordDecoder;
@@ -68,8 +69,6 @@ pub(crate) struct PartitionReader {
     /// What is known to be old of the topic.
     stale: Option<Arc<Topic>>,
     position: Position,
-    /// Of the leader that took the last batch before the position.
-    last_epoch: Option<i32>,
     origin: Option<Origin>,
     /// Received and not delivered; delivered before anything else is looked at.
     fetched: Option<Fetched>,
@@ -87,12 +86,14 @@ pub(crate) struct PartitionReader {
     /// Of the last record, milliseconds since 1970.
     timestamp: Option<i64>,
     draining: bool,
+    _seat: Seat,
 }
 
 impl PartitionReader {
     /// A reader that will start at `position`. Waits for nothing.
     pub(crate) fn open(reading: Reading, position: Position, decoder: Box<dyn RecordDecoder>) -> Result<Self, ConnectorError> {
         let cluster = reading.access.cluster()?;
+        let seat = reading.asking.readers().sit();
         let commits = reading.group.clone().map(|group| Commits::start(reading.access.clone(), reading.partition.clone(), group));
         Ok(Self {
             reading,
@@ -101,7 +102,6 @@ impl PartitionReader {
             cluster,
             stale: None,
             position,
-            last_epoch: None,
             origin: None,
             fetched: None,
             loss_shown: false,
@@ -113,6 +113,7 @@ impl PartitionReader {
             caught_up: false,
             timestamp: None,
             draining: false,
+            _seat: seat,
         })
     }
 
@@ -132,7 +133,7 @@ impl PartitionReader {
             Err(error) => return Err(error),
         }
         let (partition, position) = (self.reading.partition.clone(), self.position.clone());
-        let opening = Session::open(self.cluster.clone(), partition, position, self.last_epoch, self.reading.asking, self.stale.take());
+        let opening = Session::open(self.cluster.clone(), partition, position, self.reading.asking.clone(), self.stale.take());
         self.phase = Phase::Connecting(Box::pin(opening));
         Ok(())
     }
@@ -149,8 +150,14 @@ impl PartitionReader {
 
     /// What an error means.
     fn failed(&mut self, error: Error) -> Result<(), ConnectorError> {
-        if error.code() == Some(Code::OffsetOutOfRange) && self.position.offset.is_some() {
-            self.lose(Lost::OutOfRange(error.to_string()));
+        if error.code() == Some(Code::OffsetOutOfRange) {
+            if self.position.offset.is_some() {
+                self.lose(Lost::OutOfRange(error.to_string()));
+            } else {
+                // Nothing was read yet, so nothing is lost: what was the oldest record a moment ago is gone, and another is.
+                let message = format!("reading partition {} from its oldest record: {error}", self.reading.partition);
+                self.pause(ConnectorError::new(ErrorReason::ServerError, message));
+            }
             return Ok(());
         }
         let is_stale = error.is_stale();
@@ -190,11 +197,12 @@ impl PartitionReader {
 
     /// Decides what a lost position means, and goes on where the policy says.
     fn settle(&mut self, lost: Lost, (low, high): (i64, i64)) -> Result<(), ConnectorError> {
-        self.last_epoch = None;
         let message = describe(&self.reading.partition, &self.position, &lost, low, high);
         // A leader that was behind for a moment: the offset is there.
         if matches!(lost, Lost::OutOfRange(_)) && self.position.offset.is_some_and(|next| (low..=high).contains(&next)) {
             self.stale = self.cluster.known_topic(&self.reading.partition.topic);
+            // One that does not know any more when leaders changed says the same, and has nothing to compare with.
+            self.position.leader_epoch = None;
             self.pause(ConnectorError::new(ErrorReason::ServerError, message));
             return Ok(());
         }
@@ -208,7 +216,7 @@ impl PartitionReader {
             Lost::Recreated { id } => Some(id),
             Lost::OutOfRange(_) | Lost::Truncated { .. } => self.position.topic_id.clone(),
         };
-        self.position = Position { topic_id, offset: Some(next) };
+        self.position = Position { topic_id, ..Position::at(next) };
         self.origin = None;
         self.end = None;
         self.caught_up = false;
@@ -273,7 +281,7 @@ impl PartitionReader {
         if self.position.offset.is_none_or(|ours| ours < fetched.next()) {
             self.position.offset = Some(fetched.next());
         }
-        self.last_epoch = fetched.last_epoch().or(self.last_epoch);
+        self.position.leader_epoch = fetched.last_epoch().or(self.position.leader_epoch);
         let at_end = self.end.is_some_and(|end| fetched.next() >= end);
         let reached_end = at_end && !std::mem::replace(&mut self.caught_up, at_end);
         Ok(records.or_else(|| reached_end.then(Records::default)))
@@ -282,12 +290,21 @@ impl PartitionReader {
     /// Turns what was decoded into records; moves the position.
     fn turn(&mut self, taken: Taken) -> Records {
         self.caught_up = false;
-        self.position.offset = Some(taken.next);
-        self.timestamp = Some(taken.timestamp);
+        (self.position.offset, self.position.leader_epoch) = (Some(taken.next), Some(taken.leader_epoch));
+        // A record may be without one: then it is -1.
+        self.timestamp = Some(taken.timestamp).filter(|millis| *millis >= 0);
         let origin = self.origin();
         let mut decoded = taken.decoded;
         let offset_of = |index: u64| taken.offsets.get(index as usize).copied().unwrap_or_default();
-        decoded.ordinals = UInt64Array::from_iter_values(decoded.ordinals.values().iter().map(|index| offset_of(*index)));
+        decoded.ordinals = match (&decoded.kinds, self.decoder.rows_of_record()) {
+            // The row that replaces another has the ordinal after that of the other.
+            (Some(kinds), rows) if rows > 1 => {
+                let second = |kind: RowKind| u64::from(kind == RowKind::UpdateAfter);
+                let ordinals = decoded.ordinals.values().iter().zip(kinds.iter());
+                UInt64Array::from_iter_values(ordinals.map(|(index, kind)| offset_of(*index) * rows + second(kind)))
+            }
+            _ => UInt64Array::from_iter_values(decoded.ordinals.values().iter().map(|index| offset_of(*index))),
+        };
         decoded.rejected.iter_mut().for_each(|record| record.ordinal = offset_of(record.ordinal));
         decoded.into_records(&origin)
     }
@@ -369,7 +386,7 @@ impl SplitReader for PartitionReader {
         let records = self.position.offset.zip(self.end).map(|(next, end)| u64::try_from(end - next).unwrap_or(0));
         let seconds = match records {
             Some(0) => Some(0),
-            Some(_) => self.timestamp.map(|millis| u64::try_from(now_millis() - millis).unwrap_or(0) / 1000),
+            Some(_) => self.timestamp.map(|millis| u64::try_from(now_millis().saturating_sub(millis)).unwrap_or(0) / 1000),
             None => None,
         };
         Lag { records, seconds, idle: false }
@@ -386,4 +403,79 @@ impl SplitReader for PartitionReader {
 
 fn closed() -> ConnectorError {
     ConnectorError::new(ErrorReason::Internal, "the reader was used after it was closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_crds::connectors::kafka::IsolationLevel;
+    use millrace_crds::pipeline::Limits;
+
+    use super::super::session::Readers;
+    use super::*;
+    use crate::context::{Context, ResolvedLimits};
+    use crate::formats::Decoded;
+
+    struct Nothing;
+
+    impl RecordDecoder for Nothing {
+        fn decode(&mut self, _payloads: &[&[u8]]) -> Decoded {
+            unreachable!("nothing is read")
+        }
+    }
+
+    fn reader(position: Position) -> PartitionReader {
+        let limits = ResolvedLimits::from(&Limits::default());
+        let context = Context { secrets_dir: "/nonexistent".into(), limits };
+        let options = serde_json::from_value(serde_json::json!({"bootstrapServers": "localhost:1"})).unwrap();
+        let reading = Reading {
+            partition: Partition { topic: "t".to_owned(), number: 0 },
+            group: None,
+            on_position_lost: OnPositionLost::Fail,
+            if_lost: "",
+            access: Access::new(&options, &context),
+            asking: Asking::new(IsolationLevel::ReadCommitted, &limits, &Readers::default()),
+            health: Health::default(),
+        };
+        PartitionReader::open(reading, position, Box::new(Nothing)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_oldest_record_that_goes_before_it_is_read_is_no_loss() {
+        let out_of_range = || Error::refused(Code::OffsetOutOfRange.code(), "").unwrap_err();
+        let mut fresh = reader(Position::default());
+        fresh.failed(out_of_range()).unwrap();
+        assert!(matches!(fresh.phase, Phase::Waiting(_)));
+        let mut begun = reader(Position::at(7));
+        begun.failed(out_of_range()).unwrap();
+        assert!(matches!(begun.phase, Phase::Settling(Lost::OutOfRange(_), _)));
+    }
+
+    #[tokio::test]
+    async fn a_record_without_a_time_says_nothing_of_the_lag_and_one_of_any_time_does_no_harm() {
+        let mut reader = reader(Position::at(7));
+        reader.end = Some(9);
+        for (timestamp, seconds) in [(-1, None), (i64::MIN, None), (i64::MAX, Some(0))] {
+            let decoded = Decoded {
+                records: arrow::array::RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())),
+                ordinals: UInt64Array::from(Vec::<u64>::new()),
+                rejected: Vec::new(),
+                bytes: 0,
+            };
+            reader.turn(Taken { decoded, offsets: Vec::new(), next: 8, leader_epoch: 3, timestamp });
+            let lag = reader.lag();
+            assert_eq!((lag.records, lag.seconds), (Some(1), seconds), "{timestamp}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_truncated_log_stays_a_loss_for_whoever_reads_next() {
+        let kept = Position { leader_epoch: Some(3), ..Position::at(7) };
+        let mut first = reader(kept.clone());
+        let error = first.settle(Lost::Truncated { end: 5 }, (0, 20)).unwrap_err();
+        assert!(error.reason == ErrorReason::DataLost && error.message.contains("truncated at offset 5"), "{error}");
+        assert_eq!(Position::read(&first.position()).unwrap(), kept, "who goes on from it asks for the same, and is told the same");
+        // A leader that only was behind.
+        first.settle(Lost::OutOfRange(String::new()), (0, 20)).unwrap();
+        assert_eq!(first.position, Position::at(7));
+    }
 }

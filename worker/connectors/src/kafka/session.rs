@@ -2,6 +2,7 @@
 //! where a leader cannot be asked any more, it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -20,30 +21,66 @@ use crate::context::ResolvedLimits;
 /// How long a broker waits for records before it answers that there are none.
 const POLL: Duration = Duration::from_millis(500);
 /// What is asked for at a time, bytes: at least, and at most. A batch that is larger comes all the same, as a whole.
-const FETCH_BYTES: (usize, usize) = (64 << 10, 1 << 20);
+const FETCH_BYTES: (usize, usize) = (16 << 10, 1 << 20);
+/// Answers that a reader has at a time: one that is delivered, and one that has come meanwhile.
+const ANSWERS: usize = 2;
 /// From this version on, requests name the topic by its id.
 const BY_ID: i16 = 13;
 /// From this version on, brokers compare what was read last with their log.
 const COMPARED: i16 = 12;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asking {
     isolation: IsolationLevel,
-    bytes: i32,
+    in_flight_bytes: usize,
     /// What one byte may become when it is decompressed.
     pub(crate) ratio: u64,
+    readers: Readers,
+}
+
+/// Those who read at the same time, and share what may be in flight.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readers(Arc<AtomicUsize>);
+
+/// One of them, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Seat(Readers);
+
+impl Readers {
+    /// One more.
+    pub(crate) fn sit(&self) -> Seat {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Seat(self.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Asking {
-    /// Of one partition, where all partitions of a task share `limits`.
-    pub(crate) fn new(isolation: IsolationLevel, limits: &ResolvedLimits) -> Self {
-        let bytes = (limits.in_flight_bytes / 4).clamp(FETCH_BYTES.0, FETCH_BYTES.1);
-        Self { isolation, bytes: bytes as i32, ratio: limits.decompression_ratio }
+    /// Of one partition, where all `readers` share `limits`.
+    pub(crate) fn new(isolation: IsolationLevel, limits: &ResolvedLimits, readers: &Readers) -> Self {
+        let (in_flight_bytes, ratio) = (limits.in_flight_bytes, limits.decompression_ratio);
+        Self { isolation, in_flight_bytes, ratio, readers: readers.clone() }
     }
 
-    pub(crate) fn is_committed_only(self) -> bool {
+    pub(crate) fn is_committed_only(&self) -> bool {
         self.isolation == IsolationLevel::ReadCommitted
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Bytes to ask for now: what all readers have together is no more than may be in flight, as far as that leaves enough for each.
+    fn bytes(&self) -> i32 {
+        let readers = self.readers.0.load(Ordering::Relaxed).max(1);
+        let share = (self.in_flight_bytes / 4).min(self.in_flight_bytes / (ANSWERS * readers));
+        share.clamp(FETCH_BYTES.0, FETCH_BYTES.1) as i32
     }
 }
 
@@ -59,8 +96,6 @@ pub(crate) struct Session {
     /// Of the batch before that; -1 if none was read.
     last_epoch: i32,
     answer: Result<Answer<FetchResponse>, Error>,
-    /// By how much the broker holds the next answer back, because we are over a quota.
-    throttled: Duration,
 }
 
 /// What comes of starting.
@@ -76,7 +111,6 @@ impl Session {
         cluster: Cluster,
         partition: Partition,
         position: Position,
-        last_epoch: Option<i32>,
         asking: Asking,
         stale: Option<Arc<Topic>>,
     ) -> Result<Opened, Error> {
@@ -96,8 +130,8 @@ impl Session {
         };
         let connection = cluster.dedicated(leader.broker).await?;
         let answer = Err(Error::NoBroker { id: leader.broker });
-        let (partition, last_epoch, throttled) = (partition.number, last_epoch.unwrap_or(-1), Duration::ZERO);
-        let mut session = Self { topic, partition, leader, connection, asking, from, last_epoch, answer, throttled };
+        let (partition, last_epoch) = (partition.number, position.leader_epoch.unwrap_or(-1));
+        let mut session = Self { topic, partition, leader, connection, asking, from, last_epoch, answer };
         session.ask(from, None);
         Ok(Opened::Session(Box::new(session)))
     }
@@ -123,7 +157,7 @@ impl Session {
         if !self.connection.is_open() {
             return Err(self.connection.lost());
         }
-        let metadata = self.topic.metadata();
+        let (metadata, bytes) = (self.topic.metadata(), self.asking.bytes());
         let has_id = self.topic.id().is_some();
         let newest = self.connection.version::<FetchRequest>()?;
         let version = if has_id { newest } else { newest.min(BY_ID - 1) };
@@ -132,7 +166,7 @@ impl Session {
             .with_current_leader_epoch(self.leader.epoch)
             .with_fetch_offset(self.from)
             .with_last_fetched_epoch(if version >= COMPARED { self.last_epoch } else { -1 })
-            .with_partition_max_bytes(self.asking.bytes);
+            .with_partition_max_bytes(bytes);
         let topic = if version >= BY_ID {
             FetchTopic::default().with_topic_id(metadata.topic_id)
         } else {
@@ -145,10 +179,10 @@ impl Session {
         let request = FetchRequest::default()
             .with_max_wait_ms(POLL.as_millis() as i32)
             .with_min_bytes(1)
-            .with_max_bytes(self.asking.bytes)
+            .with_max_bytes(bytes)
             .with_isolation_level(isolation)
             .with_topics(vec![topic.with_partitions(vec![partition])]);
-        self.connection.send_as(&request, version, PATIENCE + self.throttled)
+        self.connection.send_as(&request, version, PATIENCE)
     }
 
     /// Waits for the answer. Cancel-safe. After it has returned, the next question has to be asked first.
@@ -157,12 +191,33 @@ impl Session {
             Ok(answer) => answer.wait().await?,
             Err(error) => return Err(error.clone()),
         };
-        self.throttled = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        self.connection.hold(Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0)));
         Error::refused(response.error_code, "")?;
         let mut partitions = response.responses.into_iter().flat_map(|topic| topic.partitions);
         let found = partitions.find(|found| found.partition_index == self.partition);
         let found = found.ok_or_else(|| Error::NoPartition { topic: self.topic.name().to_owned(), partition: self.partition })?;
         Error::refused(found.error_code, "")?;
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_crds::pipeline::Limits;
+
+    use super::*;
+
+    #[test]
+    fn what_all_readers_hold_is_bounded_however_many_they_are() {
+        let limits = ResolvedLimits::from(&Limits::default());
+        let readers = Readers::default();
+        let asking = Asking::new(IsolationLevel::ReadCommitted, &limits, &readers);
+        let mut seats = vec![readers.sit()];
+        assert_eq!(asking.bytes(), 1 << 20);
+        seats.resize_with(1000, || readers.sit());
+        assert_eq!(asking.bytes(), (limits.in_flight_bytes / 2000) as i32);
+        assert!(asking.bytes() as usize * ANSWERS * seats.len() <= limits.in_flight_bytes);
+        seats.truncate(16);
+        assert_eq!(asking.bytes(), 1 << 20);
     }
 }

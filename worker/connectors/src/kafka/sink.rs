@@ -69,10 +69,10 @@ impl Sink for KafkaSink {
     fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
         let Changelog::Updating { key } = changelog else { return Ok(()) };
         let configured = &self.options.key_from;
-        let revised = "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends)";
+        let revised = "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends)";
         let message = if key.is_empty() && configured.is_empty() {
             format!(
-                "{revised}, and no column is known to tell which row is revised: group by a key, or set keyFrom of the Sink to columns of which no two rows \
+                "{revised}, and no column is known to tell which row is revised: group by a key, name changelog.primaryKey of the Source, or set keyFrom of the Sink to columns of which no two rows \
                  ever have the same values at once"
             )
         } else if !configured.is_empty() && key.iter().any(|column| !configured.contains(column)) {

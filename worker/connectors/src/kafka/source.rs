@@ -4,29 +4,28 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::SourceSpec;
 use millrace_crds::connectors::kafka::{KafkaSource as Options, KafkaStart};
-use millrace_crds::format::SourceFormat;
 use millrace_crds::report::{Distribution, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::source::{OpenSplit, Shared, Source, SplitReader};
 
 use super::position::{Partition, Position};
 use super::reader::{PartitionReader, Reading};
-use super::session::{Asking, Opened, Session};
+use super::session::{Asking, Opened, Readers, Session};
 use super::start;
 use super::wire::cluster::{Access, Cluster, Place};
 use super::wire::error::Error;
 use crate::context::Context;
-use crate::formats;
+use crate::formats::RecordTable;
 use crate::retry;
 
 /// Reads topics; each partition is a split.
 #[derive(Clone, Debug)]
 pub struct KafkaSource {
     options: Options,
-    format: SourceFormat,
-    table: SchemaRef,
+    table: RecordTable,
     context: Context,
     access: Access,
+    readers: Readers,
 }
 
 impl KafkaSource {
@@ -35,13 +34,13 @@ impl KafkaSource {
     /// # Errors
     /// `Invalid` if the format does not go with the schema.
     pub fn new(options: &Options, spec: &SourceSpec, context: &Context) -> Result<Self, ConnectorError> {
-        let table = formats::table_schema(&spec.format, spec.schema.as_ref())?;
+        let table = RecordTable::of(spec)?;
         let access = Access::new(&options.access, context);
-        Ok(Self { options: options.clone(), format: spec.format.clone(), table, context: context.clone(), access })
+        Ok(Self { options: options.clone(), table, context: context.clone(), access, readers: Readers::default() })
     }
 
     fn asking(&self) -> Asking {
-        Asking::new(self.options.isolation_level, &self.context.limits)
+        Asking::new(self.options.isolation_level, &self.context.limits, &self.readers)
     }
 
     /// Where a partition without a position starts.
@@ -50,7 +49,7 @@ impl KafkaSource {
             KafkaStart::Earliest => None,
             KafkaStart::Latest => start::latest(shared, &partition.topic, &self.access.cluster()?).await?.get(&partition.number).copied(),
         };
-        Ok(Position { topic_id: None, offset })
+        Ok(offset.map_or_else(Position::default, Position::at))
     }
 
     /// Looks for the topics, and reads the end of the first partition of each: the one request that needs the right to read.
@@ -71,7 +70,7 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.table)
+        SchemaRef::clone(self.table.schema())
     }
 
     fn distribution(&self) -> Distribution {
@@ -97,7 +96,7 @@ impl Source for KafkaSource {
             Some(position) => Position::read(position)?,
             None => retry::until_done(&open.health, || self.start(&partition, &open.shared)).await?,
         };
-        let decoder = formats::record_decoder(&self.format, &self.table, &open.projection, &self.context.limits)?;
+        let decoder = self.table.decoder(&open.projection, &self.context.limits)?;
         let reading = Reading {
             partition,
             group: self.options.group_id.clone(),
@@ -120,8 +119,8 @@ impl Source for KafkaSource {
 
 async fn read_end(cluster: &Cluster, partition: Partition, asking: Asking) -> Result<(), Error> {
     let end = cluster.offset(&partition.topic, partition.number, Place::End).await?;
-    let position = Position { topic_id: None, offset: Some(end) };
-    match Session::open(cluster.clone(), partition, position, None, asking, None).await? {
+    let position = Position::at(end);
+    match Session::open(cluster.clone(), partition, position, asking, None).await? {
         Opened::Session(mut session) => session.answer().await.map(drop),
         // Without an id of its own the position fits every topic.
         Opened::Recreated(_) => Ok(()),

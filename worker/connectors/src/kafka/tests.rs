@@ -42,19 +42,22 @@ fn a_split_is_topic_and_partition() {
 fn a_position_survives_the_checkpoint() {
     for position in [
         Position::default(),
-        Position { topic_id: None, offset: Some(0) },
-        Position { topic_id: Some("0w7M2xbnQ3GTTYlM9N6cHw".to_owned()), offset: Some(1 << 40) },
+        Position::at(0),
+        Position { topic_id: Some("0w7M2xbnQ3GTTYlM9N6cHw".to_owned()), offset: Some(1 << 40), leader_epoch: Some(12) },
     ] {
         assert_eq!(Position::read(&position.write()).unwrap(), position);
     }
-    assert_eq!(Position { topic_id: Some("x".to_owned()), offset: Some(7) }.write(), json!({"topicId": "x", "offset": 7}));
+    assert_eq!(Position { topic_id: Some("x".to_owned()), ..Position::at(7) }.write(), json!({"topicId": "x", "offset": 7}));
+    let older = json!({"offset": 7});
+    assert_eq!(Position::read(&older).unwrap().leader_epoch, None);
+    assert_eq!(Position { leader_epoch: Some(3), ..Position::at(7) }.write(), json!({"offset": 7, "leaderEpoch": 3}));
     assert_eq!(Position::read(&json!({"offset": "seven"})).unwrap_err().reason, ErrorReason::Corrupt);
 }
 
 #[test]
 fn a_loss_is_described_with_its_range() {
     let partition = Partition { topic: "orders".to_owned(), number: 3 };
-    let position = Position { topic_id: Some("old".to_owned()), offset: Some(100) };
+    let position = Position { topic_id: Some("old".to_owned()), ..Position::at(100) };
     let said = |lost: &Lost, low, high| describe(&partition, &position, lost, low, high);
     let out = Lost::OutOfRange("Local: No offset to automatically reset to".to_owned());
     let retention = said(&out, 150, 200);
@@ -119,7 +122,7 @@ fn a_changelog_needs_a_key_that_tells_its_rows_apart() {
     }
     sink(&[], "Off").accepts_changelog(&Changelog::Append).unwrap();
     for (key_from, key, hint) in [
-        (vec![], vec![], "group by a key, or set keyFrom of the Sink"),
+        (vec![], vec![], "group by a key, name changelog.primaryKey of the Source, or set keyFrom of the Sink"),
         (
             vec!["name"],
             vec!["id", "name"],

@@ -177,13 +177,16 @@ impl Transaction {
         if !was_open {
             return;
         }
-        // A record that comes after the end would belong to no transaction, or hold readers back for as long as one may be open.
+        // A record that comes after the end would begin a transaction that nobody ends: readers would be held back, and the next end of this id would count
+        // for it. The next owner, or the time-out, fences by a higher epoch, after which it is refused.
         let aborting = async {
-            self.producer.grounded().await;
-            self.reached.end(&self.transacting.id, self.transacting.who, false).await
+            if !self.producer.grounded().await {
+                return None;
+            }
+            Some(self.reached.end(&self.transacting.id, self.transacting.who, false).await)
         };
         let aborted = tokio::time::timeout(ABORTING, aborting).await;
-        if !matches!(aborted, Ok(Ok(()))) {
+        if !matches!(aborted, Ok(Some(Ok(())))) {
             tracing::debug!(?aborted, "a transaction is left to its time-out, or to the next owner");
         }
     }

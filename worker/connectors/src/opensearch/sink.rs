@@ -57,9 +57,11 @@ impl Sink for OpenSearchSink {
     fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
         let Changelog::Updating { key } = changelog else { return Ok(()) };
         let columns = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-        let revised = "rows of this output are revised after they were written (an aggregate, join or top-N that no window ends)";
+        let revised = "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends)";
         let message = if key.is_empty() {
-            format!("{revised}, and no column tells which row is revised: group by a key, or aggregate or join in a window")
+            format!(
+                "{revised}, and no column tells which row is revised: group by a key, name changelog.primaryKey of the Source, or aggregate or join in a window"
+            )
         } else if columns(key) != columns(&self.options.id_from) {
             format!("{revised}: set idFrom of the Sink to the columns that tell its rows apart, [{}]", key.join(", "))
         } else if self.index.constant().is_none() {

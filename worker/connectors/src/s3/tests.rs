@@ -225,6 +225,7 @@ impl World {
             kafka: None,
             format,
             schema: Some(schema),
+            changelog: None,
             event_time: None,
             partitioned_by: Vec::new(),
             probe: None,

@@ -185,10 +185,7 @@ impl Operator for ByClock {
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
-        let expected = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != expected {
-            return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{expected}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         let signature = self.blueprint.inner.state_signature().unwrap_or_default();
         self.inner.restore(OperatorState { signature, ..state })
     }

@@ -22,6 +22,17 @@ pub struct OperatorState {
     pub tables: BTreeMap<String, StateTable>,
 }
 
+impl OperatorState {
+    /// Refuses state that is made of something else than what the plan has there: the signature of its operator.
+    pub(super) fn check(&self, planned: Option<String>) -> Result<(), ExecuteError> {
+        let planned = planned.unwrap_or_default();
+        if self.signature == planned {
+            return Ok(());
+        }
+        Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{planned}`", self.signature) })
+    }
+}
+
 /// One table of an operator's state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateTable {

@@ -8,7 +8,7 @@ impl Display for Graph {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for input in &self.inputs {
             let read = input.schema.fields().len();
-            writeln!(f, "input {} ({read} of {} columns)", input.name, input.declared)?;
+            writeln!(f, "input {} ({read} of {} columns){}", input.name, input.declared, input.revised())?;
             if read > 0 {
                 writeln!(f, "    {}", columns(&input.schema))?;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use sha2::{Digest, Sha256};
 
-use super::OutputPlan;
+use super::{InputChangelog, OutputPlan};
 use crate::operators::{Blueprint, Target, Wired, Wiring};
 
 /// Inputs, operators and outputs.
@@ -27,6 +27,20 @@ pub(super) struct Input {
     pub(super) declared: usize,
     /// Position in `schema` of the event time, if watermarks are needed.
     pub(super) event_time: Option<usize>,
+    /// Whether rows are revised, and how the input says so.
+    pub(super) changelog: InputChangelog,
+}
+
+impl Input {
+    /// ` (revised, key k)` or ` (upserts, key k)`; nothing if rows are only appended.
+    pub(super) fn revised(&self) -> String {
+        let key = |key: &[String]| if key.is_empty() { String::new() } else { format!(", key {}", key.join(", ")) };
+        match &self.changelog {
+            InputChangelog::Append => String::new(),
+            InputChangelog::Retract { key: columns } => format!(" (revised{})", key(columns)),
+            InputChangelog::Upsert { key: columns } => format!(" (upserts{})", key(columns)),
+        }
+    }
 }
 
 /// An operator.
@@ -147,7 +161,7 @@ impl Graph {
             digest.update(text);
         };
         for input in &self.inputs {
-            add(format!("input {:?} {}", input.name, columns(&input.schema)));
+            add(format!("input {:?} {}{}", input.name, columns(&input.schema), input.revised()));
         }
         for node in &self.nodes {
             add(format!("{:?} {:?} {}", node.id, node.upstreams, node.blueprint.identity()));

@@ -24,6 +24,7 @@ mod explain;
 mod expression;
 mod functions;
 mod graph;
+mod inputs;
 mod join;
 mod logical;
 mod needs;
@@ -65,6 +66,7 @@ use time::{Clock, TimeAttribute};
 use traits::{Mode, Traits};
 
 pub use crate::operators::Executor;
+pub use inputs::{InputChangelog, InputTable};
 
 /// Planning recurses over the syntax tree, which can be as deep as a step's text allows. The memory is only taken as far as it is used.
 const STACK_BYTES: usize = 64 << 20;
@@ -102,17 +104,6 @@ pub enum Changelog {
         /// Columns that tell rows apart at any time: there is at most one row for each of their values. Empty if nothing does but the whole row.
         key: Vec<String>,
     },
-}
-
-/// One input: a table that steps can read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InputTable {
-    /// Its name in SQL.
-    pub name: String,
-    /// All its columns.
-    pub schema: SchemaRef,
-    /// The column that holds the time at which what a row tells of happened. It is a timestamp.
-    pub event_time: Option<String>,
 }
 
 /// What a Pipeline says about state and time.
@@ -249,7 +240,7 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
 
     let mut catalog = Catalog::new();
     for input in inputs {
-        let mut traits = Traits::plain(input.schema.fields().len());
+        let mut traits = Traits { mode: input.mode(), ..Traits::plain(input.schema.fields().len()) };
         if let Some(position) = input.event_time.as_deref().and_then(|column| input.schema.index_of(column).ok()) {
             let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
             traits.times[position] = Some(TimeAttribute::Time(Clock::Event { lateness }));
@@ -303,7 +294,8 @@ fn plan(steps: &[Step], inputs: &[InputTable], outputs: &[(String, String)], pol
 fn names(steps: &[Step], inputs: &[InputTable]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
-    for InputTable { name, schema, .. } in inputs {
+    for input in inputs {
+        let InputTable { name, schema, .. } = input;
         if !seen.insert(name.as_str()) {
             problems.push(problem(
                 Reason::PlanInvalid,
@@ -313,6 +305,7 @@ fn names(steps: &[Step], inputs: &[InputTable]) -> Vec<Problem> {
             ));
         }
         problems.extend(columns(schema, &format!("input {name}")));
+        problems.extend(input.problems());
     }
     for step in steps {
         if !seen.insert(step.name.as_str()) {
@@ -377,9 +370,12 @@ fn build<'a>(
     for input in inputs {
         let event_time = input.event_time.as_deref().filter(|_| timed.contains(&input.name));
         let event_time = event_time.and_then(|column| input.schema.index_of(column).ok());
+        let is_read = needs.contains_key(&input.name);
         let needed = needs.entry(input.name.clone()).or_default();
         needed.extend(event_time);
-        builder.input(&input.name, &input.schema, needed, event_time);
+        let normalized_by = input.normalized_by().filter(|_| is_read);
+        needed.extend(normalized_by.iter().flatten());
+        builder.input(input, needed, event_time, normalized_by.as_deref());
     }
     for (name, plan) in plans {
         if let Some(needed) = needs.get(*name) {

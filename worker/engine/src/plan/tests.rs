@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use millrace_crds::pipeline::Step;
 use proptest::prelude::*;
 
-use super::{InputTable, Plan, Policy, compile};
+use super::{InputChangelog, InputTable, Plan, Policy, compile};
 use crate::batch::{Batch, Origin, RejectStage, Rejected, branch};
 use crate::operators::{ExecuteError, Message, OperatorState, OutputCounters, Snapshot};
 
@@ -25,8 +25,15 @@ fn plan(steps: &[(&str, &str)], outputs: &[(&str, &str)]) -> Plan {
 
 fn plan_of(steps: &[(&str, &str)], inputs: &[(&str, SchemaRef)], outputs: &[(&str, &str)]) -> Plan {
     let steps: Vec<Step> = steps.iter().map(|(name, sql)| Step { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect();
-    let inputs: Vec<_> =
-        inputs.iter().map(|(name, schema)| InputTable { name: (*name).to_owned(), schema: Arc::clone(schema), event_time: None }).collect();
+    let inputs: Vec<_> = inputs
+        .iter()
+        .map(|(name, schema)| InputTable {
+            name: (*name).to_owned(),
+            schema: Arc::clone(schema),
+            event_time: None,
+            changelog: InputChangelog::Append,
+        })
+        .collect();
     let outputs: Vec<_> = outputs.iter().map(|(name, from)| ((*name).to_owned(), (*from).to_owned())).collect();
     compile(&steps, &inputs, &outputs, &Policy::default()).unwrap()
 }

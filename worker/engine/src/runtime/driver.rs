@@ -28,6 +28,9 @@ use crate::connector::ConnectorError;
 /// How often lag and time are looked at, whatever else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// After so long the first epoch of a task that goes on ends, if the interval is not shorter.
+const FIRST_EPOCH: Duration = Duration::from_millis(200);
+
 /// How a run ended without failing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TaskEnd {
@@ -86,6 +89,7 @@ pub(super) struct Run {
     /// Where state may go that has no room in memory; `None` once it is known that the plan cannot be shared by key.
     pub(super) spill: Option<Spilling>,
     pub(super) started: Instant,
+    told_to_close: Option<Instant>,
     /// Whether the operators have been told that everything has ended.
     pub(super) finished: bool,
 }
@@ -103,17 +107,25 @@ pub(super) async fn run(
     nonce: String,
 ) -> Result<TaskEnd, Failure> {
     observed.set_phase(TaskPhase::Claiming);
+    let started = Instant::now();
     let owner = opening::claim(config, observed, nonce).await?;
+    let (claimed, generation) = (started.elapsed(), owner.generation().0);
     let (mut run, closer) = opening::open(config, observed, owner).await?;
+    let (claim_ms, open_ms) = (millis(claimed), millis(started.elapsed().saturating_sub(claimed)));
+    tracing::info!(task = config.task_id().as_str(), generation, claim_ms, open_ms, "the task runs");
     observed.set_phase(TaskPhase::Running);
     observed.recovered();
     let end = run.drive(closer, control).await;
-    let Run { reading, outputs, .. } = run;
-    reading.close().await;
-    if end.is_ok() {
-        for output in outputs.into_values() {
-            output.close().await;
+    let Run { reading, outputs, told_to_close, .. } = run;
+    // All at once: the next owner may be waiting for the end of this.
+    let written = async {
+        if end.is_ok() {
+            futures::future::join_all(outputs.into_values().map(Output::close)).await;
         }
+    };
+    tokio::join!(reading.close(), written);
+    if let (Ok(end), Some(told)) = (&end, told_to_close) {
+        tracing::info!(task = config.task_id().as_str(), ?end, closing_ms = millis(told.elapsed()), "the task has closed");
     }
     end
 }
@@ -149,14 +161,17 @@ impl Run {
             state_changed: false,
             spill: config.spilling(),
             started: Instant::now(),
+            told_to_close: None,
             finished: false,
         }
     }
 
     async fn drive(&mut self, closer: Closer, control: &mut watch::Receiver<Control>) -> Result<TaskEnd, Failure> {
+        // Who waits for results has waited since the last epoch of the owner before: the first of this one comes soon.
+        let resumes = !closer.owner.last().positions.is_empty();
+        let mut due = if resumes { Instant::now() + self.config.interval.min(FIRST_EPOCH) } else { self.next_due() };
         let mut resting = Some(closer);
         let mut closing: Option<Closing> = None;
-        let mut due = self.next_due();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
@@ -251,7 +266,10 @@ impl Run {
                 self.observed.set_phase(TaskPhase::Draining);
                 self.reading.drain();
             }
-            Control::Close => self.reading.stop(),
+            Control::Close => {
+                self.told_to_close.get_or_insert_with(Instant::now);
+                self.reading.stop();
+            }
         }
     }
 
@@ -364,6 +382,11 @@ impl Run {
         }
         self.counters.sent_to(self.config.name_of(index), rows);
     }
+}
+
+/// For a log line.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Resolves when any writer has ended by itself; never if there is none.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_crds::report::{ErrorReason, TaskPhase, TaskRef, TaskReport, Trouble, TroublePart};
+
+use tokio::sync::Notify;
 
 use crate::connector::{ConnectorError, Health};
 use crate::source::Lag;
@@ -45,8 +47,11 @@ pub struct Observed {
     pub spilled_bytes: AtomicU64,
     /// Bytes that telling apart the rows of the last epoch's state takes; a part of what the state takes.
     pub stored_rows_bytes: AtomicU64,
+    /// How often the task has failed.
+    pub failed: AtomicU64,
     /// When it was found complete, milliseconds since 1970; 0 before the first.
     pub epoch_at_millis: AtomicI64,
+    changed: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -65,13 +70,21 @@ struct State {
 pub type Snapshot = TaskReport;
 
 impl Observed {
+    /// Of a task that has not begun. `changed` is told when it does something else, fails, or has recovered; tasks may share it.
+    #[must_use]
+    pub fn telling(changed: Arc<Notify>) -> Self {
+        Self { changed, ..Self::default() }
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets what the task is doing.
     pub fn set_phase(&self, phase: TaskPhase) {
-        self.with(|state| state.phase = Some(phase));
+        if self.with(|state| state.phase.replace(phase)) != Some(phase) {
+            self.changed.notify_one();
+        }
     }
 
     /// Sets how far behind the reader is.
@@ -98,12 +111,16 @@ impl Observed {
 
     /// The task failed because of `part`.
     pub fn failed(&self, part: Part, error: &ConnectorError) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
         self.with(|state| drop(state.failures.insert(part, (error.reason, describe(error)))));
+        self.changed.notify_one();
     }
 
     /// The task has made progress again: an epoch closed, or everything opened.
     pub fn recovered(&self) {
-        self.with(|state| state.failures.clear());
+        if !self.with(|state| std::mem::take(&mut state.failures)).is_empty() {
+            self.changed.notify_one();
+        }
     }
 
     /// The task as of now. `now` in milliseconds since 1970.
@@ -129,6 +146,7 @@ impl Observed {
             watermark_millis: watermark.map(|micros| micros.div_euclid(1000)),
             state_bytes: stateful.then(|| count(&self.state_bytes)),
             spilled_bytes: Some(count(&self.spilled_bytes)).filter(|bytes| *bytes > 0),
+            failures: Some(count(&self.failed)).filter(|times| *times > 0),
             troubles,
         }
     }

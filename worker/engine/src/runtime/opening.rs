@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::datatypes::Schema;
+use futures::future::{try_join, try_join_all};
 
 use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
@@ -18,12 +19,8 @@ use super::stored::{self, Opened};
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
-use crate::connector::Health;
 use crate::plan::Changelog;
-use crate::sink::{OpenSink, Sink, WriterIdentity};
-
-/// Most bytes that wait for writers: some batches. What a writer needs to be quick, it holds by itself; more in front of a slow one would only fill memory.
-const MOST_BEHIND: usize = 8 << 20;
+use crate::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 
 /// Rolls the last epoch's commit forward if it was not marked, and claims the next generation.
 pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: String) -> Result<Owner, Failure> {
@@ -31,8 +28,8 @@ pub(super) async fn claim(config: &Arc<TaskConfig>, observed: &Observed, nonce: 
     let uid = PipelineUid::encoded(&config.pipeline_uid);
     let log = EpochLog::new(Arc::clone(&config.store), &config.base, uid, config.task_id(), options, Arc::clone(&config.clock))
         .map_err(state_failure)?;
-    stored::check_kind(config).await?;
-    let mut opened = log.open(nonce).await.map_err(state_failure)?;
+    let opened = async { log.open(nonce).await.map_err(state_failure) };
+    let ((), mut opened) = try_join(stored::check_kind(config), opened).await?;
     if let Some(regressed) = &opened.regressed {
         tracing::error!(?regressed, "the newest epoch is damaged; going on from the one before, effects may repeat");
     }
@@ -81,63 +78,28 @@ fn identity(config: &TaskConfig, output: String, generation: u64) -> WriterIdent
     WriterIdentity { pipeline_uid: config.pipeline_uid.clone(), output, task: config.task_id().as_str().to_owned(), generation }
 }
 
-/// Opens writers, operators and readers, at the last epoch of `owner`.
+/// Opens writers, operators and readers, at the last epoch of `owner`: all at once, for each waits for another system.
 pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, owner: Owner) -> Result<(Run, Closer), Failure> {
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     let quarter = ahead_of(config.in_flight_bytes);
-    let Opened { operators, increments, parts } = stored::open(config, &owner, quarter).await?;
     let generation = owner.generation().0;
-    let epoch = owner.next_epoch().0;
-    let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
-    let budget = Budget::new((config.in_flight_bytes - before).min(MOST_BEHIND));
-    let mut outputs = BTreeMap::new();
     let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
-    let mut used = input_dead_letters.concat();
-    for (index, binding) in config.reached_outputs() {
-        let plan = &config.plan.outputs()[index];
-        let open = OpenSink {
-            writer: identity(config, binding.name.clone(), generation),
-            schema: Arc::clone(&plan.schema),
-            event_time: config.event_time_of(index),
-            changelog: plan.changelog.clone(),
-            epoch,
-            health: observed.health(Part::Sink(binding.sink_name.clone())),
-        };
-        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
-        used.extend(binding.dead_letter);
-    }
-    if let Some((index, binding)) = config.exchange_output() {
-        // Each channel has columns of its own, which the sink knows.
-        let open = OpenSink {
-            writer: identity(config, binding.name.clone(), generation),
-            schema: Arc::new(Schema::empty()),
-            event_time: None,
-            changelog: Changelog::Append,
-            epoch,
-            health: observed.health(Part::Sink(binding.sink_name.clone())),
-        };
-        outputs.insert(index, start(&binding.sink, &binding.sink_name, open, &budget).await?);
-    }
-    used.sort_unstable();
-    used.dedup();
-    let mut dead = BTreeMap::new();
-    for index in used {
-        let binding = &config.dead_letters[index];
-        let open = OpenSink {
-            writer: identity(config, binding.writer_name(), generation),
-            schema: config.envelopes.schema(),
-            event_time: None,
-            changelog: Changelog::Append,
-            epoch,
-            health: observed.health(Part::Sink(binding.sink_name.clone())),
-        };
-        // Dead letters have a budget of their own: they are written while data may fill the other.
-        let own = Budget::new(config.in_flight_bytes.min(MOST_BEHIND));
-        dead.insert(index, start(&binding.sink, &binding.sink_name, open, &own).await?);
-    }
     let positions = owner.last().positions.clone();
     let mut reading = Reading::new(config, observed, generation);
-    reading.open(&positions).await?;
+    let restored = Box::pin(stored::open(config, &owner, quarter));
+    let opening = try_join_all(to_open(config, observed, &owner, &input_dead_letters).into_iter().map(Opening::open));
+    let (opened, (writers, ())) = try_join(restored, try_join(opening, reading.open(&positions))).await?;
+    let Opened { operators, increments, parts } = opened;
+    let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
+    let budget = Budget::new(config.in_flight_bytes - before);
+    let (mut outputs, mut dead) = (BTreeMap::new(), BTreeMap::new());
+    for (opening, writer) in writers {
+        match opening.slot {
+            Slot::Output(index) => outputs.insert(index, opening.start(writer, budget.clone())),
+            // Dead letters have a budget of their own: they are written while data may fill the other.
+            Slot::DeadLetters(index) => dead.insert(index, opening.start(writer, Budget::new(config.in_flight_bytes))),
+        };
+    }
     let watermarks = config.keeps_time().then(|| watermarks_of(config, &owner));
     let processing_time = owner.last().event_times.as_ref().and_then(|times| times.processing_time);
     let closer = Closer { config: Arc::clone(config), observed: Arc::clone(observed), owner, increments, parts, dead };
@@ -148,6 +110,66 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
         run.keep_time(watermarks)?;
     }
     Ok((run, closer))
+}
+
+/// Every writer that a run needs.
+fn to_open(config: &TaskConfig, observed: &Observed, owner: &Owner, input_dead_letters: &[Vec<usize>]) -> Vec<Opening> {
+    let generation = owner.generation().0;
+    let epoch = owner.next_epoch().0;
+    let opening = |slot, name, sink: &Arc<dyn Sink>, sink_name: &str, schema, event_time, changelog| {
+        let health = observed.health(Part::Sink(sink_name.to_owned()));
+        let open = OpenSink { writer: identity(config, name, generation), schema, event_time, changelog, epoch, health };
+        Opening { slot, sink: Arc::clone(sink), sink_name: sink_name.to_owned(), open }
+    };
+    let mut all = Vec::new();
+    let mut used = input_dead_letters.concat();
+    for (index, binding) in config.reached_outputs() {
+        let plan = &config.plan.outputs()[index];
+        let (schema, time, changelog) = (Arc::clone(&plan.schema), config.event_time_of(index), plan.changelog.clone());
+        all.push(opening(Slot::Output(index), binding.name.clone(), &binding.sink, &binding.sink_name, schema, time, changelog));
+        used.extend(binding.dead_letter);
+    }
+    if let Some((index, binding)) = config.exchange_output() {
+        // Each channel has columns of its own, which the sink knows.
+        let (slot, name, schema) = (Slot::Output(index), binding.name.clone(), Arc::new(Schema::empty()));
+        all.push(opening(slot, name, &binding.sink, &binding.sink_name, schema, None, Changelog::Append));
+    }
+    used.sort_unstable();
+    used.dedup();
+    for index in used {
+        let binding = &config.dead_letters[index];
+        let (slot, name, schema) = (Slot::DeadLetters(index), binding.writer_name(), config.envelopes.schema());
+        all.push(opening(slot, name, &binding.sink, &binding.sink_name, schema, None, Changelog::Append));
+    }
+    all
+}
+
+/// What a writer is for.
+#[derive(Clone, Copy)]
+enum Slot {
+    Output(usize),
+    DeadLetters(usize),
+}
+
+/// A writer to open.
+struct Opening {
+    slot: Slot,
+    sink: Arc<dyn Sink>,
+    sink_name: String,
+    open: OpenSink,
+}
+
+impl Opening {
+    async fn open(self) -> Result<(Self, Box<dyn SinkWriter>), Failure> {
+        let writer = self.sink.open(self.open.clone()).await;
+        let writer = writer.map_err(|error| Failure::new(Part::Sink(self.sink_name.clone()), error))?;
+        Ok((self, writer))
+    }
+
+    fn start(self, writer: Box<dyn SinkWriter>, budget: Budget) -> Output {
+        let OpenSink { writer: identity, health, .. } = self.open;
+        Output::start(identity, self.sink, self.sink_name, health, writer, budget)
+    }
 }
 
 fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
@@ -164,11 +186,4 @@ fn watermarks_of(config: &TaskConfig, owner: &Owner) -> Watermarks {
         (input.name.clone(), clock)
     });
     Watermarks::new(inputs, config.idle_timeout, owner.last().event_times.as_ref())
-}
-
-async fn start(sink: &Arc<dyn Sink>, sink_name: &str, open: OpenSink, budget: &Budget) -> Result<Output, Failure> {
-    let identity = open.writer.clone();
-    let health: Health = open.health.clone();
-    let writer = sink.open(open).await.map_err(|error| Failure::new(Part::Sink(sink_name.to_owned()), error))?;
-    Ok(Output::start(identity, Arc::clone(sink), sink_name.to_owned(), health, writer, budget.clone()))
 }

@@ -9,11 +9,13 @@
 //! * [`keys`]: the table from keys to dense numbers.
 //! * [`shared`]: vectors by that number, of which a snapshot costs next to nothing.
 //! * [`rows`]: rows in columns, at positions that stay; [`lists`]: the positions that belong to each key; [`ends`]: when they are over.
+//! * [`owned()`]: columns that hold on to nothing but their own values.
 
 mod ends;
 mod hash;
 mod keys;
 mod lists;
+mod owned;
 mod rows;
 mod shared;
 
@@ -21,5 +23,6 @@ pub(crate) use ends::Ends;
 pub(crate) use hash::{hash_rows, key_group, mix, row_ids};
 pub(crate) use keys::{KeyPart, KeyTable, fits_a_word, from_words, words};
 pub(crate) use lists::Lists;
+pub(crate) use owned::owned;
 pub(crate) use rows::{NO_ROW, RowStore};
 pub(crate) use shared::{Part, SharedBits, SharedVec};

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+
+use super::owned;
 
 /// Position of no row: taken, it gives NULL in every column.
 pub(crate) const NO_ROW: u32 = u32::MAX;
@@ -67,7 +69,7 @@ impl RowStore {
         }
         let end = u32::try_from(rows).ok().and_then(|rows| first.checked_add(rows)).filter(|end| *end != NO_ROW);
         self.rows = end.expect("state is bounded far below 2^32 rows");
-        let columns: Vec<ArrayRef> = columns.iter().map(slim).collect();
+        let columns: Vec<ArrayRef> = columns.iter().map(owned).collect();
         self.chunks.push(Chunk { start: first, bytes: bytes(&columns), columns });
         while let [.., one, other] = self.chunks.as_slice() {
             let (rows, last) = ((self.rows - one.start) as usize, (self.rows - other.start) as usize);
@@ -178,29 +180,10 @@ fn bytes(columns: &[ArrayRef]) -> usize {
     columns.iter().map(ArrayRef::get_array_memory_size).sum()
 }
 
-/// A column that holds on to little more than its own values: filters leave the strings of dropped rows behind a view.
-fn slim(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Utf8View => {
-            let views = column.as_string_view();
-            if wasteful(views.total_buffer_bytes_used(), column) { Arc::new(views.gc()) } else { Arc::clone(column) }
-        }
-        DataType::BinaryView => {
-            let views = column.as_binary_view();
-            if wasteful(views.total_buffer_bytes_used(), column) { Arc::new(views.gc()) } else { Arc::clone(column) }
-        }
-        _ => Arc::clone(column),
-    }
-}
-
-fn wasteful(used: usize, column: &ArrayRef) -> bool {
-    column.get_buffer_memory_size() > 4096 + 64 * column.len() + 2 * used
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringArray, StringViewArray};
-    use arrow::datatypes::{Field, Int64Type, Schema};
+    use arrow::array::{AsArray, Int64Array, StringArray, StringViewArray};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
 use millrace_engine::operators::{ExecuteError, Message, Snapshot, TakenSnapshot};
 use millrace_engine::plan::stages::{Exchange, partition_rows};
-use millrace_engine::plan::{self, Changelog, Executor, InputTable, Plan, Policy};
+use millrace_engine::plan::{self, Changelog, Executor, InputChangelog, InputTable, Plan, Policy};
 
 use crate::inputs::{Inputs, MAX_DELAY, schema};
 use crate::shapes::Shape;
@@ -18,8 +18,15 @@ use crate::tables::lines;
 const INPUTS: [&str; 2] = ["a", "b"];
 
 pub(crate) fn compile(shape: &Shape) -> Result<Plan, String> {
-    let inputs: Vec<_> =
-        INPUTS.iter().map(|name| InputTable { name: (*name).to_owned(), schema: schema(), event_time: Some("ts".to_owned()) }).collect();
+    let inputs: Vec<_> = INPUTS
+        .iter()
+        .map(|name| InputTable {
+            name: (*name).to_owned(),
+            schema: schema(),
+            event_time: Some("ts".to_owned()),
+            changelog: InputChangelog::Append,
+        })
+        .collect();
     let steps: Vec<_> = shape.steps(Shape::streamed).into_iter().map(|(name, sql)| Step { name, sql }).collect();
     let last = steps.last().unwrap().name.clone();
     // Long enough for nothing to be forgotten.

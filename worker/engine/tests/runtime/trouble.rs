@@ -176,6 +176,7 @@ fn a_trouble_has_the_time_since_which_it_lasts() {
     let seen = observed.snapshot(&task(), 30).troubles;
     assert_eq!((seen[0].since_millis, seen[0].reason), (20, ErrorReason::Unreachable), "the same part, without a break");
 
+    assert_eq!(observed.snapshot(&task(), 30).failures, None);
     observed.failed(sink(), &ConnectorError::new(ErrorReason::Unreachable, "gave up").caused_by("no route"));
     observed.restart();
     let seen = observed.snapshot(&task(), 40).troubles;
@@ -184,4 +185,6 @@ fn a_trouble_has_the_time_since_which_it_lasts() {
     assert_eq!(observed.snapshot(&task(), 50).troubles, []);
     observed.failed(Part::Task, &ConnectorError::new(ErrorReason::Internal, "again"));
     assert_eq!(observed.snapshot(&task(), 60).troubles[0].since_millis, 60, "a new trouble");
+    observed.recovered();
+    assert_eq!(observed.snapshot(&task(), 70).failures, Some(2), "how often it was is not forgotten");
 }

@@ -14,7 +14,7 @@ use millrace_crds::pipeline::Step;
 use millrace_crds::report::TaskRef;
 use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord, position_key};
-use millrace_engine::plan::{InputTable, Plan, Policy, compile};
+use millrace_engine::plan::{InputChangelog, InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
     Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, Splits, Stage, TaskConfig, TaskEnd,
     supervise,
@@ -451,8 +451,13 @@ fn plan(shape: Shape) -> Arc<Plan> {
         let steps = [Step { name: "kept".to_owned(), sql: kept.to_owned() }];
         let outputs: Vec<_> = outputs.iter().map(|(name, from)| ((*name).to_owned(), (*from).to_owned())).collect();
         Arc::new(
-            compile(&steps, &[InputTable { name: "logs".to_owned(), schema: schema(), event_time: None }], &outputs, &Policy::default())
-                .unwrap(),
+            compile(
+                &steps,
+                &[InputTable { name: "logs".to_owned(), schema: schema(), event_time: None, changelog: InputChangelog::Append }],
+                &outputs,
+                &Policy::default(),
+            )
+            .unwrap(),
         )
     });
     Arc::clone(plan)

@@ -90,6 +90,7 @@ fn task(split: &str) -> TaskFact {
         watermark_millis: None,
         state_bytes: None,
         spilled_bytes: None,
+        failures: None,
         troubles: Vec::new(),
     };
     TaskFact { report, still: seconds(1), epoch_age: seconds(4) }

@@ -1,7 +1,7 @@
 //! The registry as workers and reconciliations use it, on a clock of its own: facts in, reports in, answers out.
 
 use millrace_crds::report::{
-    CheckOutcome, Distribution, InputPlan, InputSplits, PlanReport, REPORT_VERSION, TaskReport, Trouble, WorkerPhase,
+    CheckOutcome, Distribution, InputPlan, InputSplits, PlanReport, REPORT_VERSION, TaskPhase, TaskReport, Trouble, WorkerPhase,
 };
 
 use super::*;
@@ -64,6 +64,7 @@ pub(in crate::report) fn task(split: &str, phase: TaskPhase) -> TaskReport {
         watermark_millis: None,
         state_bytes: None,
         spilled_bytes: None,
+        failures: None,
         troubles: Vec::new(),
     }
 }
@@ -279,3 +280,6 @@ fn drained_means_that_everything_known_is_finished() {
 }
 
 mod simulated;
+mod waiting;
+
+pub(in crate::report) use waiting::poll;

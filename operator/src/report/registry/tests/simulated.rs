@@ -1,10 +1,12 @@
-//! Random sequences of joins, deaths, reports, lost answers and restarts of the operator. Whatever happens, no task is given to two live workers; and once it is quiet, every split is owned.
+//! Random sequences of joins, deaths, reports, lost answers, broken connections and restarts of workers and of the operator. Whatever happens, no task is given to two live workers; and once it is quiet, every split is owned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::report::registry::waiting::GRACE;
 
 /// What may happen next. Numbers choose among those there are.
 #[derive(Clone, Debug)]
@@ -16,6 +18,12 @@ enum Act {
     Report(usize),
     /// A worker reports and the answer is lost.
     LoseAnswer(usize),
+    /// A worker waits to hear of another assignment, as it does nearly always.
+    Listen(usize),
+    /// The connection of a worker that waits breaks, and the worker lives on.
+    Break(usize),
+    /// The process of a worker dies, and starts again in its pod.
+    Crash(usize),
     /// The operator starts again and knows nothing.
     Restart,
     /// Time passes.
@@ -29,13 +37,16 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::Terminate),
         12 => any::<usize>().prop_map(Act::Report),
         2 => any::<usize>().prop_map(Act::LoseAnswer),
+        6 => any::<usize>().prop_map(Act::Listen),
+        2 => any::<usize>().prop_map(Act::Break),
+        1 => any::<usize>().prop_map(Act::Crash),
         1 => Just(Act::Restart),
         2 => (1..8_u64).prop_map(Act::Wait),
     ]
 }
 
 /// A worker as `millrace worker` behaves: it starts what it is told, closes what it is not, and reports both until closed.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 struct Simulated {
     sequence: u64,
     /// Phase and generation by split.
@@ -44,6 +55,9 @@ struct Simulated {
     /// What it held when it was taken for dead: fencing keeps it from doing anything with that.
     fenced: BTreeSet<String>,
     terminating: bool,
+    line: Option<waiting::Waiting>,
+    /// When its connection broke, if it has not come back since.
+    lost: Option<Instant>,
     reported: Option<Instant>,
     /// Whether the operator that runs now has heard from it.
     heard: bool,
@@ -52,7 +66,7 @@ struct Simulated {
 struct World {
     distribution: Distribution,
     splits: usize,
-    registry: Registry,
+    registry: Arc<Registry>,
     workers: BTreeMap<String, Simulated>,
     made: usize,
     now: Instant,
@@ -67,7 +81,7 @@ impl World {
         let world = Self {
             distribution,
             splits,
-            registry: Registry::default(),
+            registry: Arc::default(),
             workers: BTreeMap::new(),
             made: 0,
             now,
@@ -90,6 +104,7 @@ impl World {
     }
 
     fn act(&mut self, act: &Act) {
+        self.now += Duration::from_millis(1);
         match act {
             Act::Join => {
                 if self.workers.len() < 6 {
@@ -99,6 +114,7 @@ impl World {
             }
             Act::Kill(number) => {
                 if let Some(name) = self.pick(*number) {
+                    self.hang_up(&name);
                     self.workers.remove(&name);
                 }
             }
@@ -111,8 +127,22 @@ impl World {
             }
             Act::Report(number) => self.report(*number, true),
             Act::LoseAnswer(number) => self.report(*number, false),
+            Act::Listen(number) => self.listen(*number),
+            Act::Break(number) => {
+                if let Some(name) = self.pick(*number) {
+                    self.hang_up(&name);
+                }
+            }
+            Act::Crash(number) => {
+                if let Some(name) = self.pick(*number) {
+                    self.hang_up(&name);
+                    let terminating = self.workers[&name].terminating;
+                    self.workers.insert(name, Simulated { terminating, ..Simulated::default() });
+                }
+            }
             Act::Restart => {
-                self.registry = Registry::default();
+                self.workers.values_mut().for_each(|worker| (worker.line, worker.lost) = (None, None));
+                self.registry = Arc::default();
                 self.enumerator = None;
                 self.restarted = Some(self.now);
                 self.workers.values_mut().for_each(|worker| worker.heard = false);
@@ -121,6 +151,28 @@ impl World {
         }
         self.observe();
         self.check();
+    }
+
+    fn hang_up(&mut self, name: &str) {
+        if let Some(worker) = self.workers.get_mut(name)
+            && let Some(mut line) = worker.line.take()
+        {
+            line.lose(self.now);
+            worker.lost = Some(self.now);
+        }
+    }
+
+    fn listen(&mut self, number: usize) {
+        let Some(name) = self.pick(number) else { return };
+        let sequence = self.workers[&name].sequence;
+        let Ok(taken) = self.registry.wait(&waiting::poll(&name, sequence), self.now) else { return };
+        if let Some(worker) = self.workers.get_mut(&name)
+            && let Wait::For(line) = taken
+        {
+            // The one before is given up in order: the new one has its place.
+            worker.line = Some(line);
+            worker.lost = None;
+        }
     }
 
     fn report(&mut self, number: usize, answered: bool) {
@@ -154,6 +206,7 @@ impl World {
         }
         let Ok(recorded) = self.registry.record(report, self.now) else { return };
         worker.heard = true;
+        worker.lost = None;
         if recorded.assignment.enumerate {
             self.enumerator = Some(name.clone());
         }
@@ -185,7 +238,8 @@ impl World {
             let dead = worker.reported.is_none_or(|at| self.now - at >= dead_after);
             let missed = self.restarted.is_some_and(|restarted| self.now - restarted >= settle && !worker.heard);
             let holds = worker.running.keys().chain(&worker.closing);
-            if dead || missed {
+            let given_up = worker.lost.is_some_and(|at| self.now - at >= GRACE);
+            if dead || missed || given_up {
                 worker.fenced = holds.cloned().collect();
                 continue;
             }
@@ -208,9 +262,13 @@ impl World {
             self.observe();
             for number in 0..self.workers.len() {
                 self.report(number, true);
+                self.listen(number);
                 self.check();
             }
         }
+        let entries = self.registry.entries();
+        let restless = entries[&key()].workers.iter().find(|(_, seen)| seen.rings);
+        assert!(restless.is_none(), "everybody was told, and still there is a bell for {:?}", restless.map(|(name, _)| name));
     }
 
     fn held(&self) -> Vec<(&str, usize)> {
@@ -271,7 +329,7 @@ proptest! {
         world.settle();
         for (name, worker) in &world.workers {
             let running = worker.running.values().filter(|(phase, _)| *phase == TaskPhase::Running).count();
-            prop_assert_eq!(running, 1, "{}: {:?}", name, worker);
+            prop_assert_eq!(running, 1, "{}: {:?}", name, worker.running);
         }
     }
 }

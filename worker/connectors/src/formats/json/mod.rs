@@ -14,7 +14,8 @@ mod words;
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millrace_crds::format::TimestampUnit;
 use millrace_engine::batch::RejectCode;
 
 use super::columns::{Column, Columns, Fit};
@@ -40,6 +41,16 @@ pub(super) struct Json {
     /// Several texts are read: a record is found to be UTF-8 at once, not each of them.
     texts: bool,
     scratch: String,
+    numbers: Numbers,
+}
+
+/// What numbers stand for in columns that hold no numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    /// In a Timestamp.
+    pub(super) timestamps: TimestampUnit,
+    /// In a Date: days since 1970. If not, there are none.
+    pub(super) days: bool,
 }
 
 /// A column that is looked for.
@@ -51,6 +62,48 @@ struct Target {
 }
 
 impl Json {
+    /// The same for records in which numbers stand for something else.
+    pub(super) fn with_numbers(mut self, numbers: Numbers) -> Self {
+        self.numbers = numbers;
+        self
+    }
+
+    /// Of the projected columns only those of `names` are read, and have to be there; the others are NULL, whatever the record says.
+    pub(super) fn only(projected: &SchemaRef, names: &[String]) -> Self {
+        let mut json = Self::new(projected, projected);
+        json.slots.retain(|name, _| names.contains(name));
+        json.required = (0..json.columns.len()).filter(|slot| names.contains(&json.columns[*slot].name)).collect();
+        json
+    }
+
+    /// A scanner for members of records: [`Json::member`] numbers them as they are given.
+    pub(super) fn members(names: &[&str]) -> Self {
+        let fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8View, true)).collect();
+        let schema = SchemaRef::new(Schema::new(fields));
+        Self::new(&schema, &schema)
+    }
+
+    /// Finds the members of a record. `false` if there is nothing but white space.
+    pub(super) fn find_members(&mut self, record: &[u8]) -> Result<bool, Refusal> {
+        let survey = Survey::of(record);
+        if !survey.ascii {
+            utf8(record)?;
+        }
+        self.scan(record, survey.plain).map_err(refusal)
+    }
+
+    /// A member of the record that was scanned last.
+    pub(super) fn member<'a>(&self, record: &'a [u8], number: usize) -> Member<'a> {
+        let token = self.values[number];
+        let bytes = &record[token.start..token.end];
+        match token.kind {
+            Kind::Null => Member::Null,
+            Kind::Text { escaped: false } => Member::Text(bytes),
+            Kind::Nested if bytes.first() == Some(&b'{') => Member::Object(bytes),
+            _ => Member::Other,
+        }
+    }
+
     pub(super) fn new(table: &SchemaRef, projected: &SchemaRef) -> Self {
         let read = projected.fields().iter().map(|f| Target { name: f.name().clone(), required: !f.is_nullable(), projected: true });
         let unread = table.fields().iter().filter(|f| !f.is_nullable() && projected.column_with_name(f.name()).is_none());
@@ -63,7 +116,7 @@ impl Json {
         let required = (0..columns.len()).filter(|slot| columns[*slot].required).collect();
         let values = vec![Token::NULL; columns.len()];
         let texts = projected.fields().iter().filter(|field| *field.data_type() == DataType::Utf8View).count() > 1;
-        Self { slots, columns, required, values, heads: Heads::default(), texts, scratch: String::new() }
+        Self { slots, columns, required, values, heads: Heads::default(), texts, scratch: String::new(), numbers: Numbers::default() }
     }
 
     /// Finds the values of all slots. `false` if there is nothing but white space.
@@ -137,6 +190,19 @@ impl Json {
     }
 }
 
+/// A value that is looked at by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Member<'a> {
+    /// Missing, or null.
+    Null,
+    /// What is between the quotes, without escapes.
+    Text(&'a [u8]),
+    /// With its braces.
+    Object(&'a [u8]),
+    /// Anything else.
+    Other,
+}
+
 /// What stands in front of a value, or instead of one.
 enum Head {
     /// A name that is a column or not; the value begins there.
@@ -179,7 +245,7 @@ impl RowFormat for Json {
             }
             let value =
                 Value { kind: token.kind, bytes: &record[token.start..token.end], text: text.map(|text| &text[token.start..token.end]) };
-            if push(columns.column(index), value, &mut self.scratch) == Fit::No {
+            if push(columns.column(index), value, self.numbers, &mut self.scratch) == Fit::No {
                 return Err(columns.mismatch(index, value.text()));
             }
         }
@@ -213,7 +279,7 @@ impl<'a> Value<'a> {
 
 /// Appends a value.
 #[inline]
-fn push(column: &mut Column, value: Value<'_>, scratch: &mut String) -> Fit {
+fn push(column: &mut Column, value: Value<'_>, numbers: Numbers, scratch: &mut String) -> Fit {
     match value.kind {
         Kind::Text { escaped: false } => push_text(column, value),
         Kind::Text { escaped: true } => {
@@ -226,9 +292,9 @@ fn push(column: &mut Column, value: Value<'_>, scratch: &mut String) -> Fit {
                 builder.append_value(number);
                 Fit::Yes
             }
-            _ => push_number(column, value),
+            _ => push_number(column, value, numbers),
         },
-        Kind::Number => push_number(column, value),
+        Kind::Number => push_number(column, value, numbers),
         Kind::Null => {
             column.push_null();
             Fit::Yes
@@ -254,9 +320,9 @@ fn push_text(column: &mut Column, value: Value<'_>) -> Fit {
     }
 }
 
-fn push_number(column: &mut Column, value: Value<'_>) -> Fit {
+fn push_number(column: &mut Column, value: Value<'_>, numbers: Numbers) -> Fit {
     match column {
-        Column::Timestamp(builder) => match millis(value.bytes) {
+        Column::Timestamp(builder) => match micros(value.bytes, numbers.timestamps) {
             Some(micros) => builder.append_value(micros),
             None => return Fit::No,
         },
@@ -266,6 +332,10 @@ fn push_number(column: &mut Column, value: Value<'_>) -> Fit {
         },
         Column::Int(builder) => match whole(value.bytes).and_then(|v| i32::try_from(v).ok()) {
             Some(value) => builder.append_value(value),
+            None => return Fit::No,
+        },
+        Column::Date(builder) if numbers.days => match whole(value.bytes).and_then(|v| i32::try_from(v).ok()) {
+            Some(days) => builder.append_value(days),
             None => return Fit::No,
         },
         Column::Double(_) | Column::Float(_) | Column::Decimal(..) => return column.push_bytes(value.bytes),
@@ -278,6 +348,15 @@ fn push_number(column: &mut Column, value: Value<'_>) -> Fit {
 /// A number without fraction, however it is written: `1`, `1.0`, `1e3`.
 fn whole(value: &[u8]) -> Option<i64> {
     parse_int(value).or_else(|| i64::try_from(parse_decimal(value, 19, 0)?).ok())
+}
+
+/// A point in time, as microseconds.
+fn micros(value: &[u8], unit: TimestampUnit) -> Option<i64> {
+    match unit {
+        TimestampUnit::Milliseconds => millis(value),
+        TimestampUnit::Microseconds => whole(value),
+        TimestampUnit::Nanoseconds => Some(whole(value)?.div_euclid(1000)),
+    }
 }
 
 /// Milliseconds, as microseconds.

@@ -360,6 +360,7 @@ impl ParquetReader {
             ordinals: UInt64Array::from_iter_values(ordinals),
             rejected,
             bytes: self.row_bytes.saturating_mul(rows as u64).max(lengths.iter().sum()),
+            kinds: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What brokers answer to batches, and what follows. Pure.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
@@ -50,6 +51,16 @@ pub(super) fn request(transactional_id: Option<&str>, sent: &[Sent], name: impl 
         .with_topic_data(topics.collect())
 }
 
+/// How long the broker answers nothing more on this connection, because we are over a quota.
+pub(super) fn throttled(response: &ProduceResponse) -> Option<Duration> {
+    u64::try_from(response.throttle_time_ms).ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+/// What it comes to if an answer leaves a partition out.
+pub(super) fn nothing_said() -> (i16, i64, String) {
+    (Code::NetworkException.code(), -1, "the answer says nothing of the partition".to_owned())
+}
+
 /// What was said of each partition: its error code, the offset of the batch, and words.
 pub(super) fn by_partition(response: ProduceResponse) -> HashMap<(String, usize), (i16, i64, String)> {
     let mut found = HashMap::new();
@@ -88,8 +99,10 @@ pub(super) fn outcome(code: i16, offset: i64, said: &str) -> Result<Outcome, Err
         | Code::RequestTimedOut
         | Code::NetworkException
         | Code::ThrottlingQuotaExceeded => Outcome::Again,
+        // The checksum is looked at before anything is written: bytes have changed on the way.
+        Code::CorruptMessage
         // The leader asks the coordinator whether the partition is part of the transaction, before it writes anything.
-        Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator | Code::ConcurrentTransactions => {
+        | Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator | Code::ConcurrentTransactions => {
             Outcome::Unsent
         }
         code => return Err(Error::Refused { code, detail: said.to_owned() }),

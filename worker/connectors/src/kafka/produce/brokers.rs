@@ -164,6 +164,12 @@ impl Link for Connection {
 
     fn produce(&self, request: &ProduceRequest) -> Result<BoxFuture<'static, Result<ProduceResponse, Error>>, Error> {
         let mut answer = self.send_patiently(request, ANSWER_WITHIN)?;
-        Ok(async move { answer.wait().await }.boxed())
+        let connection = self.clone();
+        let answered = async move {
+            let response = answer.wait().await?;
+            connection.hold(super::answers::throttled(&response).unwrap_or_default());
+            Ok(response)
+        };
+        Ok(answered.boxed())
     }
 }

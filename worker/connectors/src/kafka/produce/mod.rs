@@ -136,7 +136,8 @@ impl Producer {
 
     /// From here on, records belong to another transaction. Nothing is on its way.
     pub(crate) fn begin(&self) {
-        self.shared.lock().transaction += 1;
+        let mut state = self.shared.lock();
+        (state.transaction, state.is_adrift) = (state.transaction + 1, false);
     }
 
     /// Sends nothing more. What is on its way is not called back.
@@ -144,8 +145,11 @@ impl Producer {
         self.shared.lock().is_ending = true;
     }
 
-    /// Waits until nothing is on its way any more; after a failure nobody hears of that, and it is not waited for.
-    pub(crate) async fn grounded(&self) {
+    /// Waits until nothing is on its way any more; after a failure nobody hears of that, and it is not waited for. Whether it is certain that no broker
+    /// will write anything of it later.
+    pub(crate) async fn grounded(&self) -> bool {
         let _failed = self.shared.wait_for(|_, state| (state.aloft == 0).then_some(())).await;
+        let state = self.shared.lock();
+        state.aloft == 0 && !state.is_adrift
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) is_ending: bool,
     /// Batches that are on their way and not answered.
     pub(super) aloft: usize,
+    /// Whether a request of this transaction was lost with its answer: a broker may still carry it out.
+    pub(super) is_adrift: bool,
     pub(super) refused: Vec<Refused>,
     /// Where the record lies that was acknowledged last, of a topic whose places are wanted.
     pub(super) place: Option<Place>,

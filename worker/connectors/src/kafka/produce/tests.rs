@@ -247,6 +247,8 @@ struct Peer {
     requests: mpsc::UnboundedReceiver<(i32, ProduceRequest, Reply)>,
     enlistments: Arc<Mutex<Vec<AddPartitionsToTxnRequest>>>,
     has_other_secrets: Arc<Mutex<bool>>,
+    /// Connections that were opened, and how many of the first of them are not to be used any more.
+    connections: Arc<Mutex<(u32, u32)>>,
     health: Health,
 }
 
@@ -255,9 +257,15 @@ struct Scripted {
     requests: mpsc::UnboundedSender<(i32, ProduceRequest, Reply)>,
     enlistments: Arc<Mutex<Vec<AddPartitionsToTxnRequest>>>,
     has_other_secrets: Arc<Mutex<bool>>,
+    connections: Arc<Mutex<(u32, u32)>>,
 }
 
-struct ScriptedLink(i32, mpsc::UnboundedSender<(i32, ProduceRequest, Reply)>);
+struct ScriptedLink {
+    broker: i32,
+    number: u32,
+    connections: Arc<Mutex<(u32, u32)>>,
+    requests: mpsc::UnboundedSender<(i32, ProduceRequest, Reply)>,
+}
 
 #[async_trait]
 impl Brokers for Scripted {
@@ -266,7 +274,10 @@ impl Brokers for Scripted {
     }
 
     async fn connect(&self, broker: i32) -> Result<Box<dyn Link>, Error> {
-        Ok(Box::new(ScriptedLink(broker, self.requests.clone())))
+        let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
+        let mut opened = self.connections.lock().unwrap();
+        opened.0 += 1;
+        Ok(Box::new(ScriptedLink { broker, number: opened.0, connections, requests }))
     }
 
     async fn identify(&self) -> Result<ProducerIdentity, Error> {
@@ -285,12 +296,12 @@ impl Brokers for Scripted {
 
 impl Link for ScriptedLink {
     fn is_open(&self) -> bool {
-        true
+        self.number > self.connections.lock().unwrap().1
     }
 
     fn produce(&self, request: &ProduceRequest) -> Result<BoxFuture<'static, Result<ProduceResponse, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.1.send((self.0, request.clone(), reply)).expect("the test goes on");
+        self.requests.send((self.broker, request.clone(), reply)).expect("the test goes on");
         Ok(async move { answer.await.unwrap_or(Err(Error::NoBroker { id: 0 })) }.boxed())
     }
 }
@@ -298,12 +309,14 @@ impl Link for ScriptedLink {
 fn peer(leaders: &[i32], transacting: Option<Transacting>) -> (Producer, Peer) {
     let (sender, requests) = mpsc::unbounded_channel();
     let leaders = Arc::new(Mutex::new(leaders.iter().copied().map(Some).collect()));
-    let peer = Peer { leaders, requests, enlistments: Arc::default(), has_other_secrets: Arc::default(), health: Health::default() };
+    let (enlistments, has_other_secrets, connections) = (Arc::default(), Arc::default(), Arc::default());
+    let peer = Peer { leaders, requests, enlistments, has_other_secrets, connections, health: Health::default() };
     let scripted = Scripted {
         leaders: Arc::clone(&peer.leaders),
         requests: sender,
         enlistments: Arc::clone(&peer.enlistments),
         has_other_secrets: Arc::clone(&peer.has_other_secrets),
+        connections: Arc::clone(&peer.connections),
     };
     let start = Start {
         topics: vec!["t"],
@@ -341,12 +354,18 @@ impl Peer {
 }
 
 fn answer(reply: Reply, partitions: &[(i32, i16, i64)]) {
+    answer_throttled(reply, partitions, 0);
+}
+
+/// An answer after which nothing more is answered for so many milliseconds.
+fn answer_throttled(reply: Reply, partitions: &[(i32, i16, i64)], millis: i32) {
     let partitions = partitions.iter().map(|(index, code, offset)| {
         PartitionProduceResponse::default().with_index(*index).with_error_code(*code).with_base_offset(*offset)
     });
     let name = kafka_protocol::messages::TopicName(kafka_protocol::protocol::StrBytes::from_static_str("t"));
     let topic = TopicProduceResponse::default().with_name(name).with_partition_responses(partitions.collect());
-    reply.send(Ok(ProduceResponse::default().with_responses(vec![topic]))).expect("the producer waits");
+    let response = ProduceResponse::default().with_responses(vec![topic]).with_throttle_time_ms(millis);
+    reply.send(Ok(response)).expect("the producer waits");
 }
 
 #[tokio::test(start_paused = true)]
@@ -508,4 +527,123 @@ async fn batches_are_as_large_as_the_topic_takes_and_no_more_is_on_its_way_than_
     drop(appender);
     let (_, request, _reply) = peer.requests.recv().await.unwrap();
     assert!(request.topic_data[0].partition_data[0].records.as_ref().unwrap().len() <= BATCH_BYTES / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_expired_connection_has_is_waited_for_before_another_has_more() {
+    let (producer, mut peer) = peer(&[1], None);
+    producer.partitions(0).await.unwrap();
+    write(&producer, 0, 0);
+    let (.., reply) = peer.next().await;
+    answer(reply, &[(0, 0, 0)]);
+    producer.settle(0).await.unwrap();
+    write(&producer, 0, 1);
+    let (.., first) = peer.next().await;
+    // Its login is over: it is not used any more, though it will answer.
+    peer.connections.lock().unwrap().1 = 1;
+    write(&producer, 0, 2);
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert!(peer.is_silent(), "over another connection it could overtake the one before");
+    answer(first, &[(0, 0, 1)]);
+    let (_, content, reply) = peer.next().await;
+    assert_eq!((content, peer.connections.lock().unwrap().0), (vec![(0, 2, vec![2])], 2));
+    answer(reply, &[(0, 0, 2)]);
+    producer.settle(0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_moved_is_looked_for_whatever_else_an_answer_says() {
+    let (producer, mut peer) = peer(&[1, 1], None);
+    producer.partitions(0).await.unwrap();
+    let origin = Origin::new("o", "o");
+    let mut appender = producer.append(0, &origin);
+    for partition in 0..2_u64 {
+        let value = format!("{partition:08}");
+        let record = NewRecord { timestamp: 1, key: None, value: Some(value.as_bytes()), header: None };
+        appender.append(Target::Partition(partition as usize), &record, partition);
+    }
+    drop(appender);
+    let (_, content, reply) = peer.next().await;
+    assert_eq!(content.len(), 2);
+    *peer.leaders.lock().unwrap() = vec![Some(2), Some(1)];
+    let began = Instant::now();
+    answer(reply, &[(0, Code::NotLeaderOrFollower.code(), -1), (1, Code::NotEnoughReplicas.code(), -1)]);
+    loop {
+        let (broker, content, reply) = peer.next().await;
+        if broker == 2 {
+            assert_eq!(content, [(0, 0, vec![0])]);
+            break;
+        }
+        let said: Vec<_> = content.iter().map(|(partition, ..)| (*partition, [6, 19][*partition as usize], -1)).collect();
+        answer(reply, &said);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_not_aborted_while_a_broker_may_still_write_something_of_it() {
+    let transacting = Transacting { id: "millrace/x".to_owned(), who: WHO, timeout: std::time::Duration::from_secs(60) };
+    let (producer, mut peer) = peer(&[1], Some(transacting));
+    producer.partitions(0).await.unwrap();
+    producer.begin();
+    write(&producer, 0, 0);
+    let (.., reply) = peer.next().await;
+    let grounded = producer.grounded();
+    producer.end();
+    reply.send(Err(Error::NoBroker { id: 1 })).unwrap();
+    assert!(!grounded.await, "it was lost with its answer");
+
+    let transacting = Transacting { id: "millrace/x".to_owned(), who: WHO, timeout: std::time::Duration::from_secs(60) };
+    let (producer, mut peer) = super::tests::peer(&[1, 1], Some(transacting));
+    producer.partitions(0).await.unwrap();
+    producer.begin();
+    write(&producer, 0, 0);
+    let (.., first) = peer.next().await;
+    write(&producer, 1, 1);
+    let (.., _never_answered) = peer.next().await;
+    answer(first, &[(0, Code::InvalidProducerEpoch.code(), -1)]);
+    producer.settle(0).await.unwrap_err();
+    assert!(!producer.grounded().await, "the writer has failed, and the other is on its way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_is_no_silence_and_what_an_answer_leaves_out_or_finds_damaged_is_sent_again() {
+    let (producer, mut peer) = peer(&[1], None);
+    producer.partitions(0).await.unwrap();
+    write(&producer, 0, 0);
+    let (.., reply) = peer.next().await;
+    let began = Instant::now();
+    answer(reply, &[]);
+    let (_, content, reply) = peer.next().await;
+    assert_eq!(content, [(0, 0, vec![0])]);
+    assert!(began.elapsed() > std::time::Duration::ZERO, "not at once");
+    answer(reply, &[(0, Code::CorruptMessage.code(), -1)]);
+    let (_, content, reply) = peer.next().await;
+    assert_eq!(content, [(0, 0, vec![0])]);
+    answer_throttled(reply, &[(0, 0, 0)], 60_000);
+    producer.settle(0).await.unwrap();
+    write(&producer, 0, 1);
+    let (.., reply) = peer.next().await;
+    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    let trouble = peer.health.current().unwrap();
+    assert!(trouble.reason == ErrorReason::Throttled && trouble.message.contains("over a quota"), "{trouble:?}");
+    answer(reply, &[(0, 0, 1)]);
+    producer.settle(0).await.unwrap();
+    assert_eq!(peer.health.current(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_has_fewer_partitions_than_before_fails_its_writer() {
+    let (producer, mut peer) = peer(&[1, 1], None);
+    producer.partitions(0).await.unwrap();
+    *peer.leaders.lock().unwrap() = vec![Some(1)];
+    write(&producer, 1, 0);
+    let refusing = async {
+        while let Some((_, _, reply)) = peer.requests.recv().await {
+            answer(reply, &[(1, Code::UnknownTopicOrPartition.code(), -1)]);
+        }
+    };
+    let (settled, ()) = tokio::join!(producer.settle(0), refusing);
+    let error = settled.unwrap_err();
+    assert!(error.reason == ErrorReason::NotFound && error.message.contains("topic t has no partition 1"), "{error}");
 }

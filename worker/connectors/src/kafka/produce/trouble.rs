@@ -36,10 +36,10 @@ impl Trouble {
     }
 
     /// Nothing is heard. Why, if that was said before, stays.
-    pub(super) fn stalled(&mut self, message: String) {
+    pub(super) fn stalled(&mut self, reason: ErrorReason, message: String) {
         match &self.current {
             Some(known) => self.health.trouble(known.reason, known.message.clone()),
-            None => self.tell(ErrorReason::Unreachable, message, true),
+            None => self.tell(reason, message, true),
         }
     }
 

@@ -63,7 +63,6 @@ impl Access {
         Ok(held.insert(Cluster::new(identity)?).clone())
     }
 
-    #[allow(dead_code, reason = "for writers, which are still the library's")]
     /// Whether the Secrets hold something else now than what `cluster` was made with.
     pub(crate) fn has_changed(&self, cluster: &Cluster) -> bool {
         Identity::read(&self.options, &self.context).is_ok_and(|now| now != cluster.0.identity)
@@ -317,7 +316,11 @@ impl Cluster {
         let port = u16::try_from(response.port).unwrap_or(0);
         {
             let mut known = self.known();
-            known.brokers.entry(response.node_id.0).or_insert_with(|| Address { host: response.host.as_str().to_owned(), port });
+            // It may listen elsewhere than when all brokers were last asked for: a connection to where it was is let go.
+            let address = Address { host: response.host.as_str().to_owned(), port };
+            if known.brokers.insert(response.node_id.0, address.clone()).is_some_and(|before| before != address) {
+                self.0.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&response.node_id.0);
+            }
             known.coordinators.insert((kind, key.to_owned()), response.node_id.0);
         }
         self.broker(response.node_id.0).await

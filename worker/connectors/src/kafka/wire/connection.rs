@@ -24,6 +24,8 @@ use super::stream::{self, Address, NoFrame, PATIENCE, Stream};
 /// What is said where a connection ends before anything was answered, and TLS or a login might be missing.
 const BARE_HINT: &str = " before it answered: it may want TLS or a login (set tls or sasl)";
 const LOGGED_IN_HINT: &str = " before it answered: this may be a port for TLS (set tls), or the login may have failed";
+/// The longest that a broker is believed when it says that it answers nothing for a while: the connection may be half open.
+const LONGEST_HOLD: Duration = Duration::from_secs(120);
 
 /// A connection, for as long as somebody holds it or waits for an answer.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ struct Shared {
     ended: Arc<OnceLock<Error>>,
     /// When the login is over.
     expires: Option<Instant>,
+    /// Until when the broker answers nothing, as it has said.
+    held: Mutex<Option<Instant>>,
     task: AbortOnDropHandle<()>,
 }
 
@@ -90,7 +94,8 @@ impl Connection {
         let ended = Arc::new(OnceLock::new());
         let hint = if is_bare { BARE_HINT } else { "" };
         let task = AbortOnDropHandle::new(tokio::spawn(carry(stream, queue, Arc::clone(&ended), address.clone(), hint)));
-        Self(Arc::new(Shared { address, versions, outgoing, correlation: AtomicI32::new(0), ended, expires, task }))
+        let (correlation, held) = (AtomicI32::new(0), Mutex::default());
+        Self(Arc::new(Shared { address, versions, outgoing, correlation, ended, expires, held, task }))
     }
 
     /// Whether requests can be sent. One that says so may be over a moment later.
@@ -136,6 +141,15 @@ impl Connection {
         })
     }
 
+    /// The broker answers nothing for a while, as it has said: that is no silence.
+    pub(crate) fn hold(&self, throttled: Duration) {
+        if !throttled.is_zero() {
+            let until = Instant::now() + throttled.min(LONGEST_HOLD);
+            let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = (*held).max(Some(until));
+        }
+    }
+
     /// Asks, and waits for the answer.
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         self.send(request)?.wait().await
@@ -143,6 +157,10 @@ impl Connection {
 }
 
 impl Shared {
+    fn held(&self) -> Option<Instant> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn reason(&self) -> Error {
         let unknown = || Error::Lost { address: self.address.clone(), why: "its login has ended".to_owned() };
         self.ended.get().cloned().unwrap_or_else(unknown)
@@ -153,16 +171,22 @@ impl<T: Decodable + HeaderVersion> Answer<T> {
     /// Waits for the answer. Cancel-safe: what was dropped can be called again. Not to be called after it has returned.
     pub(crate) async fn wait(&mut self) -> Result<T, Error> {
         let connection = &self.connection;
-        match timeout_at(self.deadline, &mut self.frame).await {
-            Ok(Ok(mut frame)) => login::decode(&mut frame, self.version, self.request, &connection.address),
-            Ok(Err(_ended)) => Err(connection.reason()),
-            // Whatever was asked later waits behind this: nobody will be answered here.
-            Err(_elapsed) => {
-                let error = Error::Silent { address: connection.address.clone(), request: self.request, seconds: self.patience.as_secs() };
-                let _first = connection.ended.set(error.clone());
-                connection.task.abort();
-                Err(error)
-            }
+        loop {
+            let held = connection.held();
+            let deadline = held.map_or(self.deadline, |until| self.deadline.max(until + self.patience));
+            return match timeout_at(deadline, &mut self.frame).await {
+                Ok(Ok(mut frame)) => login::decode(&mut frame, self.version, self.request, &connection.address),
+                Ok(Err(_ended)) => Err(connection.reason()),
+                Err(_elapsed) if connection.held() > held => continue,
+                // Whatever was asked later waits behind this: nobody will be answered here.
+                Err(_elapsed) => {
+                    let seconds = self.patience.as_secs();
+                    let error = Error::Silent { address: connection.address.clone(), request: self.request, seconds };
+                    let _first = connection.ended.set(error.clone());
+                    connection.task.abort();
+                    Err(error)
+                }
+            };
         }
     }
 }

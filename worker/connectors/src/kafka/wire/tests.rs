@@ -167,6 +167,18 @@ async fn a_broker_that_is_silent_is_given_up_together_with_what_was_asked_later(
 }
 
 #[tokio::test]
+async fn a_broker_that_said_that_it_will_not_answer_for_a_while_is_not_given_up() {
+    let (connection, mut peer) = connected(&[METADATA]).await;
+    let mut answer = connection.send_patiently(&metadata(), Duration::from_millis(1)).unwrap();
+    connection.hold(DEADLINE);
+    let asked = peer.next().await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), answer.wait()).await.is_err(), "it is still waited for");
+    assert!(connection.is_open());
+    peer.metadata(asked.correlation, 3).await;
+    assert_eq!(answer.wait().await.unwrap().brokers[0].node_id.0, 3);
+}
+
+#[tokio::test]
 async fn what_is_no_answer_of_kafka_is_named() {
     for (bytes, said) in [
         (&b"\x15\x03\x03\x00\x02\x02\x46"[..], "set tls"),

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, PrimitiveArray, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    DataType, Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 
+use super::call::Call;
+use crate::operators::micros::micros;
 use crate::state::hash_rows;
 
 /// What a column of a result is.
@@ -33,24 +35,36 @@ impl OutputColumn {
     }
 }
 
+/// The columns of a result as they stand in the plan: keys by their names, calls as SQL.
+pub(super) fn described(output: &[OutputColumn], calls: &[Call], schema: &Schema) -> String {
+    let columns = output.iter().zip(schema.fields()).map(|(column, field)| match column {
+        OutputColumn::Call(call) => calls[*call].sql.clone(),
+        _ => field.name().clone(),
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// The columns that rows are grouped by, of those that arrive. Without any, all rows are of one key, which stands there as a number.
+pub(super) fn key_columns(keys: &[usize], columns: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
+    if keys.is_empty() {
+        vec![Arc::new(Int64Array::from_value(0, rows))]
+    } else {
+        keys.iter().map(|key| Arc::clone(&columns[*key])).collect()
+    }
+}
+
+/// The types of [`key_columns`].
+pub(super) fn key_types(types: &[DataType]) -> Vec<DataType> {
+    if types.is_empty() { vec![DataType::Int64] } else { types.to_vec() }
+}
+
 /// One millisecond.
 pub(in crate::operators) const MILLISECOND: i64 = 1000;
 
 /// A timestamp column in microseconds, rounded down; NULL stays NULL.
-pub(in crate::operators) fn microseconds(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
+pub(in crate::operators) fn microseconds(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
     match column.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            Ok(column.as_primitive::<TimestampSecondType>().unary(|value| value.saturating_mul(1_000_000)))
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            Ok(column.as_primitive::<TimestampMillisecondType>().unary(|value| value.saturating_mul(MILLISECOND)))
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            Ok(column.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>())
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            Ok(column.as_primitive::<TimestampNanosecondType>().unary(|value| value.div_euclid(1000)))
-        }
+        DataType::Timestamp(..) => micros(column),
         _ => Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
     }
 }

@@ -16,8 +16,8 @@ use hashbrown::hash_table::Entry;
 
 use super::call::Call;
 use super::cells::{Cells, Change, SharedState, cells};
-use super::column::OutputColumn;
-use super::partial::{self, Layout, Parted};
+use super::column::{OutputColumn, described, key_columns, key_types};
+use super::partial::{Layout, Parted, Wanted};
 use super::touched::{Touched, TouchedPart};
 use crate::batch::{Batch, Origin};
 use crate::operators::columns::place;
@@ -64,13 +64,9 @@ impl Blueprint for GroupBlueprint {
     }
 
     fn explain(&self) -> String {
-        let columns = self.output.iter().zip(self.schema.fields()).map(|(column, field)| match column {
-            OutputColumn::Call(call) => self.calls[*call].sql.clone(),
-            _ => field.name().clone(),
-        });
-        let columns: Vec<String> = columns.collect();
+        let columns = described(&self.output, &self.calls, &self.schema);
         let retracts = if self.retracts { ", takes rows back" } else { "" };
-        format!("{} (kept for {:?}{retracts})", columns.join(", "), std::time::Duration::from_micros(self.ttl.unsigned_abs()))
+        format!("{columns} (kept for {:?}{retracts})", std::time::Duration::from_micros(self.ttl.unsigned_abs()))
     }
 
     fn state_signature(&self) -> Option<String> {
@@ -94,17 +90,8 @@ impl Blueprint for GroupBlueprint {
         if self.retracts {
             return Err("rows are taken back".to_owned());
         }
-        let (front, layout) = partial::of(partial::Wanted {
-            rows,
-            assignment: None,
-            windows: String::new(),
-            time_name: "",
-            keys: &self.keys,
-            key_types: &self.key_types,
-            calls: &self.calls,
-        })?;
-        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
-        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+        let wanted = Wanted { rows, windowed: None, keys: &self.keys, key_types: &self.key_types, calls: &self.calls };
+        Parted::of(wanted, |layout| Arc::new(Self { keys: layout.keys(), merges: Some(layout), ..self.clone() }))
     }
 
     fn reads(&self, _port: usize) -> Option<Vec<usize>> {
@@ -162,10 +149,9 @@ struct Groups {
 
 impl Groups {
     fn new(blueprint: &GroupBlueprint) -> Result<Self, ExecuteError> {
-        let key_types = if blueprint.keys.is_empty() { vec![DataType::Int64] } else { blueprint.key_types.clone() };
         let cells = blueprint.calls.iter().map(|call| cells(call, blueprint.retracts).map_err(|error| call.failed(error)));
         Ok(Self {
-            keys: KeyTable::new(&key_types)?,
+            keys: KeyTable::new(&key_types(&blueprint.key_types))?,
             rows: blueprint.retracts.then(SharedVec::default),
             gone: 0,
             touched: Touched::new(blueprint.ttl),
@@ -262,10 +248,7 @@ impl Operator for Group {
     }
 
     fn restore(&mut self, mut state: OperatorState) -> Result<(), ExecuteError> {
-        let signature = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != signature {
-            return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         if let Some(table) = state.tables.remove(TABLE) {
             let groups = self.restored(&table.records)?;
             self.oldest = groups.touched.iter().min().unwrap_or(i64::MAX);
@@ -279,11 +262,7 @@ impl Group {
     fn add(&mut self, batch: &Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
         let rows = batch.num_rows();
         let columns = batch.records.columns();
-        let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
-            vec![Arc::new(Int64Array::from_value(0, rows))]
-        } else {
-            self.blueprint.keys.iter().map(|key| Arc::clone(&columns[*key])).collect()
-        };
+        let keys = key_columns(&self.blueprint.keys, columns, rows);
         let hashes = hash_rows(&keys, rows)?;
         self.forget_touched(&keys, &hashes)?;
         self.oldest = self.oldest.min(self.watermark.unwrap_or(i64::MIN));

@@ -120,22 +120,36 @@ pub(crate) struct Parted {
     pub(crate) back: Arc<dyn Blueprint>,
 }
 
+impl Parted {
+    /// What is in front as `wanted` says, and what `back` makes for the layout of what that gives; or why it cannot be done in two parts.
+    pub(super) fn of(wanted: Wanted<'_>, back: impl FnOnce(Layout) -> Arc<dyn Blueprint>) -> Result<Self, String> {
+        let (front, layout) = of(wanted)?;
+        Ok(Self { front: Arc::new(front), back: back(layout) })
+    }
+}
+
 /// What is needed to put rows together.
 pub(super) struct Wanted<'a> {
     /// The columns that arrive.
     pub(super) rows: &'a SchemaRef,
-    /// How rows get their windows; `None` without windows.
-    pub(super) assignment: Option<&'a Assignment>,
-    /// What the windows are called.
-    pub(super) windows: String,
-    pub(super) time_name: &'a str,
+    /// `None` without windows.
+    pub(super) windowed: Option<Windowed<'a>>,
     pub(super) keys: &'a [usize],
     pub(super) key_types: &'a [DataType],
     pub(super) calls: &'a [Call],
 }
 
+/// How rows get their windows.
+pub(super) struct Windowed<'a> {
+    pub(super) assignment: &'a Assignment,
+    /// What the windows are called.
+    pub(super) name: String,
+    /// What the column is called that tells time.
+    pub(super) time_name: &'a str,
+}
+
 /// The operator in front, and the layout of what it gives; or why there is none.
-pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), String> {
+fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), String> {
     if wanted.keys.is_empty() {
         return Err("there is no key".to_owned());
     }
@@ -147,10 +161,10 @@ pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), Strin
         }
     }
     let mut slices = Vec::new();
-    if let Some(assignment) = wanted.assignment {
-        slices.push(Field::new(format!("end of {}", wanted.windows), DataType::Int64, true));
+    if let Some(Windowed { assignment, name, .. }) = &wanted.windowed {
+        slices.push(Field::new(format!("end of {name}"), DataType::Int64, true));
         if let Assignment::Attached { start: Some(_), .. } = assignment {
-            slices.push(Field::new(format!("start of {}", wanted.windows), DataType::Int64, true));
+            slices.push(Field::new(format!("start of {name}"), DataType::Int64, true));
         }
     }
     let key = |(key, data_type): (&usize, &DataType)| Field::new(wanted.rows.field(*key).name(), data_type.clone(), true);
@@ -164,10 +178,12 @@ pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), Strin
             |(number, state): (usize, &ArrayRef)| Field::new(format!("{} {number}", call.signature()), state.data_type().clone(), true);
         fields.extend(states.iter().enumerate().map(field));
     }
+    let assignment = wanted.windowed.as_ref().map(|windowed| windowed.assignment.clone());
+    let (windows, time_name) = wanted.windowed.map(|windowed| (windowed.name, windowed.time_name.to_owned())).unwrap_or_default();
     let blueprint = PartialBlueprint {
-        assignment: wanted.assignment.cloned(),
-        windows: wanted.windows,
-        time_name: wanted.time_name.to_owned(),
+        assignment,
+        windows,
+        time_name,
         keys: wanted.keys.to_vec(),
         key_types: wanted.key_types.to_vec(),
         calls: wanted.calls.to_vec(),
@@ -181,7 +197,7 @@ pub(super) fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), Strin
 /// The states of each call for a group without rows: what tells of which columns they are.
 fn states_of_nothing(wanted: &Wanted<'_>) -> Result<Vec<Vec<ArrayRef>>, ExecuteError> {
     let nothing: Vec<ArrayRef> = wanted.rows.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
-    let mut sums = Sums::new(wanted.assignment.is_some(), wanted.calls)?;
+    let mut sums = Sums::new(wanted.windowed.is_some(), wanted.calls)?;
     sums.update(wanted.calls, &nothing, &[], 1)?;
     sums.states(wanted.calls)
 }

@@ -36,9 +36,9 @@ impl Output for Said {
 /// By `k`, and by slices of ten microseconds of `t` if there are windows.
 fn blueprint(windows: bool) -> PartialBlueprint {
     let assignment = Assignment::Time { column: 2, windows: Windows::Hop { size: 20, slide: 10, offset: 0 } };
-    let assignment = windows.then_some(&assignment);
-    let (keys, key_types, windows, rows) = (&[0], &[DataType::Int64], "w".to_owned(), &harness::schema());
-    of(Wanted { rows, assignment, windows, time_name: "t", keys, key_types, calls: &[] }).unwrap().0
+    let windowed = windows.then(|| Windowed { assignment: &assignment, name: "w".to_owned(), time_name: "t" });
+    let (keys, key_types, rows) = (&[0], &[DataType::Int64], &harness::schema());
+    of(Wanted { rows, windowed, keys, key_types, calls: &[] }).unwrap().0
 }
 
 fn operator(blueprint: &PartialBlueprint) -> Box<dyn Operator> {

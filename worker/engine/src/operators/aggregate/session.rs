@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::call::Call;
 use super::cells::{Cells, Change, cells};
-use super::column::{MILLISECOND, OutputColumn, microseconds, timestamps};
+use super::column::{MILLISECOND, OutputColumn, described, key_columns, key_types, microseconds, timestamps};
 use super::group::width;
 use super::window::with_times;
 use crate::batch::{Batch, Origin};
@@ -61,12 +61,8 @@ impl Blueprint for SessionBlueprint {
     }
 
     fn explain(&self) -> String {
-        let columns = self.output.iter().zip(self.schema.fields()).map(|(column, field)| match column {
-            OutputColumn::Call(call) => self.calls[*call].sql.clone(),
-            _ => field.name().clone(),
-        });
         let gap = std::time::Duration::from_micros(self.gap.unsigned_abs());
-        format!("SESSION(gap {gap:?}): {}", columns.collect::<Vec<_>>().join(", "))
+        format!("SESSION(gap {gap:?}): {}", described(&self.output, &self.calls, &self.schema))
     }
 
     fn state_signature(&self) -> Option<String> {
@@ -142,10 +138,9 @@ struct Sessions {
 
 impl Sessions {
     fn new(blueprint: &SessionBlueprint) -> Result<Self, ExecuteError> {
-        let key_types = if blueprint.keys.is_empty() { vec![DataType::Int64] } else { blueprint.key_types.clone() };
         let cells = blueprint.calls.iter().map(|call| cells(call, false).map_err(|error| call.failed(error)));
         Ok(Self {
-            keys: KeyTable::new(&key_types)?,
+            keys: KeyTable::new(&key_types(&blueprint.key_types))?,
             by_key: Vec::new(),
             sessions: Vec::new(),
             free: Vec::new(),
@@ -258,10 +253,7 @@ impl Operator for SessionAggregate {
     }
 
     fn restore(&mut self, mut state: OperatorState) -> Result<(), ExecuteError> {
-        let signature = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != signature {
-            return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         if let Some(table) = state.tables.remove(TABLE) {
             self.sessions = Some(self.restored(&table.records)?);
         }
@@ -274,11 +266,7 @@ impl SessionAggregate {
         let Some(batch) = with_times(batch, self.blueprint.time, &self.blueprint.time_name, output)? else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
-        let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
-            vec![Arc::new(Int64Array::from_value(0, rows))]
-        } else {
-            self.blueprint.keys.iter().map(|key| Arc::clone(&columns[*key])).collect()
-        };
+        let keys = key_columns(&self.blueprint.keys, columns, rows);
         let hashes = hash_rows(&keys, rows)?;
         let times = microseconds(&columns[self.blueprint.time])?;
         let Self { blueprint, sessions, closed, .. } = self;

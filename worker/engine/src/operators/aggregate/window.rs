@@ -11,15 +11,15 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBat
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 
 use super::call::Call;
-use super::column::{MILLISECOND, OutputColumn, microseconds, moment, row_numbers};
+use super::column::{MILLISECOND, OutputColumn, described, key_columns, key_types, microseconds, moment, row_numbers};
 use super::pane::{Finished, Frozen, Pane, Rows, Selection, Slice};
-use super::partial::{self, Layout, Parted};
+use super::partial::{Layout, Parted, Wanted, Windowed};
 use crate::batch::{Batch, Origin};
 use crate::operators::columns::place;
 use crate::operators::windows::Windows;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, RejectedRow, StateTable, TakenState};
 use crate::plan::Late;
-use crate::state::{hash_rows, key_group};
+use crate::state::{hash_rows, key_group, owned};
 
 /// Name of the table of the state.
 const TABLE: &str = "slices";
@@ -101,12 +101,8 @@ impl Blueprint for WindowAggregateBlueprint {
     }
 
     fn explain(&self) -> String {
-        let columns = self.output.iter().zip(self.schema.fields()).map(|(column, field)| match column {
-            OutputColumn::Call(call) => self.calls[*call].sql.clone(),
-            _ => field.name().clone(),
-        });
         let late = if self.lateness > 0 { format!("; revised for {} s", self.lateness / 1_000_000) } else { String::new() };
-        format!("{}: {}{late}", self.windows(), columns.collect::<Vec<_>>().join(", "))
+        format!("{}: {}{late}", self.windows(), described(&self.output, &self.calls, &self.schema))
     }
 
     fn state_signature(&self) -> Option<String> {
@@ -130,17 +126,9 @@ impl Blueprint for WindowAggregateBlueprint {
         if self.late == Late::DeadLetter {
             return Err("each late row is a dead letter".to_owned());
         }
-        let (front, layout) = partial::of(partial::Wanted {
-            rows,
-            assignment: Some(&self.assignment),
-            windows: self.windows(),
-            time_name: &self.time_name,
-            keys: &self.keys,
-            key_types: &self.key_types,
-            calls: &self.calls,
-        })?;
-        let back = Self { keys: layout.keys(), merges: Some(layout), ..self.clone() };
-        Ok(Parted { front: Arc::new(front), back: Arc::new(back) })
+        let windowed = Windowed { assignment: &self.assignment, name: self.windows(), time_name: &self.time_name };
+        let wanted = Wanted { rows, windowed: Some(windowed), keys: &self.keys, key_types: &self.key_types, calls: &self.calls };
+        Parted::of(wanted, |layout| Arc::new(Self { keys: layout.keys(), merges: Some(layout), ..self.clone() }))
     }
 
     fn reads(&self, _port: usize) -> Option<Vec<usize>> {
@@ -170,7 +158,7 @@ impl Blueprint for WindowAggregateBlueprint {
         read.dedup();
         Box::new(WindowAggregate {
             origin: Origin::new(&format!("operator/{id}"), id.as_ref()),
-            key_types: if self.keys.is_empty() { vec![DataType::Int64] } else { self.key_types.clone() },
+            key_types: key_types(&self.key_types),
             blueprint: self.clone(),
             read,
             slices: BTreeMap::new(),
@@ -229,10 +217,7 @@ impl Operator for WindowAggregate {
     }
 
     fn restore(&mut self, mut state: OperatorState) -> Result<(), ExecuteError> {
-        let signature = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != signature {
-            return Err(ExecuteError::State { message: format!("it is `{}`, and the plan has `{signature}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         match state.tables.remove(TABLE) {
             Some(table) => self.restore_slices(&table.records),
             None => Ok(()),
@@ -253,11 +238,7 @@ impl WindowAggregate {
         let Some(batch) = timed else { return Ok(()) };
         let rows = batch.num_rows();
         let columns = batch.records.columns();
-        let keys: Vec<ArrayRef> = if self.blueprint.keys.is_empty() {
-            vec![Arc::new(Int64Array::from_value(0, rows))]
-        } else {
-            self.blueprint.keys.iter().map(|key| Arc::clone(&columns[*key])).collect()
-        };
+        let keys = key_columns(&self.blueprint.keys, columns, rows);
         let hashes = hash_rows(&keys, rows)?;
         let read = std::mem::take(&mut self.read);
         let all = Rows { columns, read: &read, keys: &keys, hashes: &hashes };
@@ -501,9 +482,10 @@ impl WindowAggregate {
         while row < records.num_rows() {
             let slice = (ends.value(row), starts.value(row));
             let length = (row..records.num_rows()).take_while(|row| (ends.value(*row), starts.value(*row)) == slice).count();
-            let mut states = rest.iter().map(|column| column.slice(row, length));
+            // Each slice goes when its last window has ended, and takes along what is its own.
+            let mut states = rest.iter().map(|column| owned(&column.slice(row, length)));
             let part = Frozen {
-                keys: keys.iter().map(|key| key.slice(row, length)).collect(),
+                keys: keys.iter().map(|key| owned(&key.slice(row, length))).collect(),
                 hashes: hashes[row..row + length].to_vec(),
                 states: widths.iter().map(|width| states.by_ref().take(*width).collect()).collect(),
             };

@@ -122,7 +122,7 @@ impl Join {
                 let time = self.sides[arrived.own].times[position as usize];
                 let near = |candidate: &u32| {
                     let difference = time.saturating_sub(other.times[*candidate as usize]);
-                    let difference = if arrived.own == 0 { difference } else { -difference };
+                    let difference = if arrived.own == 0 { difference } else { difference.saturating_neg() };
                     (lower..=upper).contains(&difference) && !other.is_over(*candidate, self.watermark)
                 };
                 pairs.extend(candidates.filter(near).map(|candidate| [position, candidate]));
@@ -335,10 +335,7 @@ impl Operator for Join {
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
-        let expected = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != expected {
-            return Err(ExecuteError::State { message: format!("it is `{}`, not `{expected}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         for (number, name) in TABLES.iter().enumerate() {
             if let Some(table) = state.tables.get(*name) {
                 self.sides[number].restore(&table.records, &self.blueprint.sides[number], &mut self.keys)?;

@@ -282,6 +282,17 @@ fn memory_does_not_grow_with_rows_that_are_over() {
 }
 
 #[test]
+fn times_at_the_end_of_all_time_meet_nobody_and_do_no_harm() {
+    let blueprint = blueprint([false; 2], [false; 2], Lifetime::Interval { times: [2, 2], lower: -5, upper: 5, slack: 0 }, false);
+    for (one, other) in [(1, i64::MIN), (i64::MIN, 1), (i64::MAX, -2), (-2, i64::MAX)] {
+        let mut harness = Harness::new(&blueprint, &[0, 1]);
+        insert(&mut harness, 0, 0, (Some(1), 1, one));
+        insert(&mut harness, 1, 0, (Some(1), 2, other));
+        assert_eq!(harness.said.log, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn watermarks_are_held_back_by_the_interval() {
     for (lower, upper, delay) in [(-5, 3, 5), (1, 7, 7), (-9, -2, 9), (0, 0, 0)] {
         let blueprint = blueprint([false; 2], [false; 2], Lifetime::Interval { times: [2, 2], lower, upper, slack: 0 }, false);

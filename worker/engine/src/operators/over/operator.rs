@@ -403,10 +403,7 @@ impl Operator for Over {
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
-        let expected = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != expected {
-            return Err(ExecuteError::State { message: format!("it is `{}`, not `{expected}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         let keys = state.tables.get(KEYS).map(|table| &table.records);
         let columns = self.blueprint.partition_by.len();
         let numbers = keys.map_or(Ok(Vec::new()), |keys| self.intern(&keys.columns()[..columns], keys.num_rows()))?;

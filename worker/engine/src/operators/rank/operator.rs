@@ -341,10 +341,7 @@ impl Operator for Rank {
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
-        let expected = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != expected {
-            return Err(ExecuteError::State { message: format!("it is `{}`, not `{expected}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         if let Some(StateTable { records, .. }) = state.tables.get(KEYS) {
             let (key_columns, touched) = records.columns().split_at(self.blueprint.partition_by.len());
             let Some(touched) = touched.first() else {

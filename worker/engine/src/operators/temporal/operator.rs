@@ -464,10 +464,7 @@ impl Operator for Temporal {
     }
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
-        let expected = self.blueprint.state_signature().unwrap_or_default();
-        if state.signature != expected {
-            return Err(ExecuteError::State { message: format!("it is `{}`, not `{expected}`", state.signature) });
-        }
+        state.check(self.blueprint.state_signature())?;
         if let Some(table) = state.tables.get(TABLE) {
             self.restore_table(&table.records)?;
         }

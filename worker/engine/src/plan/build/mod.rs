@@ -17,7 +17,9 @@ use datafusion_expr::logical_plan::{Filter, Projection, TableScan, Union};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
 
-use crate::operators::{Blueprint, ByClockBlueprint, ClockBlueprint, FilterBlueprint, ProjectBlueprint, UnionBlueprint};
+use crate::operators::{
+    Blueprint, ByClockBlueprint, ClockBlueprint, FilterBlueprint, NormalizeBlueprint, ProjectBlueprint, UnionBlueprint,
+};
 use crate::plan::expression::{self, is_guarded};
 use crate::plan::graph::{Graph, Input, Node, Output, Upstream};
 use crate::plan::needs::{self, Columns};
@@ -25,7 +27,7 @@ use crate::plan::processing;
 use crate::plan::rank::RankPlan;
 use crate::plan::time::Clock;
 use crate::plan::traits::renamed;
-use crate::plan::{Changelog, OutputPlan, Policy, temporal as temporal_plan, window};
+use crate::plan::{Changelog, InputTable, OutputPlan, Policy, temporal as temporal_plan, window};
 
 /// Where the columns of a logical plan are.
 #[derive(Clone, Debug)]
@@ -53,18 +55,34 @@ impl<'a> Builder<'a> {
         Self { policy, graph: Graph::default(), tables: BTreeMap::new(), ordinals: BTreeMap::new(), step: String::new(), fused: false }
     }
 
-    /// Adds an input of which only `needed` columns are read. `event_time` is the column of those that watermarks are made from, if any are needed.
-    pub(in crate::plan) fn input(&mut self, name: &str, declared: &SchemaRef, needed: &Columns, event_time: Option<usize>) {
-        let fields: Vec<FieldRef> = needed.iter().map(|column| Arc::clone(&declared.fields()[*column])).collect();
-        let columns = (0..declared.fields().len()).map(|column| needed.iter().position(|needed| *needed == column)).collect();
-        let upstream = Upstream::Input(self.graph.inputs.len());
+    /// Adds an input of which only `needed` columns are read. `event_time` is the column of those that watermarks are made from, if any are needed; `normalized_by` the
+    /// columns of its key, if the last row of each is kept.
+    pub(in crate::plan) fn input(
+        &mut self,
+        input: &InputTable,
+        needed: &Columns,
+        event_time: Option<usize>,
+        normalized_by: Option<&[usize]>,
+    ) {
+        let declared = input.schema.fields();
+        let fields: Vec<FieldRef> = needed.iter().map(|column| Arc::clone(&declared[*column])).collect();
+        let place = |column: usize| needed.iter().position(|needed| *needed == column);
+        let columns = (0..declared.len()).map(place).collect();
+        let mut upstream = Upstream::Input(self.graph.inputs.len());
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
         self.graph.inputs.push(Input {
-            name: name.to_owned(),
-            schema: Arc::new(Schema::new(fields)),
-            declared: declared.fields().len(),
-            event_time: event_time.and_then(|column| needed.iter().position(|needed| *needed == column)),
+            name: input.name.clone(),
+            schema: Arc::clone(&schema),
+            declared: declared.len(),
+            event_time: event_time.and_then(place),
+            changelog: input.changelog.clone(),
         });
-        self.tables.insert(name.to_owned(), Bound { upstream, columns });
+        if let Some(key) = normalized_by {
+            input.name.clone_into(&mut self.step);
+            let key = key.iter().filter_map(|column| place(*column)).collect();
+            upstream = self.add(Arc::new(NormalizeBlueprint { key, schema }), vec![upstream]);
+        }
+        self.tables.insert(input.name.clone(), Bound { upstream, columns });
     }
 
     /// Adds a step of which only `needed` columns are read.

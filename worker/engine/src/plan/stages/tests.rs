@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Exchange, names, partition_rows};
 use crate::batch::{Batch, Origin};
 use crate::operators::{Executor, KEY_GROUPS, Message, Snapshot};
-use crate::plan::{Changelog, InputTable, Late, Plan, Policy, compile};
+use crate::plan::{Changelog, InputChangelog, InputTable, Late, Plan, Policy, compile};
 use crate::row_kind::{RowKind, RowKinds};
 
 pub(crate) const INPUTS: [&str; 2] = ["a", "b"];
@@ -31,7 +31,12 @@ fn schema() -> SchemaRef {
 /// Outputs are `name=step`, or the name of the step.
 pub(crate) fn plan(steps: &[(&str, &str)], outputs: &[&str]) -> Plan {
     let steps: Vec<Step> = steps.iter().map(|(name, sql)| Step { name: (*name).to_owned(), sql: sql.replace("$TUMBLE", TUMBLE) }).collect();
-    let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("time".to_owned()) };
+    let input = |name: &str| InputTable {
+        name: name.to_owned(),
+        schema: schema(),
+        event_time: Some("time".to_owned()),
+        changelog: InputChangelog::Append,
+    };
     let inputs = INPUTS.map(input);
     let outputs: Vec<_> = outputs.iter().map(|output| output.split_once('=').unwrap_or((output, output))).collect();
     let outputs: Vec<_> = outputs.into_iter().map(|(name, from)| (name.to_owned(), from.to_owned())).collect();
@@ -399,7 +404,12 @@ fn late_rows_are_counted_one_by_one_though_they_come_together() {
 #[test]
 fn late_rows_that_are_dead_letters_go_through_as_they_are() {
     let steps = [Step { name: "s".into(), sql: format!("SELECT k, count(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, k") }];
-    let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("time".to_owned()) };
+    let input = |name: &str| InputTable {
+        name: name.to_owned(),
+        schema: schema(),
+        event_time: Some("time".to_owned()),
+        changelog: InputChangelog::Append,
+    };
     let outputs = [("s".to_owned(), "s".to_owned()), ("raw".to_owned(), "a".to_owned())];
     for (late, parts) in [(Late::Drop, true), (Late::DeadLetter, false)] {
         let policy = Policy { late, ..Policy::default() };

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::batch::{Batch, Origin};
 use crate::operators::Message;
-use crate::plan::{InputTable, Plan, Policy, compile};
+use crate::plan::{InputChangelog, InputTable, Plan, Policy, compile};
 
 const DELAY: i64 = 5;
 
@@ -56,7 +56,7 @@ fn compiled(sql: &str, lateness: i64) -> Plan {
     let steps = [Step { name: "s".to_owned(), sql: sql.to_owned() }];
     let allowed_lateness = Duration::from_secs(lateness.unsigned_abs());
     let policy = Policy { state_ttl: Some(Duration::from_secs(1_000_000)), allowed_lateness, ..Policy::default() };
-    let input = InputTable { name: "t".to_owned(), schema, event_time: Some("ts".to_owned()) };
+    let input = InputTable { name: "t".to_owned(), schema, event_time: Some("ts".to_owned()), changelog: InputChangelog::Append };
     compile(&steps, &[input], &[("out".to_owned(), "s".to_owned())], &policy).unwrap()
 }
 

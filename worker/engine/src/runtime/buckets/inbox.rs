@@ -30,7 +30,7 @@ pub(super) struct Inbox {
     items: VecDeque<Item>,
     bytes: usize,
     rows: usize,
-    /// Whether a way has paused or ended.
+    /// Whether a way has paused for the first time, or ended.
     pressing: bool,
     /// Items before this one stay as they are: what they mean hangs on which ways were awake.
     fence: usize,
@@ -54,7 +54,8 @@ impl Inbox {
         self.rows > 0
     }
 
-    /// Whether a way has paused or ended: something may come out that waited for it.
+    /// Whether a way has paused for the first time, or ended: something may come out that waited for it. That others are alone with time from then on, and how far
+    /// they have come, is in [`Inbox::times`].
     pub(super) fn is_pressing(&self) -> bool {
         self.pressing
     }
@@ -77,8 +78,13 @@ impl Inbox {
     pub(super) fn message(&mut self, input: usize, channel: usize, message: Message) {
         let is_watermark = matches!(message, Message::Watermark(_));
         let (has_spoken, is_plain) = (self.times.has_spoken(channel), is_watermark && self.times.is_plain(channel));
+        self.pressing |= match message {
+            Message::Watermark(_) => false,
+            // A table has been read once then.
+            Message::Idle => !self.times.has_paused(channel),
+            _ => true,
+        };
         self.times.say(channel, &message);
-        self.pressing |= !is_watermark;
         if is_watermark
             && has_spoken
             && let Some(last) = self.last_watermark(channel, is_plain)
@@ -138,6 +144,21 @@ mod tests {
     fn waiting(mut inbox: Inbox, said: &[(usize, Message)]) -> String {
         said.iter().for_each(|(channel, message)| inbox.message(0, *channel, message.clone()));
         inbox.take().iter().map(|item| format!("{}{:?} ", item.channel, item.message)).collect::<String>().trim_end().to_owned()
+    }
+
+    #[test]
+    fn what_pauses_again_is_no_reason_to_load_a_bucket() {
+        use Message::{End, Idle, Watermark};
+        let presses = |before: &[(usize, Message)], said: Message| {
+            let mut inbox = inbox(before);
+            inbox.message(0, 0, said);
+            inbox.is_pressing()
+        };
+        assert!(presses(&[], Idle));
+        assert!(!presses(&[(0, Idle)], Idle) && !presses(&[(0, Idle), (0, Watermark(3))], Idle));
+        assert!(presses(&[(1, Idle)], Idle), "another has paused");
+        assert!(presses(&[(0, Idle)], End));
+        assert!(!presses(&[], Watermark(1)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use arrow::error::ArrowError;
 
 pub(super) use self::aside::{Aside, has_rows};
 use self::aside::{Part, get, put};
-use self::decide::{View, fullest, memory, to_load, to_park};
+use self::decide::{View, Views};
 use self::inbox::{Inbox, Item};
 pub(super) use self::times::Times;
 use super::tier::{self, SpillSpace, Spilled};
@@ -65,6 +65,8 @@ pub(super) struct Buckets {
     /// Bytes of memory.
     limit: usize,
     buckets: BTreeMap<u16, Bucket>,
+    /// As they are after each change.
+    views: Views,
     /// What was said to all of them.
     times: Times,
     /// Grows with every use of a bucket.
@@ -129,7 +131,10 @@ impl Buckets {
             };
             (number, bucket)
         });
-        Self { buckets: parked.collect(), exchange, space, limit, times, uses: 0, filtered: BTreeMap::new() }
+        let buckets: BTreeMap<u16, Bucket> = parked.collect();
+        let mut views = Views::default();
+        buckets.iter().for_each(|(number, bucket)| views.set(bucket.view(*number)));
+        Self { buckets, views, exchange, space, limit, times, uses: 0, filtered: BTreeMap::new() }
     }
 
     /// Takes rows of a channel in.
@@ -149,30 +154,32 @@ impl Buckets {
                     bucket.deliver(item, out)?;
                 }
             }
+            self.views.set(bucket.view(number));
         }
-        self.tidy()
+        self.make_room(0, None)
     }
 
     /// Takes a message in that is no rows.
     pub(super) fn message(&mut self, input: usize, channel: usize, message: &Message, out: &mut Out) -> Result<(), Broken> {
         self.times.say(channel, message);
-        for bucket in self.buckets.values_mut() {
+        for (number, bucket) in &mut self.buckets {
             match &mut bucket.place {
                 Place::Parked(inbox, _) => inbox.message(input, channel, message.clone()),
                 Place::Here(_) => bucket.deliver(Item { input, channel, message: message.clone(), source: None }, out)?,
             }
+            self.views.set(bucket.view(*number));
         }
-        self.tidy()
+        self.make_room(0, None)
     }
 
     /// Whether a parked bucket has to be loaded now.
     pub(super) fn has_more(&self) -> bool {
-        to_load(&self.views(), self.limit).is_some()
+        self.views.to_load(self.limit).is_some()
     }
 
     /// Loads the next bucket that has to be.
     pub(super) fn more(&mut self, out: &mut Out) -> Result<(), Broken> {
-        match to_load(&self.views(), self.limit) {
+        match self.views.to_load(self.limit) {
             Some(number) => self.load(number, out),
             None => Ok(()),
         }
@@ -180,12 +187,12 @@ impl Buckets {
 
     /// Whether rows wait for parked buckets.
     pub(super) fn has_rows(&self) -> bool {
-        self.buckets.values().any(|bucket| matches!(&bucket.place, Place::Parked(inbox, _) if inbox.has_rows()))
+        self.views.has_rows()
     }
 
     /// Loads the next bucket for which rows wait, if there is one.
     pub(super) fn flush(&mut self, out: &mut Out) -> Result<(), Broken> {
-        match fullest(&self.views()) {
+        match self.views.fullest() {
             Some(number) => self.load(number, out),
             None => Ok(()),
         }
@@ -199,17 +206,17 @@ impl Buckets {
 
     /// Bytes of memory that all of it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        memory(&self.views())
+        self.views.memory()
     }
 
     /// Bytes of it that are rows which wait for parked buckets.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.views().iter().map(|view| view.waiting).sum()
+        self.views.waiting()
     }
 
     /// Bytes that it takes in the tier.
     pub(super) fn spilled_bytes(&self) -> u64 {
-        self.buckets.values().flat_map(|bucket| bucket.parts.iter().flatten()).map(|part| part.file.length()).sum()
+        self.views.spilled()
     }
 
     /// Rows that operators have dropped, by output.
@@ -228,10 +235,6 @@ impl Buckets {
         gone.into_iter().for_each(|(output, rows)| *self.filtered.entry(output).or_insert(0) += rows);
     }
 
-    fn views(&self) -> Vec<View> {
-        self.buckets.iter().map(|(number, bucket)| bucket.view(*number)).collect()
-    }
-
     /// Brings a bucket into memory, and gives its operators what waits for them.
     fn load(&mut self, number: u16, out: &mut Out) -> Result<(), Broken> {
         let Some(bucket) = self.buckets.get(&number) else { return Ok(()) };
@@ -248,20 +251,16 @@ impl Buckets {
         for item in waiting {
             bucket.deliver(item, out)?;
         }
-        self.tidy()
+        self.views.set(bucket.view(number));
+        self.make_room(0, None)
     }
 
-    /// Parks what takes too much memory; what was used last stays, however large it is.
-    fn tidy(&mut self) -> Result<(), Broken> {
-        let here = self.buckets.iter().filter(|(_, bucket)| matches!(bucket.place, Place::Here(_)));
-        let last = here.max_by_key(|(_, bucket)| bucket.used).map(|(number, _)| *number);
-        self.make_room(0, last)
-    }
-
+    /// Parks what takes too much memory, but for `kept`, or else what was used last, however large it is.
     fn make_room(&mut self, more: usize, kept: Option<u16>) -> Result<(), Broken> {
-        for number in to_park(&self.views(), self.limit, more, kept) {
+        for number in self.views.to_park(self.limit, more, kept) {
             if let Some(bucket) = self.buckets.get_mut(&number) {
                 bucket.park(&self.space, &mut self.filtered)?;
+                self.views.set(bucket.view(number));
             }
         }
         Ok(())
@@ -278,11 +277,14 @@ impl Bucket {
     }
 
     fn view(&self, number: u16) -> View {
-        let (is_parked, waiting, is_due) = match &self.place {
-            Place::Here(_) => (false, 0, false),
-            Place::Parked(inbox, dues) => (true, inbox.bytes(), inbox.is_pressing() || is_due(dues.as_deref(), inbox.times())),
+        let (is_parked, waiting, has_rows, is_due) = match &self.place {
+            Place::Here(_) => (false, 0, false, false),
+            Place::Parked(inbox, dues) => {
+                (true, inbox.bytes(), inbox.has_rows(), inbox.is_pressing() || is_due(dues.as_deref(), inbox.times()))
+            }
         };
-        View { number, is_parked, state: self.state_bytes, waiting, is_due, used: self.used }
+        let spilled = self.parts.iter().flatten().map(|part| part.file.length()).sum();
+        View { number, is_parked, state: self.state_bytes, waiting, has_rows, spilled, is_due, used: self.used }
     }
 
     /// Tells its operators, which know nothing, what they knew of time.

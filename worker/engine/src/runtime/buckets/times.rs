@@ -58,6 +58,11 @@ impl Times {
         self.channels.get(channel).is_some_and(|said| said.watermark.is_some())
     }
 
+    /// Whether the channel has ever been idle.
+    pub(super) fn has_paused(&self, channel: usize) -> bool {
+        self.channels.get(channel).is_some_and(|said| said.paused)
+    }
+
     /// What brings operators that know nothing to where these are: nothing comes out of them that was not due before.
     pub(super) fn again(&self) -> Vec<(usize, Message)> {
         let reached = self.reached.unwrap_or(i64::MIN);

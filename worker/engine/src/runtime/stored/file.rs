@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use crate::operators::{OperatorState, StateTable};
+use crate::state::owned;
 
 const MAGIC: &[u8] = b"millrace-state 1\n";
 /// The version of a whole state.
@@ -167,7 +168,8 @@ fn table(reader: &mut impl std::io::Read) -> Result<StateTable, Box<dyn std::err
     let fields: Vec<_> = schema.fields().iter().skip(1).cloned().collect();
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-    let records = RecordBatch::try_new_with_options(schema, records.columns()[1..].to_vec(), &options)?;
+    let columns = records.columns()[1..].iter().map(owned).collect();
+    let records = RecordBatch::try_new_with_options(schema, columns, &options)?;
     Ok(StateTable { groups, records })
 }
 

@@ -12,8 +12,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::time::sleep;
 
 use super::scene::{COUNT, Scene, counted, rows};
+use super::splits::Row;
 use crate::process::{Dice, Fate};
-use crate::world::{INTERVAL, Outcome};
+use crate::world::{INTERVAL, Outcome, until};
 
 /// The steps of a run that nothing befalls, and what comes out of it.
 async fn undisturbed() -> (Vec<String>, Vec<String>) {
@@ -176,4 +177,23 @@ async fn tasks_of_splits_and_the_task_of_all_do_not_follow_one_another() {
     let trouble = running.trouble().await;
     assert_eq!((trouble.part, trouble.reason), (TroublePart::Task, ErrorReason::Invalid));
     assert!(trouble.message.contains("its positions are those of task _2a_2fall"), "{}", trouble.message);
+}
+
+/// What is read back from a file comes in one piece of memory, which each column of each window must let go.
+#[tokio::test(start_paused = true)]
+async fn restored_state_takes_no_more_memory_than_before() {
+    // The second split holds time back for as long as it has rows.
+    let rows = |step: i64| -> Vec<Row> {
+        (0..600).map(|number| (Some(number * step), ["a", "b", "c"][usize::try_from(number % 3).unwrap()])).collect()
+    };
+    let scene = Scene::new(vec![rows(3), rows(0)], false);
+    let running = scene.start(Fate::Live);
+    until("everything is read", || scene.splits.all_acknowledged()).await;
+    let before = running.snapshot().state_bytes.unwrap();
+    running.tell(Control::Close);
+    assert_eq!(running.end().await, TaskEnd::Released);
+    let again = scene.start(Fate::Live);
+    until("the state is restored", || again.snapshot().state_bytes.is_some_and(|bytes| bytes > 0)).await;
+    let after = again.snapshot().state_bytes.unwrap();
+    assert!(before > 10_000 && after < 2 * before, "{before} bytes, and {after} once it is restored");
 }

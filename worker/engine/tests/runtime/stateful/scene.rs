@@ -10,7 +10,7 @@ use millrace_crds::pipeline::Step;
 use millrace_crds::report::{TaskPhase, TaskRef, Trouble};
 use millrace_engine::batch::Rejected;
 use millrace_engine::checkpoint::{Clock, EpochRecord};
-use millrace_engine::plan::{InputTable, Plan, Policy, compile};
+use millrace_engine::plan::{InputChangelog, InputTable, Plan, Policy, compile};
 use millrace_engine::runtime::{
     Control, DeadLetterBinding, Envelopes, InputBinding, Observed, OnPoison, OutputBinding, Snapshot, SpillSpace, Splits as Which, Stage,
     TaskConfig, TaskEnd, supervise,
@@ -202,7 +202,12 @@ impl Scene {
     }
 
     pub(super) fn plan(&self) -> Arc<Plan> {
-        let input = |name: &str| InputTable { name: name.to_owned(), schema: schema(), event_time: Some("ts".to_owned()) };
+        let input = |name: &str| InputTable {
+            name: name.to_owned(),
+            schema: schema(),
+            event_time: Some("ts".to_owned()),
+            changelog: InputChangelog::Append,
+        };
         let step = |(name, sql): (&str, &str)| Step { name: name.to_owned(), sql: sql.to_owned() };
         let (steps, inputs) = if self.joined {
             (JOINED.map(step).to_vec(), vec![input("events"), input("others")])

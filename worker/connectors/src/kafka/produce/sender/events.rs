@@ -75,9 +75,16 @@ impl Sender {
         for (topic, leaders) in found {
             let route = &mut self.routes[topic];
             match leaders {
+                // A broker that has not heard of the last of them yet, or the topic is another one now: then what waits for them can go nowhere.
+                Ok(leaders) if leaders.len() < route.lanes.len() && now >= *route.unknown_since.get_or_insert(now) + UNKNOWN_FOR => {
+                    let name = shared.lock().topics[topic].name.clone();
+                    return self.give_up(&Error::NoPartition { topic: name, partition: leaders.len() as i32 });
+                }
                 Ok(leaders) if !leaders.is_empty() => {
-                    route.unknown_since = None;
                     let count = leaders.len().max(route.lanes.len());
+                    if leaders.len() == count {
+                        route.unknown_since = None;
+                    }
                     route.lanes.resize_with(count, Way::default);
                     let mut state = shared.lock();
                     let topic = &mut state.topics[topic];
@@ -129,18 +136,18 @@ impl Sender {
         let mut failed = None;
         match result {
             Ok(response) => {
+                self.throttled = answers::throttled(&response).map(|held| self.heard + held);
                 let said = answers::by_partition(response);
                 let mut is_well = true;
                 for (lane, number) in sent {
                     let place = (state.topics[lane.0].name.clone(), lane.1);
-                    let Some((code, offset, said)) = said.get(&place) else {
-                        self.settle(&mut state, lane, number, Outcome::Again);
-                        continue;
-                    };
-                    match answers::outcome(*code, *offset, said) {
+                    let (code, offset, said) = said.get(&place).map_or_else(answers::nothing_said, Clone::clone);
+                    match answers::outcome(code, offset, &said) {
                         Ok(outcome @ (Outcome::Again | Outcome::Unsent)) => {
                             is_well = false;
-                            failed = Error::refused(*code, said.clone()).err();
+                            failed = Error::refused(code, said).err();
+                            // What was said of another partition must not hide that the leader of this one has moved.
+                            self.is_stale |= failed.as_ref().is_some_and(Error::is_stale);
                             self.settle(&mut state, lane, number, outcome);
                         }
                         Ok(outcome) => self.settle(&mut state, lane, number, outcome),
@@ -156,6 +163,8 @@ impl Sender {
                 }
             }
             Err(error) => {
+                // A broker may still carry it out, whenever that is.
+                state.is_adrift = true;
                 for (lane, number) in sent {
                     self.settle(&mut state, lane, number, Outcome::Again);
                 }
@@ -248,7 +257,12 @@ impl Sender {
         let (aloft, bytes) = (self.shared.lock().aloft, self.shared.bytes());
         if aloft > 0 && silent >= STALL {
             let seconds = silent.as_secs();
-            self.trouble.stalled(format!("the brokers have acknowledged nothing for {seconds} s, with {bytes} bytes on their way"));
+            let nothing = format!("the brokers have acknowledged nothing for {seconds} s, with {bytes} bytes on their way");
+            if self.throttled.is_some_and(|until| now < until) {
+                self.trouble.stalled(ErrorReason::Throttled, format!("{nothing}: this client is over a quota of theirs"));
+            } else {
+                self.trouble.stalled(ErrorReason::Unreachable, nothing);
+            }
         }
         self.look_at_secrets();
         if let Some(transacting) = &self.transacting {

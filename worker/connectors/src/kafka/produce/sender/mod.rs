@@ -52,8 +52,8 @@ struct Route {
 #[derive(Default)]
 struct Way {
     lane: Lane,
-    /// The broker that has what is aloft.
-    broker: i32,
+    /// The connection that has what is aloft: over another, a later batch could overtake it.
+    serial: u64,
     /// The transaction that it is part of; 0 if of none.
     transaction: u64,
 }
@@ -102,6 +102,8 @@ pub(super) struct Sender {
     failing: Option<Error>,
     /// When something was answered last, or sent after nothing was on its way.
     heard: Instant,
+    /// Until when a broker answers nothing, because we are over a quota.
+    throttled: Option<Instant>,
     looked: Instant,
 }
 
@@ -135,6 +137,7 @@ impl Sender {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             failing: None,
             heard: now,
+            throttled: None,
             looked: now,
         }
     }
@@ -197,8 +200,8 @@ impl Sender {
                 }
                 match route.leaders[partition] {
                     None => leaderless = Some((topic, partition)),
-                    // What an earlier leader has is waited for.
-                    Some(leader) if way.lane.is_aloft() && way.broker != leader => {}
+                    // What an earlier leader or connection has is waited for.
+                    Some(leader) if way.lane.is_aloft() && serial_of(&self.peers, leader) != Some(way.serial) => {}
                     Some(leader) if targets.contains(&leader) => {}
                     Some(leader) => targets.push(leader),
                 }
@@ -288,7 +291,7 @@ impl Sender {
             return false;
         }
         let serial = *serial;
-        let sent = self.gather(state, who, broker);
+        let sent = self.gather(state, who, broker, serial);
         if sent.is_empty() {
             return false;
         }
@@ -319,26 +322,34 @@ impl Sender {
     }
 
     /// The next batch of each partition that a broker leads, up to what a request holds.
-    fn gather(&mut self, state: &mut State, who: ProducerIdentity, broker: i32) -> Vec<Sent> {
+    fn gather(&mut self, state: &mut State, who: ProducerIdentity, broker: i32, serial: u64) -> Vec<Sent> {
         let mut sent = Vec::new();
         let mut bytes = 0;
         let may_retry = self.may_retry();
         let is_transactional = self.transacting.is_some();
         for (topic, route) in self.routes.iter_mut().enumerate() {
             for (partition, way) in route.lanes.iter_mut().enumerate() {
-                let is_led = route.leaders[partition] == Some(broker) && (way.broker == broker || !way.lane.is_aloft());
+                let is_led = route.leaders[partition] == Some(broker) && (way.serial == serial || !way.lane.is_aloft());
                 let is_enlisted = !is_transactional || way.transaction == state.transaction;
                 let topic_state = &mut state.topics[topic];
                 if bytes >= REQUEST_BYTES || !is_led || !is_enlisted || !way.lane.can_send(topic_state.has(partition), may_retry) {
                     continue;
                 }
                 if let Some((number, batch)) = way.lane.send(who, is_transactional, || topic_state.take(partition)) {
-                    way.broker = broker;
+                    way.serial = serial;
                     bytes += batch.bytes().len();
                     sent.push(Sent { lane: (topic, partition), number, bytes: batch.bytes().clone() });
                 }
             }
         }
         sent
+    }
+}
+
+/// Number of the connection to a broker, if there is one.
+fn serial_of(peers: &HashMap<i32, Peer>, broker: i32) -> Option<u64> {
+    match peers.get(&broker)? {
+        Peer::Open { serial, .. } => Some(*serial),
+        Peer::Connecting => None,
     }
 }
