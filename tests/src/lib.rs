@@ -11,6 +11,7 @@
 //!  access_logs the main job: known lines, and what must have become of them
 //!  dice        numbers that look random and are the same in every run
 //!  sales       records, and the windows and totals that they must come to, for tests in which a worker dies
+//!  numbered    numbered records, and whether each is passed on once and in order, for tests in which brokers die
 //!  endurance   a shared Pipeline in the cluster under steady load, while everything happens to it
 //!  drain       Millrace, Kafka Streams and Flink, from topics full of records
 //!  transcript  pages of what kubectl prints, compared with the committed ones
@@ -37,6 +38,7 @@ pub mod install;
 pub mod installed;
 pub mod measure;
 pub mod nexmark;
+pub mod numbered;
 pub mod poll;
 pub mod sales;
 pub mod servers;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ use crate::servers::Kafka;
 
 /// For one answer of a broker.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Milliseconds for an acknowledgement.
+const ACKNOWLEDGED: &str = "300000";
 const PARTITIONS: i32 = 3;
 /// Records in a second of event time.
 const RATE: i64 = 25;
@@ -35,9 +38,9 @@ struct Sold {
 }
 
 /// Everything that was written, in the order of each partition.
-#[derive(Debug)]
-pub struct Input<'a> {
-    kafka: &'a Kafka,
+pub struct Input {
+    /// One for all: what is still on its way when nobody waits for it any more is written all the same, before what comes next.
+    producer: FutureProducer,
     written: Vec<Sold>,
 }
 
@@ -46,16 +49,19 @@ pub type Windows = BTreeMap<(i64, String), (i64, i64)>;
 /// Count and sum of each item.
 pub type Totals = BTreeMap<String, (i64, i64)>;
 
-impl<'a> Input<'a> {
+impl Input {
     /// Makes the topics: that of the sales, and one with one partition for each Pipeline.
     ///
     /// # Errors
     /// The broker refuses.
-    pub async fn new(kafka: &'a Kafka) -> Result<Self> {
+    pub async fn new(kafka: &Kafka) -> Result<Self> {
         kafka.create_topic("sales", PARTITIONS).await?;
         kafka.create_topic("windows", 1).await?;
         kafka.create_topic("totals", 1).await?;
-        Ok(Self { kafka, written: Vec::new() })
+        let mut config = kafka.config();
+        // What is written twice here would look like a fault of what is tested.
+        config.set("enable.idempotence", "true").set("message.timeout.ms", ACKNOWLEDGED);
+        Ok(Self { producer: config.create().context("make a producer")?, written: Vec::new() })
     }
 
     /// How many records were written.
@@ -104,9 +110,15 @@ impl<'a> Input<'a> {
     async fn send(&self, from: usize) -> Result<()> {
         let text = |sold: &Sold| json!({"ts": written(sold.time), "item": sold.item, "amount": sold.amount}).to_string();
         let texts: Vec<String> = self.written[from..].iter().map(text).collect();
-        let records: Vec<_> =
-            self.written[from..].iter().zip(&texts).map(|(sold, text)| (sold.partition, sold.item, text.as_str())).collect();
-        self.kafka.produce("sales", &records).await
+        let mut sent = Vec::with_capacity(texts.len());
+        for (sold, text) in self.written[from..].iter().zip(&texts) {
+            let record = FutureRecord::to("sales").partition(sold.partition).key(sold.item).payload(text);
+            sent.push(self.producer.send_result(record).map_err(|(error, _)| error).context("queue a record")?);
+        }
+        for delivery in futures::future::join_all(sent).await {
+            delivery.context("the producer was dropped")?.map_err(|(error, _)| error).context("write a record")?;
+        }
+        Ok(())
     }
 
     /// What must come of each window that has ended.

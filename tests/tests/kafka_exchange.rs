@@ -50,7 +50,7 @@ fn instant(seconds: u64) -> String {
 /// What must come out: count and sum for each window and key.
 type Windows = BTreeMap<(String, String), (i64, i64)>;
 
-fn job(kafka: &Kafka, state: &Path) -> Value {
+fn job(kafka: &Kafka, state: &Path, interval: u32) -> Value {
     let columns = json!([{"name": "k", "type": "Varchar"}, {"name": "v", "type": "BigInt"}, {"name": "at", "type": "Timestamp"}]);
     json!({
         "version": 1,
@@ -67,7 +67,7 @@ fn job(kafka: &Kafka, state: &Path) -> Value {
             "bootstrapServers": kafka.bootstrap(), "topic": "out", "keyFrom": ["k"], "transactional": "Auto", "format": {"json": {}},
         }}},
         "state": {"location": format!("file://{}", state.display())},
-        "checkpoint": {"intervalSeconds": 1},
+        "checkpoint": {"intervalSeconds": interval},
         "errorPolicy": {},
         "exchange": {"kafka": {"bootstrapServers": kafka.bootstrap(), "partitions": EXCHANGE_PARTITIONS}},
         "limits": {},
@@ -78,16 +78,20 @@ fn job(kafka: &Kafka, state: &Path) -> Value {
 
 /// Everything that a reader of what is committed sees.
 fn committed(kafka: &Kafka) -> Result<Vec<Value>> {
+    read(kafka, "out", OUT_PARTITIONS)
+}
+
+fn read(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Vec<Value>> {
     let mut config = kafka.config();
     config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
     let reader: BaseConsumer = config.create()?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..OUT_PARTITIONS {
-        list.add_partition_offset("out", partition, Offset::Beginning)?;
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     reader.assign(&list)?;
     let (mut rows, mut ends) = (Vec::new(), 0);
-    while ends < OUT_PARTITIONS {
+    while ends < partitions {
         match reader.poll(DEADLINE).context("no answer")? {
             Ok(record) => rows.push(serde_json::from_slice(record.payload().unwrap_or_default())?),
             Err(KafkaError::PartitionEOF(_)) => ends += 1,
@@ -120,6 +124,13 @@ struct Workers {
 }
 
 impl Workers {
+    /// None yet, of this Job.
+    fn of(program: PathBuf, folder: &Path, conductor: &Conductor, job: &Value) -> Result<Self> {
+        std::fs::write(folder.join("job.json"), serde_json::to_vec(job)?)?;
+        std::fs::write(folder.join("token"), "token")?;
+        Ok(Self { program, folder: folder.to_owned(), url: conductor.url(), running: BTreeMap::new() })
+    }
+
     fn start(&mut self, name: &str) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.args(["worker", "--http", "127.0.0.1:0", "--operator-url", &self.url, "--name", name]);
@@ -137,11 +148,9 @@ async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
     kafka.create_topic("in", IN_PARTITIONS).await?;
     kafka.create_topic("out", OUT_PARTITIONS).await?;
     let folder = tempfile::tempdir()?;
-    let job = job(&kafka, &folder.path().join("state"));
-    std::fs::write(folder.path().join("job.json"), serde_json::to_vec(&job)?)?;
-    std::fs::write(folder.path().join("token"), "token")?;
+    let job = job(&kafka, &folder.path().join("state"), 1);
     let conductor = Conductor::start().await?;
-    let mut workers = Workers { program, folder: folder.path().to_owned(), url: conductor.url(), running: BTreeMap::new() };
+    let mut workers = Workers::of(program, folder.path(), &conductor, &job)?;
     for name in ["a", "b"] {
         workers.start(name)?;
     }
@@ -223,6 +232,129 @@ async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
         expected.len()
     );
     println!("{} windows of {} records exactly once after {KILLS} kills", found.len(), (KILLS + 1) * RECORDS);
+    Ok(())
+}
+
+/// An output that shows what it has at once.
+fn at_once(job: &mut Value, kafka: &Kafka) {
+    job["sinks"]["out"] = json!({"kafka": {
+        "bootstrapServers": kafka.bootstrap(), "topic": "out", "keyFrom": ["k"], "transactional": "Off", "format": {"json": {}},
+    }});
+}
+
+/// Epochs are an hour apart, so nothing that comes within minutes has waited for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_waits_for_its_time_and_for_no_epoch() -> Result<()> {
+    let program = program().await?;
+    let kafka = Kafka::start().await?;
+    let windows_of = "SELECT window_start, k, count(*) AS n, sum(v) AS total FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(at), INTERVAL '10' SECONDS)) \
+                      GROUP BY window_start, window_end, k";
+    // Partial aggregates, and rows: that many values have to be seen one by one.
+    for (number, sql) in [windows_of.to_owned(), windows_of.replace("count(*)", "count(DISTINCT v)")].into_iter().enumerate() {
+        let (input, output) = (format!("in{number}"), format!("out{number}"));
+        kafka.create_topic(&input, IN_PARTITIONS).await?;
+        kafka.create_topic(&output, 1).await?;
+        let folder = tempfile::tempdir()?;
+        let mut job = job(&kafka, &folder.path().join("state"), 3600);
+        at_once(&mut job, &kafka);
+        job["pipeline"]["uid"] = format!("5b0e4e5c-1111-4222-8333-94444444444{number}").into();
+        job["inputs"][0]["source"]["kafka"]["topics"] = json!([input]);
+        job["sinks"]["out"]["kafka"]["topic"] = output.as_str().into();
+        job["steps"][0]["sql"] = sql.into();
+        let conductor = Conductor::start().await?;
+        let mut workers = Workers::of(program.clone(), folder.path(), &conductor, &job)?;
+        for name in ["a", "b"] {
+            workers.start(name)?;
+        }
+        conductor.share(&["a", "b"]);
+        let first: Vec<(i32, String)> =
+            (0..IN_PARTITIONS).map(|partition| (partition, json!({"k": "key", "v": partition, "at": instant(1)}).to_string())).collect();
+        let later: Vec<(i32, String)> =
+            (0..IN_PARTITIONS).map(|partition| (partition, json!({"k": "key", "v": 1, "at": instant(60)}).to_string())).collect();
+        for records in [first, later] {
+            let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
+            kafka.produce(&input, &records).await?;
+        }
+        poll::until("the window is there", DEADLINE, async || {
+            let rows = read(&kafka, &output, 1)?;
+            ensure!(rows.len() == 1, "{rows:?}, {:?}", troubles(&conductor));
+            ensure!(rows[0]["n"] == IN_PARTITIONS && rows[0]["total"] == (0..IN_PARTITIONS).sum::<i32>(), "{rows:?}");
+            Ok(())
+        })
+        .await?;
+        for (_, mut worker) in std::mem::take(&mut workers.running) {
+            worker.kill()?;
+        }
+    }
+    Ok(())
+}
+
+/// Workers that stand still are replaced, and write on when they wake: what they write counts no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_wake_up_after_they_were_replaced_add_nothing() -> Result<()> {
+    let program = program().await?;
+    let kafka = Kafka::start().await?;
+    kafka.create_topic("in", IN_PARTITIONS).await?;
+    kafka.create_topic("out", OUT_PARTITIONS).await?;
+    let folder = tempfile::tempdir()?;
+    let job = job(&kafka, &folder.path().join("state"), 2);
+    let conductor = Conductor::start().await?;
+    let mut workers = Workers::of(program, folder.path(), &conductor, &job)?;
+    let mut dice = Dice::new(7);
+    let mut expected = Windows::new();
+    let mut clock = 0;
+    let mut zombies: Vec<Process> = Vec::new();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for round in 0..names.len() - 1 {
+        let running = [names[round], names[round + 1]];
+        for name in running {
+            if !workers.running.contains_key(name) {
+                workers.start(name)?;
+            }
+        }
+        conductor.share(&running);
+        for _ in 0..5 {
+            let mut records = Vec::new();
+            for _ in 0..RECORDS / 5 {
+                let (partition, key, value) = (dice.below(4), dice.below(KEYS), dice.below(1000));
+                let at = clock + dice.below(DISORDER);
+                clock += u64::from(dice.below(25) == 0);
+                let key = format!("key-{key}");
+                let entry = expected.entry((instant(at / WINDOW * WINDOW).replace('Z', ""), key.clone())).or_default();
+                *entry = (entry.0 + 1, entry.1 + i64::try_from(value)?);
+                records.push((i32::try_from(partition)?, json!({"k": key, "v": value, "at": instant(at)}).to_string()));
+            }
+            let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
+            kafka.produce("in", &records).await?;
+            tokio::time::sleep(Duration::from_millis(dice.below(800))).await;
+        }
+        // In the midst of it, one stands still; the one of the round before wakes, with whatever it had to say.
+        if let Some(worker) = workers.running.remove(names[round]) {
+            worker.freeze()?;
+            conductor.gone(names[round]);
+            for zombie in &zombies {
+                zombie.thaw()?;
+            }
+            zombies.push(worker);
+        }
+    }
+    let end = json!({"k": "end", "v": 0, "at": instant(clock + 3600)}).to_string();
+    let ends: Vec<(i32, &str, &str)> = (0..IN_PARTITIONS).map(|partition| (partition, "", end.as_str())).collect();
+    kafka.produce("in", &ends).await?;
+    let last = names[names.len() - 1];
+    conductor.share(&[last]);
+    for zombie in &zombies {
+        zombie.thaw()?;
+    }
+    poll::until("all windows are there", DEADLINE, async || {
+        let found = windows(&committed(&kafka)?)?.len();
+        ensure!(found >= expected.len(), "{found} of {} windows: {:?}", expected.len(), troubles(&conductor));
+        Ok(())
+    })
+    .await?;
+    let found = windows(&committed(&kafka)?)?;
+    let wrong: Vec<_> = expected.iter().filter(|(window, values)| found.get(window) != Some(values)).take(5).collect();
+    assert!(wrong.is_empty() && found.len() == expected.len(), "{} windows, {} expected; {wrong:?}", found.len(), expected.len());
     Ok(())
 }
 

@@ -160,9 +160,6 @@ pub(crate) fn assemble(job: Job, secrets_dir: PathBuf) -> Result<Assembled, Vec<
         problems.push(found);
         None
     });
-    if let Some(exchanged) = &exchanged {
-        problems.extend(exchanged.second_anchor(&outputs, &dead_letters));
-    }
     let whole = if exchanged.is_some() { None } else { why_whole(&plan, &inputs) };
     problems.extend(lanes_in_vain(&job, &plan, whole.is_some()));
     problems.extend(disk_in_vain(&job, &plan));

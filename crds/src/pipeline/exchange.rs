@@ -14,9 +14,8 @@ pub struct Exchange {
     pub kafka: KafkaExchange,
 }
 
-/// An exchange through Kafka topics. They are made if they are missing (retention of 7 days), and written in transactions: each row is read once, when the
-/// epoch of the task that wrote it is committed, so results come by about `checkpoint.intervalSeconds` later than without. Needs brokers from 4.0 on, the rights
-/// to make, write and read topics with this prefix, and those that a Sink with `transactional: Auto` needs.
+/// An exchange through Kafka topics. They are made if they are missing (retention of 7 days). What is written there is read at once, and each row counts once,
+/// whatever crashes: messages are numbered. Needs the rights to make, write and read topics with this prefix.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaExchange {

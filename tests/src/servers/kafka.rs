@@ -18,7 +18,7 @@ use super::{Home, LOOPBACK, START_DEADLINE, ports};
 use crate::installed;
 
 /// Any will do: no two clusters of tests meet.
-const CLUSTER_ID: &str = "Mk3PEJsjSOmdlrmNKxxTSw";
+pub(super) const CLUSTER_ID: &str = "Mk3PEJsjSOmdlrmNKxxTSw";
 /// How long one request of a test may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -5,6 +5,7 @@
 //! (moto keeps nothing on disk). Where a test must cut the connection rather than the server, put a [`proxy::Proxy`] in between;
 //! where the program has to die between two requests, a [`tripwire::Tripwire`].
 
+pub mod brokers;
 pub mod etcd;
 pub mod guard;
 pub mod guarded_kafka;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub use self::brokers::Brokers;
 pub use self::etcd::Etcd;
 pub use self::guard::Guard;
 pub use self::guarded_kafka::GuardedKafka;

@@ -93,6 +93,21 @@ impl Batch {
         self.records.get_array_memory_size() + self.ordinals.get_array_memory_size()
     }
 
+    /// Rows `offset` to `offset + length`, without a copy.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Self {
+            records: self.records.slice(offset, length),
+            origin: self.origin.clone(),
+            ordinals: self.ordinals.slice(offset, length),
+            branch: self.branch,
+            kinds: self.kinds.as_ref().map(|kinds| kinds.slice(offset, length)),
+        }
+    }
+
     /// What a row says in a changelog.
     ///
     /// # Panics

@@ -15,12 +15,14 @@
 //! * `functions`: what SQL can call beyond DataFusion's own functions.
 //! * [`checkpoint`]: the epoch protocol; start there to understand exactly-once.
 //! * `state`: what stateful operators keep their keys in.
+//! * [`exchange`]: what tasks in front of an exchange and behind it agree on, so that each row goes through once.
 //! * [`runtime`]: drives one task; the only place where the parts above meet.
 //! * [`source`], [`sink`]: the contracts that connectors fulfil. [`time`]: what tasks tell each other of event time.
 
 pub mod batch;
 pub mod checkpoint;
 pub mod connector;
+pub mod exchange;
 mod functions;
 pub mod operators;
 pub mod plan;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::batch::{Batch, Rejected};
 use crate::checkpoint::decide::Fate;
 use crate::connector::{ConnectorError, Health};
+use crate::exchange::{Coverage, UpTo};
 use crate::plan::Changelog;
 use crate::time::Time;
 
@@ -40,6 +41,15 @@ pub trait Sink: Send + Sync {
 
     /// Opens a writer for one output of one task.
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+
+    /// Opens the writer of an exchange for a front task, after which nothing counts any more that earlier owners of the task write. `place` is what its last
+    /// [`SinkWriter::prepare`] said in the epoch that the task goes on from. Also what the partitions have been given since: see [`exchange`](crate::exchange).
+    ///
+    /// Of such a writer, what [`SinkWriter::prepare`] returns is its place, and nothing that is to be committed: what is written is visible at once.
+    async fn open_exchange(&self, open: OpenSink, place: Option<&Value>) -> Result<(Box<dyn SinkWriter>, Coverage), ConnectorError> {
+        let _nobody_reads = (open, place);
+        Err(ConnectorError::new(ErrorReason::Internal, "this sink is not that of an exchange"))
+    }
 
     /// Makes visible what an epoch prepared. The permit for it has been given: the epoch record that holds `committables` is durable.
     ///
@@ -112,12 +122,28 @@ pub trait SinkWriter: Send {
         self.write(batch).await
     }
 
+    /// The batches that were written to a channel since this was said last are all that came of the rows up to there. Only the sink of an exchange is told; it MUST
+    /// give each partition its part of them as one, with `up_to`, or not at all.
+    async fn up_to(&mut self, channel: usize, up_to: UpTo) -> Result<(), ConnectorError> {
+        let _nobody_asks = (channel, up_to);
+        Ok(())
+    }
+
     /// Takes what is known of event time on a channel after all batches that were written to it. Only the sink of an exchange is told.
     ///
-    /// Who reads the exchange MUST NOT hear it before those batches, nor without them: it is durable and visible with their epoch, or not at all. A later time
-    /// of the same epoch MAY replace it.
+    /// Who reads the exchange MUST NOT hear it before those batches, nor without them. A later time MAY replace it for a moment.
     async fn time(&mut self, channel: usize, time: Time) -> Result<(), ConnectorError> {
         let _nobody_asks = (channel, time);
+        Ok(())
+    }
+
+    /// When the writer has something to do by itself; `None` if it waits for nothing but its caller.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        None
+    }
+
+    /// Does what was [due](SinkWriter::due).
+    async fn act(&mut self) -> Result<(), ConnectorError> {
         Ok(())
     }
 

@@ -166,7 +166,9 @@ impl Local {
                 let message = format!("pipeline {}: another process has taken over {what}", self.name);
                 return Some(Stop::Refused { code: exit::FENCED, message });
             }
-            for trouble in &task.troubles {
+            // One that runs has gone on behind what was lost, as its policy says.
+            let is_running = matches!(task.phase, TaskPhase::Running | TaskPhase::Draining | TaskPhase::Finished);
+            for trouble in task.troubles.iter().filter(|_| !is_running) {
                 if matches!(trouble.reason, ErrorReason::PoisonRecord | ErrorReason::DataLost) {
                     let message = format!("pipeline {}: {}", self.name, trouble.message);
                     return Some(Stop::Refused { code: exit::DATA_LOSS_POLICY, message });

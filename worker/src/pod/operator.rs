@@ -90,8 +90,9 @@ mod tests {
         let token = tempfile::NamedTempFile::new()?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let operator = Operator::new(&format!("http://{}/", listener.local_addr()?), token.path().to_owned())?;
+        let asked = poll();
         tokio::select! {
-            heard = operator.poll(&poll()) => heard,
+            heard = operator.poll(&asked) => heard,
             served = async { axum::serve(listener, routes).await } => anyhow::bail!("the server ended: {served:?}"),
         }
     }

@@ -1,12 +1,16 @@
-//! The bytes of one message: rows as an Arrow record batch with what they are known by, or a time. Whatever the bytes are, reading them gives a message or an
-//! error; it reads nothing but what the layout of the channel says.
+//! The bytes of one message: rows as Arrow record batches with what they are known by, a time, or an opening marker. Whatever the bytes are, reading them gives a
+//! message or an error; it reads nothing but what the layout of the channel says.
 //!
 //! ```text
-//! "MRX" 1  kind: 0 rows, 1 time   producer: u16 length, text          all numbers little endian
-//! rows:  u64 fingerprint of the layout   16 bytes key of the origin, u16 length, its name   u64 branch   u8 1 if there are row kinds
-//!        u32 length, the Arrow message (flatbuffer)   its body: the columns, ordinals, row kinds
-//! time:  u8 1 watermark | 2 idle | 4 ended   i64 watermark
+//! "MRX" 2  kind: 0 rows, 1 time, 2 opening   producer: u16 length, text   u64 generation   u64 number          all numbers little endian
+//! rows:    u16 count, each 16 bytes key of an origin of the input, u64 ordinal: up to where the partition has been given everything
+//!          u64 fingerprint of the layout   u16 count of batches, each
+//!            16 bytes key of the origin, u16 length, its name   u64 branch   u8 1 if there are row kinds   u32 length of its header, u32 of its body
+//!            the Arrow message (flatbuffer)   its body: the columns, ordinals, row kinds
+//! opening: u64 hash of the steps in front of the channel
+//! time:    u8 1 watermark | 2 idle | 4 ended   i64 watermark
 //! ```
+//! Version 1 has no generation, number, ends and counts: one batch, whose body ends with the message. It was written in transactions.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,14 +23,18 @@ use arrow::error::ArrowError;
 use arrow_ipc::reader::read_record_batch;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use millrace_engine::batch::{Batch, Origin};
+use millrace_engine::exchange::UpTo;
 use millrace_engine::row_kind::{RowKind, RowKinds};
 use sha2::{Digest as _, Sha256};
 
 const MAGIC: &[u8; 3] = b"MRX";
-/// The version this code writes, and the only one that it reads.
-const VERSION: u8 = 1;
+/// The version this code writes.
+const VERSION: u8 = 2;
+/// One that it reads as well: messages without numbers.
+const UNNUMBERED: u8 = 1;
 const ROWS: u8 = 0;
 const TIME: u8 = 1;
+const OPENING: u8 = 2;
 const HAS_WATERMARK: u8 = 1;
 const IDLE: u8 = 2;
 const ENDED: u8 = 4;
@@ -50,10 +58,33 @@ pub(super) struct ProducerTime {
 /// A message.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Rows of one origin.
-    Rows(Batch),
+    /// A generation of the producer begins.
+    Opening,
+    /// Rows, each batch of one origin.
+    Rows(Vec<Batch>),
     /// How far time has come with the producer after all rows before.
     Time(ProducerTime),
+}
+
+/// Which message of its producer it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Stamp {
+    pub(super) generation: u64,
+    pub(super) number: u64,
+}
+
+/// What is said of a message in front of it.
+#[derive(Debug)]
+pub(super) struct Heading<'a> {
+    pub(super) producer: String,
+    /// `None` in messages that were written in transactions.
+    pub(super) stamp: Option<Stamp>,
+    /// Up to where the partition has been given everything after it.
+    pub(super) up_to: UpTo,
+    /// In opening markers: a hash of the steps in front of the channel.
+    pub(super) front: Option<u64>,
+    kind: u8,
+    rest: Bytes<'a>,
 }
 
 /// Why bytes are no message of a channel.
@@ -63,7 +94,7 @@ pub(super) enum DecodeError {
     #[error("it is no message of an exchange, or it is damaged: {0}")]
     Malformed(&'static str),
     /// A newer worker wrote them.
-    #[error("it has version {0}, this worker reads {VERSION}: upgrade the worker")]
+    #[error("it has version {0}, this worker reads up to {VERSION}: upgrade the worker")]
     Version(u8),
     /// Another plan wrote them.
     #[error(
@@ -111,7 +142,21 @@ impl Layout {
 }
 
 /// The message of rows.
-pub(super) fn encode_rows(layout: &Layout, producer: &str, batch: &Batch) -> Result<Vec<u8>, ArrowError> {
+pub(super) fn encode_rows(layout: &Layout, producer: &str, stamp: Stamp, up_to: &UpTo, batches: &[Batch]) -> Result<Vec<u8>, ArrowError> {
+    let size: usize = batches.iter().map(Batch::memory_bytes).sum();
+    let mut bytes = head(ROWS, producer, stamp, size + up_to.len() * 24 + batches.len() * 128);
+    bytes.extend((up_to.len() as u16).to_le_bytes());
+    for (origin, ordinal) in up_to {
+        bytes.extend(origin);
+        bytes.extend(ordinal.to_le_bytes());
+    }
+    bytes.extend(layout.fingerprint.to_le_bytes());
+    bytes.extend((batches.len() as u16).to_le_bytes());
+    batches.iter().try_for_each(|batch| encode_batch(layout, batch, &mut bytes))?;
+    Ok(bytes)
+}
+
+fn encode_batch(layout: &Layout, batch: &Batch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
     let mut columns: Vec<ArrayRef> = batch.records.columns().iter().map(compacted).collect();
     columns.push(Arc::new(batch.ordinals.clone()));
     let schema = match &batch.kinds {
@@ -126,16 +171,15 @@ pub(super) fn encode_rows(layout: &Layout, producer: &str, batch: &Batch) -> Res
     let mut tracker = DictionaryTracker::new(true);
     let (_, encoded) =
         IpcDataGenerator::default().encode(&records, &mut tracker, &IpcWriteOptions::default(), &mut IpcWriteContext::default())?;
-    let mut bytes = head(ROWS, producer, encoded.ipc_message.len() + encoded.arrow_data.len() + NAME_BYTES + 64);
-    bytes.extend(layout.fingerprint.to_le_bytes());
     bytes.extend(batch.origin.key());
-    text(&mut bytes, batch.origin.name());
+    text(bytes, batch.origin.name());
     bytes.extend(batch.branch.to_le_bytes());
     bytes.push(batch.kinds.is_some().into());
     bytes.extend((encoded.ipc_message.len() as u32).to_le_bytes());
+    bytes.extend((encoded.arrow_data.len() as u32).to_le_bytes());
     bytes.extend(encoded.ipc_message);
     bytes.extend(encoded.arrow_data);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Without the values of rows that are not there: an array of views may hold on to much more than it shows.
@@ -147,20 +191,29 @@ fn compacted(column: &ArrayRef) -> ArrayRef {
     }
 }
 
+/// The message with which a generation begins: its number is 0.
+pub(super) fn encode_opening(producer: &str, generation: u64, front: u64) -> Vec<u8> {
+    let mut bytes = head(OPENING, producer, Stamp { generation, number: 0 }, 8);
+    bytes.extend(front.to_le_bytes());
+    bytes
+}
+
 /// The message of a time.
-pub(super) fn encode_time(producer: &str, time: ProducerTime) -> Vec<u8> {
-    let mut bytes = head(TIME, producer, 16);
+pub(super) fn encode_time(producer: &str, stamp: Stamp, time: ProducerTime) -> Vec<u8> {
+    let mut bytes = head(TIME, producer, stamp, 16);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     bytes.push(flag(time.watermark.is_some(), HAS_WATERMARK) | flag(time.idle, IDLE) | flag(time.ended, ENDED));
     bytes.extend(time.watermark.unwrap_or_default().to_le_bytes());
     bytes
 }
 
-fn head(kind: u8, producer: &str, more: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + producer.len() + more);
+fn head(kind: u8, producer: &str, stamp: Stamp, more: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + producer.len() + more);
     bytes.extend(MAGIC);
     bytes.extend([VERSION, kind]);
     text(&mut bytes, producer);
+    bytes.extend(stamp.generation.to_le_bytes());
+    bytes.extend(stamp.number.to_le_bytes());
     bytes
 }
 
@@ -171,24 +224,44 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// What a message says, and who wrote it.
-pub(super) fn decode(layout: &Layout, bytes: &[u8]) -> Result<(String, Message), DecodeError> {
+/// Who wrote a message and which it is.
+pub(super) fn heading(bytes: &[u8]) -> Result<Heading<'_>, DecodeError> {
     let mut rest = Bytes(bytes);
     if rest.take(3, "it is too short")? != MAGIC {
         return Err(DecodeError::Malformed("it does not begin as one"));
     }
     let version = rest.byte()?;
-    if version != VERSION {
+    if version != VERSION && version != UNNUMBERED {
         return Err(DecodeError::Version(version));
     }
     let kind = rest.byte()?;
     let producer = rest.text()?;
-    let message = match kind {
-        ROWS => Message::Rows(rows(layout, rest)?),
-        TIME => Message::Time(time(rest)?),
-        _ => return Err(DecodeError::Malformed("its kind is unknown")),
-    };
-    Ok((producer, message))
+    if version == UNNUMBERED {
+        return Ok(Heading { producer, stamp: None, up_to: UpTo::new(), front: None, kind, rest });
+    }
+    let stamp = Stamp { generation: u64::from_le_bytes(rest.array()?), number: u64::from_le_bytes(rest.array()?) };
+    if (kind == OPENING) != (stamp.number == 0) {
+        return Err(DecodeError::Malformed("its number is that of another kind"));
+    }
+    let mut up_to = UpTo::new();
+    if kind == ROWS {
+        for _ in 0..u16::from_le_bytes(rest.array()?) {
+            up_to.insert(rest.array()?, u64::from_le_bytes(rest.array()?));
+        }
+    }
+    let front = if kind == OPENING { Some(u64::from_le_bytes(rest.array()?)) } else { None };
+    Ok(Heading { producer, stamp: Some(stamp), up_to, front, kind, rest })
+}
+
+/// What a message says.
+pub(super) fn decode(layout: &Layout, heading: Heading<'_>) -> Result<Message, DecodeError> {
+    let Heading { kind, stamp, rest, .. } = heading;
+    match (kind, stamp) {
+        (OPENING, Some(_)) if rest.0.is_empty() => Ok(Message::Opening),
+        (ROWS, stamp) => Ok(Message::Rows(rows(layout, rest, stamp.is_some())?)),
+        (TIME, _) => Ok(Message::Time(time(rest)?)),
+        _ => Err(DecodeError::Malformed("its kind is unknown")),
+    }
 }
 
 fn time(mut rest: Bytes<'_>) -> Result<ProducerTime, DecodeError> {
@@ -200,10 +273,23 @@ fn time(mut rest: Bytes<'_>) -> Result<ProducerTime, DecodeError> {
     Ok(ProducerTime { watermark: (flags & HAS_WATERMARK != 0).then_some(watermark), idle: flags & IDLE != 0, ended: flags & ENDED != 0 })
 }
 
-fn rows(layout: &Layout, mut rest: Bytes<'_>) -> Result<Batch, DecodeError> {
+fn rows(layout: &Layout, mut rest: Bytes<'_>, is_numbered: bool) -> Result<Vec<Batch>, DecodeError> {
     if u64::from_le_bytes(rest.array()?) != layout.fingerprint {
         return Err(DecodeError::Layout);
     }
+    if !is_numbered {
+        return Ok(vec![batch(layout, &mut rest, false)?]);
+    }
+    let count = u16::from_le_bytes(rest.array()?);
+    let batches = (0..count).map(|_| batch(layout, &mut rest, true)).collect::<Result<Vec<_>, _>>()?;
+    if batches.is_empty() || !rest.0.is_empty() {
+        return Err(DecodeError::Malformed("its batches are not all there is"));
+    }
+    Ok(batches)
+}
+
+/// The next batch; the last of all, whatever is left, where its length is not said.
+fn batch(layout: &Layout, rest: &mut Bytes<'_>, is_measured: bool) -> Result<Batch, DecodeError> {
     let key: [u8; 16] = rest.array()?;
     let name = rest.text()?;
     let branch = u64::from_le_bytes(rest.array()?);
@@ -213,8 +299,9 @@ fn rows(layout: &Layout, mut rest: Bytes<'_>) -> Result<Batch, DecodeError> {
         _ => return Err(DecodeError::Malformed("whether there are row kinds is unclear")),
     };
     let length = u32::from_le_bytes(rest.array()?) as usize;
+    let body = if is_measured { Some(u32::from_le_bytes(rest.array()?) as usize) } else { None };
     let header = rest.take(length, "the header of its rows is cut")?;
-    let body = Buffer::from(rest.0);
+    let body = Buffer::from(rest.take(body.unwrap_or(rest.0.len()), "its rows are cut")?);
     // The sizes in it have been looked at, but the crate still has asserts for what makes no sense otherwise: a panic there is an error here.
     let read = catch_unwind(AssertUnwindSafe(|| records(schema, header, &body)));
     let records = read.unwrap_or_else(|_| Err("the decoder gave up".to_owned())).map_err(DecodeError::Rows)?;
@@ -264,6 +351,7 @@ fn kind(code: u8) -> Option<RowKind> {
 }
 
 /// What is left to read.
+#[derive(Debug)]
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {

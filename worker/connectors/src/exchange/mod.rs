@@ -5,7 +5,7 @@
 //! ```text
 //!  front task, one for each split of an input             topic of a channel              back task, one for each partition
 //!  input ▶ stateless part of the plan ▶ partition ──┬──▶ 0 ▒▒▒▒▒▒▒▒▒▒▒▒▒ ──────────────▶ state of the keys of 0 ▶ outputs
-//!      one transaction for each epoch, all channels └──▶ 1 ▒▒▒▒▒▒▒▒▒▒▒▒▒ ──────────────▶ state of the keys of 1 ▶ outputs
+//!                      messages with numbers of its own └──▶ 1 ▒▒▒▒▒▒▒▒▒▒▒▒▒ ──────────────▶ state of the keys of 1 ▶ outputs
 //! ```
 //!
 //! * A *channel* is one way into the part of the plan that keeps state: one topic, with as many partitions as the Pipeline says. All partitions `p` of all
@@ -13,30 +13,47 @@
 //! * A *message* ([`codec`]) is rows of one origin, or how far time has come with the task that wrote it, the *producer*. What a row is known by (origin,
 //!   ordinal, branch, row kind) goes with it, so that results have the same coordinates as without an exchange.
 //! * *Partial aggregates*: where a channel feeds one aggregate (a window of TUMBLE, HOP or CUMULATE, or a GROUP BY over rows that are never taken back), what goes
-//!   through is one row for each key, slice and epoch, as far as its functions can be put together again; else rows. It is decided when the plan is cut
-//!   (`plan::stages`), and to a topic one is as good as the other. `millrace explain` says which it is. Their columns carry the functions and windows in their
+//!   through is what rows of one key and slice come to, as far as its functions can be put together again; else rows. They are held until the watermark that ends a
+//!   slice, or for a moment where there is no window, so that no result waits for them; and no longer than an epoch, or 8 MiB of them. It is decided when the plan is
+//!   cut (`plan::stages`), and to a topic one is as good as the other. `millrace explain` says which it is. Their columns carry the functions and windows in their
 //!   names, so that what was written for another aggregate has another fingerprint and is refused, and a change of it is one of state (`StateCompatible`).
-//! * *Exactly once*: a front task writes all channels of an epoch in one transaction, with an entry in the ledger, as the Kafka sink does
-//!   ([`kafka`](crate::kafka), "Transactions"). It is the task's anchor. A back task reads `read_committed`, from the offsets in its own epochs. So a row is
-//!   visible when the epoch of its producer is committed, and never twice.
-//! * *Time*: at the end of each epoch a producer writes into every partition how far its own time has come. The reader of a partition takes the minimum over
-//!   the producers that there are ([`producers`]): those of which the inputs say that they have such a split. One that has not spoken, or is being restarted,
-//!   holds time back, however long that takes: its rows are yet to come. One that is idle says so, as does one that has ended.
+//! * *Nothing waits for an epoch*: what is written is visible at once. There are no transactions; the producer is idempotent, and everything is acknowledged before
+//!   an epoch of the front task is written. So a front task has nothing to commit to the exchange, and a back task reads what comes.
+//! * *Exactly once* is a matter of numbers ([`millrace_engine::exchange`]). A producer numbers its messages to each partition without a gap, under the generation of its
+//!   task, from the opening marker on. A message holds up to where in the input its partition has been given everything: what came of rows that were pushed together
+//!   is one message for each partition, or none.
+//!     1. *A front task opens*: it writes its marker into every partition, and reads each back up to there ([`place`]), from where its last epoch ended. What counts
+//!        in between says, for each partition, what it has been given since. The task goes on from its epoch and leaves that out, before rows are put together.
+//!     2. *A back task reads*: messages of the newest generation of which it has seen the marker, in the order of their numbers. A zombie's are dropped, as is what was
+//!        taken before; its positions hold generation and number of each producer. Where one is missing, because a broker refused it or lost it, nothing counts
+//!        until the next generation; the front task fails in the first case, and its next owner writes again. Both sides ask the same function, so they agree.
+//! * *Time*: a producer writes into every partition how far its own time has come, a moment after it has changed, behind all rows that it speaks of. The reader of a
+//!   partition takes the minimum over the producers that there are ([`producers`]): those of which the inputs say that they have such a split. One that has not
+//!   spoken, or is being restarted, holds time back, however long that takes: its rows are yet to come. One that is idle says so, as does one that has ended. After
+//!   its marker it is awake again, and what it says again of earlier times turns nothing back. It cannot be ahead of rows that it has yet to write: it goes on with
+//!   the time of its epoch, and says a later one only behind the rows that it follows from, or that were left out because they are there.
+//! * *The same in every replay*: which partition a row goes to must not depend on when it is read. SQL has no function of the clock or of chance (`now`, `random` and the
+//!   like are refused), and PROCTIME is refused with an exchange. Whether a row is late is judged behind the exchange, by the order of its partition.
 //!
 //! Known limits
-//! * Results wait for the end of the epoch of the front task: `checkpoint.intervalSeconds` is the latency.
+//! * A back task that writes its results in Kafka transactions shows them at the end of its own epochs (`checkpoint.intervalSeconds`); other sinks at once.
+//! * A front task is opened for the price of reading back what was written since its last epoch, all of it by all front tasks.
+//! * A plan that is changed in front of the exchange has to start from an epoch, as it does when workers are told to end. After a crash, where rows are in the exchange that
+//!   the plan before has sent since, its front tasks refuse to start, and say so.
+//! * Of a topic that the brokers have lost messages of, a producer's messages behind the loss wait until its task is opened again. The back task says so.
 //! * Each partition of each channel has a connection of its own, as each split of a Kafka source has.
 //! * Plans that go by processing time, look rows up in a table, or read a queue are refused when the Pipeline is assembled.
 //! * Rows go through as they are, with the columns that are read behind, before joins, sessions, top-N, deduplication and OVER, before aggregates that have to see every
 //!   row (DISTINCT, ORDER BY, `array_agg`, `median` and the like), where several operators read one channel, and where late rows are dead letters.
 //! * Where late rows are dead letters, all columns go through; else a row that cannot be evaluated behind the exchange is told with those that do.
-//! * A front task holds up to 16 MiB of partial aggregates for each channel. Sums of doubles may differ in their last digits from those of one task.
+//! * What rows of one record come to in one partition is one message, and takes 16 MiB at most. Sums of doubles may differ in their last digits from those of one task.
 //! * A split that appears later (partitions added to a topic) is known within ten seconds; until then it holds no time back.
-//! * A front task has this one transaction: outputs that are reached without the exchange cannot write in another.
+//! * What earlier versions wrote, in transactions and without numbers, is read; a transaction that one left open holds readers back until it times out.
 //! * Topics keep what was read until their retention (7 days) is over. A task that did not run for longer stops and says which range is lost.
 //! * They outlive their Pipeline: delete them by their prefix. A changed column, key or aggregate of a channel can be taken on once what was written before has been read.
 
 mod codec;
+mod place;
 mod producers;
 mod reader;
 mod sink;
@@ -79,6 +96,8 @@ pub struct Channel {
     pub key: Vec<usize>,
     /// Whether its rows have event times, and producers say how far they have come.
     pub timed: bool,
+    /// A hash of what decides which rows come to it, and with which keys.
+    pub front: u64,
 }
 
 /// An input that reaches a channel: its splits are the producers to expect.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use millrace_crds::report::TaskRef;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::exchange::{Acceptance, Verdict};
 use millrace_engine::runtime::TaskConfig;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::codec::ProducerTime;
+use super::codec::{ProducerTime, Stamp};
 
 /// Time between two looks for new splits of the inputs.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -71,6 +72,11 @@ pub(super) enum Merged {
 /// What a position holds of one producer. Short names: it is written with every epoch.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Kept {
+    /// Its generation, and the number of its last message; none where messages had no numbers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    generation: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    number: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     watermark: Option<i64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -79,13 +85,25 @@ pub(super) struct Kept {
     ended: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// One producer.
+#[derive(Debug, Default)]
+struct Producer {
+    acceptance: Acceptance,
+    /// What it has said.
+    time: ProducerTime,
+}
+
 /// The producers of one partition of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Producers {
     /// Those that there have to be; `None` before the inputs have said so.
     expected: Option<Arc<BTreeSet<String>>>,
-    /// What each has said.
-    known: BTreeMap<String, ProducerTime>,
+    known: BTreeMap<String, Producer>,
     /// Those that have written since the inputs were asked last, and since the time before: a split may be newer than an answer.
     recent: [BTreeSet<String>; 2],
 }
@@ -93,14 +111,44 @@ pub(super) struct Producers {
 impl Producers {
     /// With what a position holds.
     pub(super) fn restored(kept: BTreeMap<String, Kept>) -> Self {
-        let time = |kept: Kept| ProducerTime { watermark: kept.watermark, idle: kept.idle, ended: kept.ended };
-        Self { known: kept.into_iter().map(|(producer, kept)| (producer, time(kept))).collect(), ..Self::default() }
+        let known = |kept: Kept| Producer {
+            acceptance: Acceptance::after(kept.generation, kept.number),
+            time: ProducerTime { watermark: kept.watermark, idle: kept.idle, ended: kept.ended },
+        };
+        Self { known: kept.into_iter().map(|(producer, kept)| (producer, known(kept))).collect(), ..Self::default() }
     }
 
     /// For a position.
     pub(super) fn kept(&self) -> BTreeMap<&str, Kept> {
-        let kept = |time: &ProducerTime| Kept { watermark: time.watermark, idle: time.idle, ended: time.ended };
-        self.known.iter().map(|(producer, time)| (producer.as_str(), kept(time))).collect()
+        let kept = |Producer { acceptance, time }: &Producer| Kept {
+            generation: acceptance.generation(),
+            number: acceptance.number(),
+            watermark: time.watermark,
+            idle: time.idle,
+            ended: time.ended,
+        };
+        self.known.iter().map(|(producer, known)| (producer.as_str(), kept(known))).collect()
+    }
+
+    /// Whether a message of a producer counts. One without a number does as long as nobody has written with numbers.
+    pub(super) fn judge(&mut self, producer: &str, stamp: Option<Stamp>) -> Verdict {
+        if !self.known.contains_key(producer) {
+            self.known.insert(producer.to_owned(), Producer::default());
+        }
+        let Some(known) = self.known.get_mut(producer) else { return Verdict::Hole };
+        match stamp {
+            Some(Stamp { generation, number }) => {
+                let verdict = known.acceptance.judge(generation, number);
+                if verdict == Verdict::Opened {
+                    // It goes on from where it was, and holds time back there until it says something else.
+                    (known.time.idle, known.time.ended) = (false, false);
+                    self.recent[0].insert(producer.to_owned());
+                }
+                verdict
+            }
+            None if known.acceptance.generation() == 0 => Verdict::Taken,
+            None => Verdict::Zombie,
+        }
     }
 
     /// The inputs have said which producers there have to be.
@@ -113,15 +161,15 @@ impl Producers {
     /// A producer has written rows: it is awake, and has come as far as it said.
     pub(super) fn wrote(&mut self, producer: String) {
         self.recent[0].insert(producer.clone());
-        let time = self.known.entry(producer).or_default();
-        (time.idle, time.ended) = (false, false);
+        let known = self.known.entry(producer).or_default();
+        (known.time.idle, known.time.ended) = (false, false);
     }
 
     /// A producer has said how far it has come.
     pub(super) fn told(&mut self, producer: String, time: ProducerTime) {
         self.recent[0].insert(producer.clone());
         let known = self.known.entry(producer).or_default();
-        *known = ProducerTime { watermark: known.watermark.max(time.watermark), ..time };
+        known.time = ProducerTime { watermark: known.time.watermark.max(time.watermark), ..time };
     }
 
     /// How far time has come over all of them.
@@ -130,7 +178,7 @@ impl Producers {
         let late = self.recent.iter().flatten().filter(|producer| !expected.contains(*producer));
         let mut merged = Merged::Ended;
         for producer in expected.iter().chain(late) {
-            merged = match (merged, self.known.get(producer)) {
+            merged = match (merged, self.known.get(producer).map(|known| known.time)) {
                 (_, None) | (Merged::Unknown, _) => return Merged::Unknown,
                 (merged, Some(time)) if time.ended => merged,
                 (Merged::At(earliest), Some(time)) if time.idle => Merged::At(earliest),
@@ -218,6 +266,26 @@ mod tests {
         assert_eq!(producers.merged(), Merged::At(5), "its split is gone");
         producers.expect(Arc::default());
         assert_eq!(producers.merged(), Merged::Unknown);
+    }
+
+    #[test]
+    fn a_new_generation_holds_time_back_where_the_last_one_was() {
+        let mut producers = expecting(&["a", "b"]);
+        let stamp = |generation, number| Some(Stamp { generation, number });
+        producers.told("b".into(), at(9));
+        assert_eq!(producers.judge("a", None), Verdict::Taken, "it has no numbers");
+        producers.told("a".into(), idle(Some(5)));
+        assert_eq!(producers.merged(), Merged::At(9));
+        assert_eq!(producers.judge("a", stamp(2, 0)), Verdict::Opened);
+        assert_eq!(producers.merged(), Merged::At(5), "it may have rows to write");
+        assert_eq!(producers.judge("a", stamp(2, 1)), Verdict::Taken);
+        producers.told("a".into(), at(3));
+        assert_eq!(producers.merged(), Merged::At(5), "it says again what was said");
+        assert_eq!((producers.judge("a", None), producers.judge("a", stamp(1, 9))), (Verdict::Zombie, Verdict::Zombie));
+        let kept = serde_json::to_value(producers.kept()).unwrap();
+        assert_eq!(kept["a"], serde_json::json!({"generation": 2, "number": 1, "watermark": 5}));
+        let mut again = Producers::restored(serde_json::from_value(kept).unwrap());
+        assert_eq!((again.judge("a", stamp(2, 1)), again.judge("a", stamp(2, 2))), (Verdict::Again, Verdict::Taken));
     }
 
     #[test]

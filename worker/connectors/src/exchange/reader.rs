@@ -9,7 +9,9 @@ use arrow::array::{RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use millrace_crds::report::ErrorReason;
-use millrace_engine::connector::ConnectorError;
+use millrace_engine::batch::Batch;
+use millrace_engine::connector::{ConnectorError, Health};
+use millrace_engine::exchange::Verdict;
 use millrace_engine::source::{Lag, Records, SourceEvent, SplitReader};
 use millrace_engine::time::Time;
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Upstream;
-use super::codec::{self, DecodeError, Layout, Message};
+use super::codec::{self, DecodeError, Layout, Message, Stamp};
 use super::producers::{Directory, Kept, LOOK_EVERY, Merged, Producers};
 use crate::formats::{Decoded, RecordDecoder};
 use crate::kafka::position::{Partition, Position};
@@ -32,12 +34,27 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Place<K: Ord> {
     #[serde(flatten)]
     pub(super) position: Position,
+    /// How many batches of the next message have been taken already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) taken: usize,
     /// What each producer has said up to here.
     pub(super) producers: BTreeMap<K, Kept>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A message and who wrote it.
+struct Said {
+    producer: String,
+    stamp: Option<Stamp>,
+    message: Message,
+}
+
 /// What the decoder of the partition puts here for the reader to take.
-type Decodings = Arc<Mutex<VecDeque<(Result<(String, Message), DecodeError>, u64)>>>;
+type Decodings = Arc<Mutex<VecDeque<(Result<Said, DecodeError>, u64)>>>;
 
 /// Decodes messages where they are, in what a broker sent. What it returns are only their numbers.
 pub(super) struct MessageDecoder {
@@ -53,17 +70,26 @@ impl MessageDecoder {
 
 impl RecordDecoder for MessageDecoder {
     fn decode(&mut self, payloads: &[&[u8]]) -> Decoded {
-        let decoded = payloads.iter().map(|bytes| (codec::decode(&self.layout, bytes), bytes.len() as u64));
+        let say = |bytes: &[u8]| {
+            let heading = codec::heading(bytes)?;
+            let (producer, stamp) = (heading.producer.clone(), heading.stamp);
+            Ok(Said { producer, stamp, message: codec::decode(&self.layout, heading)? })
+        };
+        let decoded = payloads.iter().map(|bytes| (say(bytes), bytes.len() as u64));
         self.decodings.lock().unwrap_or_else(PoisonError::into_inner).extend(decoded);
-        let options = RecordBatchOptions::new().with_row_count(Some(payloads.len()));
-        Decoded {
-            records: RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
-                .expect("no column has another length"),
-            ordinals: UInt64Array::from_iter_values(0..payloads.len() as u64),
-            rejected: Vec::new(),
-            bytes: payloads.iter().map(|bytes| bytes.len() as u64).sum(),
-            kinds: None,
-        }
+        numbers(payloads)
+    }
+}
+
+/// Records without columns: nothing but their numbers.
+pub(super) fn numbers(payloads: &[&[u8]]) -> Decoded {
+    let options = RecordBatchOptions::new().with_row_count(Some(payloads.len()));
+    Decoded {
+        records: RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).expect("no column has another length"),
+        ordinals: UInt64Array::from_iter_values(0..payloads.len() as u64),
+        rejected: Vec::new(),
+        bytes: payloads.iter().map(|bytes| bytes.len() as u64).sum(),
+        kinds: None,
     }
 }
 
@@ -74,7 +100,15 @@ type Expected = Option<Arc<BTreeSet<String>>>;
 struct Waiting {
     offset: u64,
     bytes: u64,
-    message: Result<(String, Message), DecodeError>,
+    message: Result<Said, DecodeError>,
+}
+
+/// A message of which some batches are taken.
+#[derive(Default)]
+struct Open {
+    offset: u64,
+    taken: usize,
+    batches: VecDeque<Batch>,
 }
 
 /// A reader of one partition of a channel.
@@ -83,7 +117,15 @@ pub(super) struct ExchangeReader {
     reader: PartitionReader,
     decodings: Decodings,
     waiting: VecDeque<Waiting>,
+    open: Option<Open>,
+    /// How many batches of the first message were taken before the task was opened.
+    skipped: usize,
     producers: Producers,
+    health: Health,
+    /// Producers of which messages are missing, and the first that is behind those.
+    holes: BTreeMap<String, u64>,
+    /// Messages that do not count because a zombie wrote them.
+    zombies: u64,
     expected: watch::Receiver<Expected>,
     /// Whether times are told; else only the end is.
     timed: bool,
@@ -126,8 +168,9 @@ impl ExchangeReader {
     #[expect(clippy::disallowed_methods, reason = "the handle aborts on drop")]
     pub(super) fn open(
         partition: Partition,
-        kept: BTreeMap<String, Kept>,
+        (kept, skipped): (BTreeMap<String, Kept>, usize),
         timed: bool,
+        health: Health,
         directory: Arc<Directory>,
         upstreams: Arc<[Upstream]>,
         decoder: MessageDecoder,
@@ -140,6 +183,11 @@ impl ExchangeReader {
             reader: reader(Box::new(decoder))?,
             decodings,
             waiting: VecDeque::new(),
+            open: None,
+            skipped,
+            health,
+            holes: BTreeMap::new(),
+            zombies: 0,
             producers: Producers::restored(kept),
             expected,
             timed,
@@ -159,20 +207,71 @@ impl ExchangeReader {
 
     /// The next message that was read, as an event if it is one.
     fn deliver(&mut self, Waiting { offset, bytes, message }: Waiting) -> Result<Option<SourceEvent>, ConnectorError> {
-        let (producer, message) = message.map_err(|error| {
+        let Said { producer, stamp, message } = message.map_err(|error| {
             let reason = if matches!(error, DecodeError::Layout) { ErrorReason::Invalid } else { ErrorReason::Corrupt };
             ConnectorError::new(reason, format!("partition {}, offset {offset}: {error}", self.partition))
         })?;
+        let taken = std::mem::take(&mut self.skipped);
+        // What is taken in part has been judged.
+        let verdict = if taken > 0 { Verdict::Taken } else { self.producers.judge(&producer, stamp) };
+        match verdict {
+            Verdict::Taken | Verdict::Opened => {}
+            Verdict::Again => return Ok(None),
+            Verdict::Zombie => {
+                self.zombies += 1;
+                tracing::debug!(partition = %self.partition, offset, producer, zombies = self.zombies, "a task that was replaced has written on; it is not read");
+                return Ok(None);
+            }
+            Verdict::Hole => {
+                self.missed(producer, offset);
+                return Ok(None);
+            }
+        }
+        if self.holes.remove(&producer).is_some() && self.holes.is_empty() {
+            self.health.clear();
+        }
         match message {
+            Message::Opening => Ok(None),
             Message::Time(time) => {
                 self.producers.told(producer, time);
                 Ok(None)
             }
-            Message::Rows(batch) => {
+            Message::Rows(batches) => {
                 self.producers.wrote(producer);
-                Ok(Some(SourceEvent::Records(Records { batch: Some(batch), rejected: Vec::new(), bytes })))
+                self.open = Some(Open { offset, taken, batches: batches.into_iter().skip(taken).collect() });
+                Ok(self.next_batch(bytes))
             }
         }
+    }
+
+    /// The next batch of the message that is taken in part.
+    fn next_batch(&mut self, bytes: u64) -> Option<SourceEvent> {
+        let open = self.open.as_mut()?;
+        let batch = open.batches.pop_front();
+        open.taken += 1;
+        if open.batches.is_empty() {
+            self.open = None;
+        }
+        Some(SourceEvent::Records(Records { batch: Some(batch?), rejected: Vec::new(), bytes }))
+    }
+
+    /// Messages are missing. Of a task that failed over one that was refused, its next owner writes them again, under another generation.
+    fn missed(&mut self, producer: String, offset: u64) {
+        if !self.holes.contains_key(&producer) {
+            tracing::warn!(partition = %self.partition, offset, producer, "messages of a task are missing");
+            self.holes.insert(producer, offset);
+        }
+    }
+
+    /// Tells of what is missing, for as long as it is: who reads the partition clears the trouble with each answer.
+    fn tell_of_holes(&self) {
+        let Some((producer, offset)) = self.holes.first_key_value().filter(|_| self.health.current().is_none()) else { return };
+        let message = format!(
+            "partition {}, offset {offset}: messages of task {producer} before it are missing, so what it writes waits until the task is opened again; if that does \
+             not help, the topic has lost them",
+            self.partition
+        );
+        self.health.trouble(ErrorReason::DataLost, message);
     }
 }
 
@@ -187,6 +286,10 @@ impl SplitReader for ExchangeReader {
             }
             if let Some(time) = self.told.next(self.producers.merged(), self.timed) {
                 return Ok(SourceEvent::Time(time));
+            }
+            self.tell_of_holes();
+            if let Some(event) = self.next_batch(0) {
+                return Ok(event);
             }
             if let Some(waiting) = self.waiting.pop_front() {
                 if let Some(event) = self.deliver(waiting)? {
@@ -224,10 +327,12 @@ impl SplitReader for ExchangeReader {
 
     fn position(&self) -> Value {
         let mut position = self.reader.place().clone();
-        if let Some(first) = self.waiting.front() {
-            position.offset = i64::try_from(first.offset).ok();
+        // One that is taken in part is the next one still, also where the task was opened with it and it has not come yet.
+        let taken = self.open.as_ref().map_or(self.skipped, |open| open.taken);
+        if let Some(first) = self.open.as_ref().map(|open| open.offset).or_else(|| self.waiting.front().map(|waiting| waiting.offset)) {
+            position.offset = i64::try_from(first).ok();
         }
-        serde_json::to_value(Place { position, producers: self.producers.kept() }).unwrap_or_default()
+        serde_json::to_value(Place { position, taken, producers: self.producers.kept() }).unwrap_or_default()
     }
 
     async fn acknowledge(&mut self, position: &Value) -> Result<(), ConnectorError> {
@@ -240,7 +345,7 @@ impl SplitReader for ExchangeReader {
 
     fn lag(&self) -> Lag {
         let lag = self.reader.lag();
-        let waiting = self.waiting.len() as u64;
+        let waiting = (self.waiting.len() + usize::from(self.open.is_some())) as u64;
         Lag { records: lag.records.map(|records| records.saturating_add(waiting)), idle: lag.idle && waiting == 0, ..lag }
     }
 

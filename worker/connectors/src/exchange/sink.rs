@@ -1,14 +1,17 @@
-//! What front tasks write to: all channels of an exchange, each epoch in one transaction. It makes the topics that are missing.
+//! What front tasks write to: all channels of an exchange. It makes the topics that are missing, and commits nothing: what is written is visible at once.
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::delivery::Guarantee;
-use millrace_crds::report::ProbeResult;
+use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::exchange::Coverage;
 use millrace_engine::plan::Changelog;
 use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
+use serde_json::Value;
 
+use super::place::{FrontPlace, read_back};
 use super::writer::ExchangeWriter;
 use super::{KafkaExchange, topics};
 
@@ -36,27 +39,37 @@ impl Sink for ExchangeSink {
     }
 
     fn guarantee(&self) -> (Guarantee, &'static str) {
-        (Guarantee::ExactlyOnce, "the rows of an epoch are one transaction, and only what is committed is read")
+        (Guarantee::ExactlyOnce, "messages are numbered, and those of a task that was replaced, or that were read before, do not count")
     }
 
     async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        self.open_exchange(open, None).await.map(|(writer, _)| writer)
+    }
+
+    async fn open_exchange(&self, open: OpenSink, place: Option<&Value>) -> Result<(Box<dyn SinkWriter>, Coverage), ConnectorError> {
         let exchange = &self.exchange;
+        let place = FrontPlace::read(place)?;
         let topics: Vec<&str> = exchange.topic_names().collect();
         exchange.topics.ensure(&exchange.producing.access.cluster()?, &topics).await?;
-        let flight = exchange.producing.open(&open, &topics, true).await?;
-        Ok(Box::new(ExchangeWriter::new(exchange, flight)))
+        let flight = exchange.producing.open(&open, &topics, false).await?;
+        let writer = ExchangeWriter::open(exchange, flight, &place).await?;
+        let coverage = read_back(exchange, &open, &place).await?;
+        Ok((Box::new(writer), coverage))
     }
 
+    /// Only what an earlier version has prepared in a transaction, and left: whether it was committed is looked up. This one prepares nothing.
     async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {
-        self.exchange.producing.commit(commit).await
-    }
-
-    fn anchor(&self) -> bool {
-        true
-    }
-
-    async fn seal(&self, commit: Commit<'_>) -> Result<Fate, ConnectorError> {
-        self.exchange.producing.seal(commit).await
+        match self.exchange.producing.seal(commit).await? {
+            Fate::Committed => Ok(()),
+            Fate::Aborted => Err(ConnectorError::new(
+                ErrorReason::Invalid,
+                format!(
+                    "epoch {} of this task was prepared in a transaction by an earlier version, and that was aborted: run the earlier version until all tasks have \
+                     closed another epoch, or create a Pipeline with another name",
+                    commit.epoch
+                ),
+            )),
+        }
     }
 
     async fn probe(&self) -> ProbeResult {

@@ -68,7 +68,7 @@ impl Source for ExchangeSource {
                 ConnectorError::new(ErrorReason::Corrupt, message).caused_by(error)
             })?,
             // Everything that was ever written; what is no longer there is a loss that has to be told.
-            None => Place::<String> { position: Position::at(0), producers: BTreeMap::<String, Kept>::new() },
+            None => Place::<String> { position: Position::at(0), taken: 0, producers: BTreeMap::<String, Kept>::new() },
         };
         let reading = Reading {
             partition: partition.clone(),
@@ -76,13 +76,15 @@ impl Source for ExchangeSource {
             on_position_lost: OnPositionLost::Fail,
             if_lost: "rows between tasks are lost with it: create a Pipeline with another name, which reads its inputs again",
             access: self.exchange.producing.access.clone(),
+            // What earlier versions wrote in transactions counts if those were committed.
             asking: Asking::new(IsolationLevel::ReadCommitted, &self.exchange.limits, &self.exchange.readers),
-            health: open.health,
+            health: open.health.clone(),
         };
         let reader = ExchangeReader::open(
             partition,
-            place.producers,
+            (place.producers, place.taken),
             self.channel.channel.timed,
+            open.health,
             Arc::clone(&self.exchange.directory),
             Arc::clone(&self.upstreams),
             MessageDecoder::new(self.channel.layout.clone()),

@@ -10,7 +10,8 @@
 //! * Brokers are asked by Millrace's own protocol code ([`wire`]): one question is under way while the last answer is decoded where it lies. A batch with a
 //!   wrong checksum is an error, never skipped.
 //! * A position that is gone (retention, a topic deleted and created again, a truncated log) is [`OnPositionLost`](millrace_crds::connectors::kafka::OnPositionLost)'s
-//!   case: the range is named in the error, the log and the status, whatever the policy.
+//!   case: the range is named in the error, the log and the status, whatever the policy. A topic counts as created again when no broker knows the position's id any
+//!   more: one that is behind says what was so before. Where a log was cut, `Earliest` goes on at the cut: what stands before it has been read.
 //!
 //! Writing
 //! * At least once, with `transactional: Off`. Every record has the header `millrace-coordinate`: the same in every replay, so that readers can drop

@@ -119,11 +119,13 @@ pub(crate) fn describe(partition: &Partition, position: &Position, lost: &Lost, 
     }
 }
 
-/// Where to go on after a loss, with `low` the oldest offset there is and `high` the end; `None` if the policy is to stop.
-pub(crate) fn after_loss(policy: OnPositionLost, low: i64, high: i64) -> Option<i64> {
-    match policy {
-        OnPositionLost::Fail => None,
-        OnPositionLost::Earliest => Some(low),
-        OnPositionLost::Latest => Some(high),
+/// Where to go on after a loss, with `low` the oldest offset there is and `high` the end; `None` if the policy is to stop. What stands before the place where a
+/// log was cut has been read, and is not read again.
+pub(crate) fn after_loss(policy: OnPositionLost, lost: &Lost, low: i64, high: i64) -> Option<i64> {
+    match (policy, lost) {
+        (OnPositionLost::Fail, _) => None,
+        (OnPositionLost::Earliest, Lost::Truncated { end }) => Some((*end).max(low)),
+        (OnPositionLost::Earliest, _) => Some(low),
+        (OnPositionLost::Latest, _) => Some(high),
     }
 }

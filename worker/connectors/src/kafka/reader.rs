@@ -29,7 +29,7 @@ use crate::formats::RecordDecoder;
 use crate::retry;
 
 /// First and longest pause before brokers are tried again.
-const ATTEMPTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const ATTEMPTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// As above, after they have said that we may not read, or that there is nothing to read.
 const REFUSALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
@@ -206,7 +206,7 @@ impl PartitionReader {
             self.pause(ConnectorError::new(ErrorReason::ServerError, message));
             return Ok(());
         }
-        let Some(next) = after_loss(self.reading.on_position_lost, low, high) else {
+        let Some(next) = after_loss(self.reading.on_position_lost, &lost, low, high) else {
             let message = format!("{message}; {}", self.reading.if_lost);
             return Err(ConnectorError::new(ErrorReason::DataLost, message));
         };
@@ -460,6 +460,7 @@ mod tests {
                 ordinals: UInt64Array::from(Vec::<u64>::new()),
                 rejected: Vec::new(),
                 bytes: 0,
+                kinds: None,
             };
             reader.turn(Taken { decoded, offsets: Vec::new(), next: 8, leader_epoch: 3, timestamp });
             let lag = reader.lag();

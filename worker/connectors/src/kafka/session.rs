@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
@@ -121,6 +122,13 @@ impl Session {
         if let (Some(ours), Some(theirs)) = (&position.topic_id, topic.id())
             && *ours != theirs
         {
+            // Who was asked may know less than we do.
+            if cluster.has_id(&partition.topic, ours).await {
+                return Err(Error::Refused {
+                    code: Code::InconsistentTopicId,
+                    detail: format!("brokers differ on topic {}", partition.topic),
+                });
+            }
             return Ok(Opened::Recreated(theirs));
         }
         let leader = topic.leader(partition.number)?;

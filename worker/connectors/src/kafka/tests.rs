@@ -70,9 +70,16 @@ fn a_loss_is_described_with_its_range() {
 
 #[test]
 fn the_policy_decides_where_to_go_on() {
-    assert_eq!(after_loss(OnPositionLost::Fail, 5, 9), None);
-    assert_eq!(after_loss(OnPositionLost::Earliest, 5, 9), Some(5));
-    assert_eq!(after_loss(OnPositionLost::Latest, 5, 9), Some(9));
+    let cut = |end| Lost::Truncated { end };
+    for lost in [Lost::OutOfRange("gone".to_owned()), Lost::Recreated { id: "new".to_owned() }, cut(7)] {
+        assert_eq!(after_loss(OnPositionLost::Fail, &lost, 5, 9), None);
+        assert_eq!(after_loss(OnPositionLost::Latest, &lost, 5, 9), Some(9));
+        let earliest = if lost == cut(7) { 7 } else { 5 };
+        assert_eq!(after_loss(OnPositionLost::Earliest, &lost, 5, 9), Some(earliest), "what is before the cut has been read");
+    }
+    // Retention has come further than the cut; what may be read already does not yet reach it, which is no reason to read anything twice.
+    assert_eq!(after_loss(OnPositionLost::Earliest, &cut(3), 5, 9), Some(5));
+    assert_eq!(after_loss(OnPositionLost::Earliest, &cut(12), 5, 9), Some(12));
 }
 
 #[test]

@@ -242,6 +242,7 @@ impl EpochLog {
             operators: last.operators,
             event_times: last.event_times,
             stage: last.stage,
+            exchange: last.exchange,
             ..EpochContent::default()
         });
         let record =
@@ -349,6 +350,7 @@ impl EpochLog {
             operators: content.operators,
             event_times: content.event_times,
             stage: content.stage,
+            exchange: content.exchange,
             sinks: content.sinks,
             counters: content.counters,
         }

@@ -17,16 +17,18 @@ use serde_json::Value;
 use super::identity::sha256_hex;
 use super::{Epoch, Error, Generation, PipelineUid, TaskId};
 
-/// The version this code writes: 2 has state and event times, 3 state of an operator in parts.
-pub const FORMAT_VERSION: u32 = 3;
+/// The version this code writes: 2 has state and event times, 3 state of an operator in parts, 4 the place in an exchange.
+pub const FORMAT_VERSION: u32 = 4;
 /// The newest `minReaderVersion` this code can read.
-pub const READER_VERSION: u32 = 3;
+pub const READER_VERSION: u32 = 4;
 /// Who reads a record without state or event times.
 const STATELESS_READER: u32 = 1;
 /// Who reads a record with them: to an older reader they would be absent, and the task would go on without.
 const STATEFUL_READER: u32 = 2;
 /// Who reads a record that has state of an operator in parts: an older reader would take each for that of an operator that the plan does not have.
 const PARTS_READER: u32 = 3;
+/// Who reads a record with a place in an exchange: an older reader would write rows again that are there.
+const PLACE_READER: u32 = 4;
 /// Between the operator and the part in [`EpochRecord::operators`]. No operator's id has it.
 const PART: char = '#';
 
@@ -70,6 +72,9 @@ pub struct EpochRecord {
     /// Which side of an exchange the task is on; absent from tasks of plans without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageName>,
+    /// Where the exchange ended with this epoch, of a task in front of one: whoever goes on reads it back from there. The connector defines the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Value>,
     /// Committables by output name: all that another worker needs to commit this epoch.
     #[serde(default)]
     pub sinks: BTreeMap<String, Vec<Value>>,
@@ -142,6 +147,8 @@ pub struct EpochContent {
     pub event_times: Option<EventTimes>,
     /// See [`EpochRecord::stage`].
     pub stage: Option<StageName>,
+    /// See [`EpochRecord::exchange`].
+    pub exchange: Option<Value>,
     /// See [`EpochRecord::sinks`].
     pub sinks: BTreeMap<String, Vec<Value>>,
     /// See [`EpochRecord::counters`].
@@ -186,6 +193,9 @@ struct Versions {
 impl EpochContent {
     /// Who can read a record of this.
     pub(super) fn min_reader_version(&self) -> u32 {
+        if self.exchange.is_some() {
+            return PLACE_READER;
+        }
         if self.operators.keys().any(|key| key.contains(PART)) {
             return PARTS_READER;
         }
@@ -197,6 +207,7 @@ impl EpochContent {
     pub fn is_same_progress(&self, last: &EpochRecord) -> bool {
         self.positions == last.positions
             && self.operators == last.operators
+            && self.exchange == last.exchange
             && self.sinks.values().all(Vec::is_empty)
             && self.counters.values().all(|count| *count == 0)
     }

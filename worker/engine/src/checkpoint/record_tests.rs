@@ -30,6 +30,7 @@ fn record() -> EpochRecord {
             watermark: Some(4),
             processing_time: Some(5),
         }),
+        exchange: Some(json!({"generation": 2, "ends": {"topic": [{"number": 3, "offset": -1}]}})),
         sinks: [("archive".to_owned(), vec![json!({"manifest": "é\u{0}\n"})])].into(),
         counters: [("in".to_owned(), 5), ("out".to_owned(), 4)].into(),
     }
@@ -57,7 +58,8 @@ fn only_what_an_older_reader_would_lose_keeps_it_out() {
     assert_eq!(idle.min_reader_version(), 2);
     let stateless = EpochContent { operators: BTreeMap::new(), ..idle.clone() };
     assert_eq!(stateless.min_reader_version(), 1);
-    assert_eq!(EpochContent { event_times: Some(EventTimes::default()), ..stateless }.min_reader_version(), 2);
+    assert_eq!(EpochContent { event_times: Some(EventTimes::default()), ..stateless.clone() }.min_reader_version(), 2);
+    assert_eq!(EpochContent { exchange: Some(json!({})), ..stateless }.min_reader_version(), 4);
     let in_parts = EpochContent { operators: [(part_key("op", 7, 0), Vec::new())].into(), ..idle.clone() };
     assert_eq!(in_parts.min_reader_version(), 3);
     let written_before = json!({

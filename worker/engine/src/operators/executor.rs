@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::counters::{Counters, OperatorCounters, OutputCounters};
-use super::{ExecuteError, Message, Operator, Output, RejectedRow, Snapshot, TakenSnapshot, payload};
+use super::{ExecuteError, Holding, Message, Operator, Output, RejectedRow, Snapshot, TakenSnapshot, payload};
 use crate::batch::{Batch, RejectCode, RejectStage, Rejected};
 
 /// Where a message goes next.
@@ -241,6 +241,12 @@ impl Executor {
             None => Ok(()),
             Some(id) => Err(ExecuteError::State { message: format!("it has state of operator {id}, which the plan does not have") }),
         }
+    }
+
+    /// Whether rows for an output have been pushed that have not come out, and will.
+    pub(crate) fn holding(&self, output: usize) -> Holding {
+        let last = self.wiring.operators.iter().filter(|wired| wired.targets.contains(&Target::Output(output)));
+        last.map(|wired| wired.operator.holding()).max().unwrap_or(Holding::Nothing)
     }
 
     /// For each input, the outputs that it reaches, and in how many ways.

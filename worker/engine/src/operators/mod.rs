@@ -20,6 +20,7 @@ mod counters;
 mod evaluate;
 mod executor;
 mod filter;
+mod gate;
 #[cfg(test)]
 mod harness;
 mod join;
@@ -55,6 +56,7 @@ pub(crate) use evaluate::Expression;
 pub use executor::Executor;
 pub(crate) use executor::{Due, Target, Ways, Wired, Wiring};
 pub(crate) use filter::FilterBlueprint;
+pub(crate) use gate::Gate;
 pub(crate) use join::{JoinBlueprint, JoinSide, Lifetime, Residual};
 pub(crate) use normalize::NormalizeBlueprint;
 pub(crate) use over::{Frame, FramedCall, OverBlueprint, OverColumn};
@@ -85,6 +87,17 @@ pub enum Message {
     End,
     /// A row that could not be evaluated on its way to the output that it is emitted to. Only ever emitted by the [`Executor`]; operators do not see it.
     Rejected(Rejected),
+}
+
+/// For how long an operator in front of an exchange keeps rows to itself, before a barrier asks for them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Holding {
+    /// It holds none.
+    Nothing,
+    /// Until nobody behind can be waiting any longer: it says them by itself, before the watermark that ends their windows.
+    UntilTime,
+    /// For a moment: results wait for them.
+    Briefly,
 }
 
 /// Where an operator puts what it makes. The order of [`Output::emit`] calls is kept.
@@ -127,6 +140,11 @@ pub trait Operator: Send {
     /// `None` if no time makes anything come out, except that a way to it has been read once or has ended.
     fn due(&self) -> Option<i64> {
         None
+    }
+
+    /// Whether rows have come that it has not said yet, and will: of operators in front of an exchange, which say them at the next barrier at the latest.
+    fn holding(&self) -> Holding {
+        Holding::Nothing
     }
 
     /// The state to store with the epoch that has just ended; `None` if the operator keeps none. What it returns MUST NOT change with later messages. The
@@ -181,6 +199,10 @@ pub(crate) trait Blueprint: Debug + Send + Sync {
     /// How what it does can be begun in front of an exchange, where rows are `rows`, and done behind it; or why it cannot.
     fn parted(&self, _rows: &SchemaRef) -> Result<Parted, String> {
         Err("it is no aggregate of windows or keys".to_owned())
+    }
+    /// A column without which it refuses a row, where it stands in front of an exchange.
+    fn needs(&self) -> Option<usize> {
+        None
     }
     /// The columns that it reads of what arrives at a port, also for dead letters; `None` if it may be all.
     fn reads(&self, _port: usize) -> Option<Vec<usize>> {

@@ -81,7 +81,7 @@ impl Operator for Window {
             Message::Batch(batch) => self.assign(&batch, output),
             Message::Watermark(time) => {
                 // A row is as old as the last millisecond of its window.
-                let passed = if time == i64::MAX { time } else { time - time.rem_euclid(MILLISECOND) };
+                let passed = if time == i64::MAX { time } else { time.saturating_sub(time.rem_euclid(MILLISECOND)) };
                 output.emit(Message::Watermark(passed));
                 Ok(())
             }

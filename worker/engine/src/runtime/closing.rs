@@ -16,6 +16,7 @@ use super::driver::Failure;
 use super::lanes::Taken;
 use super::observed::{Observed, Part};
 use super::output::Output;
+use super::stage::EXCHANGE_WRITER;
 use super::stored::{Increments, Parts, Written};
 use crate::batch::Rejected;
 use crate::checkpoint::decide::{self, Fate, Settlement};
@@ -116,6 +117,10 @@ impl Closer {
         let mut writers = Vec::with_capacity(prepared.len());
         for (index, writer, prepared) in prepared {
             self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;
+            if writer.identity.output == EXCHANGE_WRITER {
+                content.exchange = prepared.committables.into_iter().next();
+                continue;
+            }
             content.sinks.insert(writer.identity.output.clone(), prepared.committables);
             writers.push(writer);
         }

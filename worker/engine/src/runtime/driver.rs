@@ -15,6 +15,7 @@ use super::closing::{Closer, Preparing, Writer};
 use super::config::{Control, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
+use super::front::Front;
 use super::lanes::{Operators, Spilling, Taken};
 use super::observed::{Observed, Part};
 use super::opening;
@@ -68,6 +69,8 @@ pub(super) struct Run {
     pub(super) outputs: BTreeMap<usize, Output>,
     /// Batches that their output has no room for yet, and times between them, in order. Nothing is processed and no epoch begins before they are gone.
     pub(super) waiting: VecDeque<(usize, Outgoing)>,
+    /// If the task is in front of an exchange.
+    pub(super) front: Option<Front>,
     /// By input.
     pub(super) input_dead_letters: Vec<Vec<usize>>,
     pub(super) dead: DeadLetters,
@@ -149,6 +152,7 @@ impl Run {
             operators,
             outputs,
             waiting: VecDeque::new(),
+            front: None,
             input_dead_letters,
             dead,
             counters: Counters::default(),
@@ -172,6 +176,10 @@ impl Run {
         let mut due = if resumes { Instant::now() + self.config.interval.min(FIRST_EPOCH) } else { self.next_due() };
         let mut resting = Some(closer);
         let mut closing: Option<Closing> = None;
+        if self.is_stale() {
+            // Whoever goes on after a crash should not have to read back all of an exchange.
+            due = Instant::now();
+        }
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
@@ -183,9 +191,9 @@ impl Run {
             }
             let stopping = ended || wanted == Control::Close && self.reading.is_quiet();
             let epoch_wanted = resting.is_some() && (stopping || self.dead.is_full() || Instant::now() >= due);
-            if let Some(closer) = resting.as_ref().filter(|_| epoch_wanted && self.waiting.is_empty()) {
+            if epoch_wanted && self.waiting.is_empty() {
                 // From here until the epoch begins, nothing more is taken in.
-                self.say_all(closer.owner.next_epoch().0)?;
+                self.say_all()?;
             }
             let flowing = self.waiting.is_empty();
             if epoch_wanted && flowing {
@@ -211,6 +219,7 @@ impl Run {
             let settling = epoch_wanted && !settled;
             let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
             let clock_due = self.until_due();
+            let moment_ends = self.moment_ends();
             tokio::select! {
                 biased;
                 // Closing is final. A controller that is gone would be seen again and again.
@@ -250,6 +259,9 @@ impl Run {
                     }
                 }
                 () = after(clock_due), if processing => self.tell_clock()?,
+                () = async { tokio::time::sleep_until(moment_ends.expect("guarded by `if`")).await }, if processing && moment_ends.is_some() => {
+                    self.say_all()?;
+                }
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }
@@ -315,7 +327,7 @@ impl Run {
     }
 
     fn has_progress(&self) -> bool {
-        !self.dead.is_empty() || !self.counters.is_empty() || self.state_changed || self.last_positions != self.positions
+        !self.dead.is_empty() || !self.counters.is_empty() || self.state_changed || self.is_stale() || self.last_positions != self.positions
     }
 
     /// Nothing has happened since the last epoch: it is as good as one closed now.
@@ -326,6 +338,7 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
     async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
+        self.epoch_began();
         let state = self.snapshot().await?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {

@@ -25,6 +25,7 @@ mod counters;
 mod dead_letters;
 mod driver;
 mod event_time;
+mod front;
 mod lanes;
 mod observed;
 mod opening;

@@ -11,6 +11,7 @@ use super::closing::{self, Closer, Writer, state_failure};
 use super::config::TaskConfig;
 use super::dead_letters::DeadLetters;
 use super::driver::{Failure, Run};
+use super::front::Front;
 use super::lanes::Operators;
 use super::observed::{Observed, Part};
 use super::output::{Budget, Output};
@@ -19,6 +20,7 @@ use super::stored::{self, Opened};
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
+use crate::exchange::Replay;
 use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
 
@@ -86,13 +88,18 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let input_dead_letters: Vec<_> = names.iter().map(|input| config.input_dead_letters(input)).collect();
     let positions = owner.last().positions.clone();
     let mut reading = Reading::new(config, observed, generation);
-    let restored = Box::pin(stored::open(config, &owner, quarter));
+    // What operators in front of an exchange leave out follows from what is in it.
+    let exchange = open_exchange(config, observed, &owner).await?;
+    let replay = exchange.as_ref().map(|(_, _, replay)| replay.clone()).unwrap_or_default();
+    let is_placed = owner.last().exchange.is_some();
+    let restored = Box::pin(stored::open(config, &owner, quarter, &replay));
     let opening = try_join_all(to_open(config, observed, &owner, &input_dead_letters).into_iter().map(Opening::open));
     let (opened, (writers, ())) = try_join(restored, try_join(opening, reading.open(&positions))).await?;
     let Opened { operators, increments, parts } = opened;
     let before = if matches!(operators, Operators::Whole(_)) { quarter } else { 2 * quarter };
     let budget = Budget::new(config.in_flight_bytes - before);
     let (mut outputs, mut dead) = (BTreeMap::new(), BTreeMap::new());
+    let writers = exchange.into_iter().map(|(opening, writer, _)| (opening, writer)).chain(writers);
     for (opening, writer) in writers {
         match opening.slot {
             Slot::Output(index) => outputs.insert(index, opening.start(writer, budget.clone())),
@@ -106,6 +113,7 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
     let dead = DeadLetters::new(config.dead_letters.len());
     let mut run = Run::new(config, observed, reading, operators, outputs, input_dead_letters, dead, positions);
     run.processing_time = processing_time;
+    run.front = Front::new(&config.stage, replay, is_placed);
     if let Some(watermarks) = watermarks {
         run.keep_time(watermarks)?;
     }
@@ -114,9 +122,8 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
 
 /// Every writer that a run needs.
 fn to_open(config: &TaskConfig, observed: &Observed, owner: &Owner, input_dead_letters: &[Vec<usize>]) -> Vec<Opening> {
-    let generation = owner.generation().0;
-    let epoch = owner.next_epoch().0;
     let opening = |slot, name, sink: &Arc<dyn Sink>, sink_name: &str, schema, event_time, changelog| {
+        let (generation, epoch) = (owner.generation().0, owner.next_epoch().0);
         let health = observed.health(Part::Sink(sink_name.to_owned()));
         let open = OpenSink { writer: identity(config, name, generation), schema, event_time, changelog, epoch, health };
         Opening { slot, sink: Arc::clone(sink), sink_name: sink_name.to_owned(), open }
@@ -129,11 +136,6 @@ fn to_open(config: &TaskConfig, observed: &Observed, owner: &Owner, input_dead_l
         all.push(opening(Slot::Output(index), binding.name.clone(), &binding.sink, &binding.sink_name, schema, time, changelog));
         used.extend(binding.dead_letter);
     }
-    if let Some((index, binding)) = config.exchange_output() {
-        // Each channel has columns of its own, which the sink knows.
-        let (slot, name, schema) = (Slot::Output(index), binding.name.clone(), Arc::new(Schema::empty()));
-        all.push(opening(slot, name, &binding.sink, &binding.sink_name, schema, None, Changelog::Append));
-    }
     used.sort_unstable();
     used.dedup();
     for index in used {
@@ -142,6 +144,24 @@ fn to_open(config: &TaskConfig, observed: &Observed, owner: &Owner, input_dead_l
         all.push(opening(slot, name, &binding.sink, &binding.sink_name, schema, None, Changelog::Append));
     }
     all
+}
+
+/// Opens the writer of the exchange, of a task in front of one, and what operators are to leave out.
+async fn open_exchange(
+    config: &TaskConfig,
+    observed: &Observed,
+    owner: &Owner,
+) -> Result<Option<(Opening, Box<dyn SinkWriter>, Replay)>, Failure> {
+    let Some((index, binding)) = config.exchange_output() else { return Ok(None) };
+    let (generation, epoch) = (owner.generation().0, owner.next_epoch().0);
+    let health = observed.health(Part::Sink(binding.sink_name.clone()));
+    // Each channel has columns of its own, which the sink knows.
+    let (writer, schema) = (identity(config, binding.name.clone(), generation), Arc::new(Schema::empty()));
+    let open = OpenSink { writer, schema, event_time: None, changelog: Changelog::Append, epoch, health };
+    let opened = binding.sink.open_exchange(open.clone(), owner.last().exchange.as_ref()).await;
+    let (writer, coverage) = opened.map_err(|error| Failure::new(Part::Sink(binding.sink_name.clone()), error))?;
+    let opening = Opening { slot: Slot::Output(index), sink: Arc::clone(&binding.sink), sink_name: binding.sink_name.clone(), open };
+    Ok(Some((opening, writer, Replay::new(coverage))))
 }
 
 /// What a writer is for.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use millrace_crds::report::ErrorReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::driver::Failure;
 use super::observed::Part;
 use crate::batch::Batch;
 use crate::connector::{ConnectorError, Health};
+use crate::exchange::UpTo;
 use crate::sink::{Prepared, Sink, SinkWriter, WriterIdentity};
 use crate::time::Time;
 
@@ -41,6 +43,8 @@ impl Budget {
 pub(super) enum Outgoing {
     /// Rows of a channel; an output that is no exchange has the channel 0 only.
     Batch(usize, Batch),
+    /// The batches before are all that came of rows up to there, on a channel of an exchange.
+    UpTo(usize, UpTo),
     /// How far time has come on a channel of an exchange.
     Time(usize, Time),
 }
@@ -50,7 +54,7 @@ impl Outgoing {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Batch(_, batch) => batch.memory_bytes(),
-            Self::Time(..) => 0,
+            Self::UpTo(..) | Self::Time(..) => 0,
         }
     }
 }
@@ -170,11 +174,25 @@ impl Drop for Output {
 }
 
 async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Message>) -> Result<(), ConnectorError> {
-    while let Some(message) = messages.recv().await {
+    loop {
+        let message = tokio::select! {
+            biased;
+            // First, or nothing would ever be due while much is written.
+            () = due(writer.due()) => {
+                if let Err(error) = writer.act().await {
+                    writer.close().await;
+                    return Err(error);
+                }
+                continue;
+            }
+            message = messages.recv() => message,
+        };
+        let Some(message) = message else { break };
         match message {
             Message::Outgoing(outgoing, permit) => {
                 let taken = match outgoing {
                     Outgoing::Batch(channel, batch) => writer.write_to(channel, batch).await,
+                    Outgoing::UpTo(channel, up_to) => writer.up_to(channel, up_to).await,
                     Outgoing::Time(channel, time) => writer.time(channel, time).await,
                 };
                 if let Err(error) = taken {
@@ -191,4 +209,11 @@ async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Messa
     }
     writer.close().await;
     Ok(())
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }

@@ -12,7 +12,7 @@ use super::lanes::CameOut;
 use super::observed::Part;
 use super::output::Outgoing;
 use super::reading::ahead_of;
-use super::stage::{Stage, full};
+use super::stage::full;
 use super::tier;
 use super::watermarks::Watermarks;
 use crate::batch::Rejected;
@@ -110,12 +110,6 @@ impl Run {
         self.look_at_state()
     }
 
-    /// In front of an exchange operators hold rows until an epoch ends: they say them now. Others say what they have at once, or keep it as state.
-    pub(super) fn say_all(&mut self, epoch: u64) -> Result<(), Failure> {
-        let inputs = if let Stage::Front(_) = self.config.stage { self.config.inputs.len() } else { 0 };
-        (0..inputs).try_for_each(|input| self.execute(input, Message::Barrier(epoch)))
-    }
-
     fn tell(&mut self, messages: Vec<(usize, Message)>) -> Result<(), Failure> {
         messages.into_iter().try_for_each(|(input, message)| self.execute(input, message))
     }
@@ -145,7 +139,7 @@ impl Run {
                 self.refuse(implausible, &sinks, &part)?;
             }
             self.tell_clock()?;
-            self.execute(input, Message::Batch(batch))?;
+            self.take_in(input, batch)?;
             self.look_at_state()?;
         }
         if let Some(watermarks) = &mut self.watermarks {
@@ -155,7 +149,7 @@ impl Run {
     }
 
     /// One message through the plan.
-    fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
+    pub(super) fn execute(&mut self, input: usize, message: Message) -> Result<(), Failure> {
         let mut emitted = Vec::new();
         self.operators.push(input, message, &mut |index, message| emitted.push((index, message))).map_err(internal)?;
         self.came_out(CameOut { input, emitted })
@@ -187,8 +181,16 @@ impl Run {
                 Message::Watermark(watermark) => Outgoing::Time(channel, Time::Watermark(watermark)),
                 Message::Idle => Outgoing::Time(channel, Time::Idle),
                 Message::End => Outgoing::Time(channel, Time::End),
-                Message::Clock(_) | Message::Barrier(_) => continue,
+                Message::Barrier(_) => {
+                    self.say_up_to(index);
+                    continue;
+                }
+                Message::Clock(_) => continue,
             };
+            if let Outgoing::Time(..) = outgoing {
+                // It speaks of these rows, so they are on their way before it.
+                self.say_up_to(index);
+            }
             // Only whoever takes the rows on needs to know of time.
             let exchange = self.config.exchange_output().map(|(index, _)| index);
             if exchange == Some(output) || matches!(outgoing, Outgoing::Batch(..)) {

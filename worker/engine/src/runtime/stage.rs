@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::{OutputBinding, TaskConfig};
 use super::lanes::{Cut, Spilling};
 use crate::checkpoint::StageName;
+use crate::exchange::Replay;
 use crate::operators::Executor;
 use crate::plan::stages::Exchange;
 
@@ -16,7 +17,7 @@ pub const EXCHANGE_WRITER: &str = "*exchange";
 pub enum Stage {
     /// All of it.
     All,
-    /// What is in front of the exchange. It keeps no state: what it holds of an epoch has gone on when the epoch ends.
+    /// What is in front of the exchange. It keeps no state: what it holds has gone on when an epoch ends.
     Front(Arc<FrontStage>),
     /// What is behind it: the inputs of the task are the channels, all of them in their order. It keeps the state.
     Back(Arc<BackStage>),
@@ -50,12 +51,12 @@ pub struct BackStage {
 }
 
 impl TaskConfig {
-    /// The operators of the task, for one lane.
-    pub(super) fn executor(&self) -> Executor {
+    /// The operators of the task, for one lane. In front of an exchange they leave out what `replay` says.
+    pub(super) fn executor(&self, replay: &Replay) -> Executor {
         let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
         match &self.stage {
             Stage::All => self.plan.executor(&names),
-            Stage::Front(front) => front.exchange.front(&names),
+            Stage::Front(front) => front.exchange.front_again(&names, replay),
             Stage::Back(back) => back.exchange.back(),
         }
     }

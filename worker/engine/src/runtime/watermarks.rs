@@ -95,7 +95,10 @@ impl Watermarks {
         for (index, told) in &behind {
             messages.extend([(*index, Message::Watermark(*told)), (*index, Message::Idle)]);
         }
-        messages.extend(others.iter().map(|(index, _)| (*index, Message::Watermark(reached))));
+        // As long as an input has told none, nobody has got anywhere.
+        if self.watermark.is_some() {
+            messages.extend(others.iter().map(|(index, _)| (*index, Message::Watermark(reached))));
+        }
         let awake = behind.iter().filter(|(index, _)| !self.inputs[*index].idle).chain(&others);
         messages.extend(awake.map(|(index, told)| (*index, Message::Watermark(*told))));
         messages.extend(others.iter().filter(|(index, _)| self.inputs[*index].idle).map(|(index, _)| (*index, Message::Idle)));

@@ -156,6 +156,8 @@ fn after_a_restore_the_operators_know_what_they_knew() {
         again.opened(0, 0, "a");
         again.opened(1, 1, "b");
         assert_eq!(aligned(2, &again.again()), aligned(2, &all), "{:?} gives {}", w.times(), text(again.again()));
+        let says_nothing = |(_, message): &(usize, Message)| matches!(message, Message::Watermark(i64::MIN));
+        assert!(!again.again().iter().any(says_nothing), "no time has been reached while an input has told none");
         assert_eq!(again.watermark(), w.watermark());
         assert_eq!(again.times(), w.times());
         assert_eq!(text(again.advance(IDLE, 0)), "", "nothing is new");

@@ -21,12 +21,14 @@ pub(crate) struct Inputs {
     pub(crate) b: RecordBatch,
     /// Which input comes next, with how many rows, and whether a new executor takes over afterwards.
     pub(crate) script: Vec<(bool, usize, bool)>,
+    /// What befalls tasks that read it is drawn from this.
+    pub(crate) seed: u64,
 }
 
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = |records: &RecordBatch| crate::tables::lines(records).unwrap().join("\n  ");
-        write!(f, "a:\n  {}\nb:\n  {}\nscript: {:?}", lines(&self.a), lines(&self.b), self.script)
+        write!(f, "a:\n  {}\nb:\n  {}\nscript: {:?}\nseed: {}", lines(&self.a), lines(&self.b), self.script, self.seed)
     }
 }
 
@@ -54,7 +56,12 @@ fn row() -> impl Strategy<Value = Row> {
 
 pub(crate) fn inputs() -> impl Strategy<Value = Inputs> {
     let script = vec((any::<bool>(), 1..7_usize, proptest::bool::weighted(0.3)), 0..40);
-    (vec(row(), 1..36), vec(row(), 1..30), script).prop_map(|(a, b, script)| Inputs { a: records(&a), b: records(&b), script })
+    (vec(row(), 1..36), vec(row(), 1..30), script, any::<u64>()).prop_map(|(a, b, script, seed)| Inputs {
+        a: records(&a),
+        b: records(&b),
+        script,
+        seed,
+    })
 }
 
 /// Columns of both tables. `id` numbers the rows in the order in which they come.

@@ -15,7 +15,7 @@ use crate::inputs::{Inputs, MAX_DELAY, schema};
 use crate::shapes::Shape;
 use crate::tables::lines;
 
-const INPUTS: [&str; 2] = ["a", "b"];
+pub(crate) const INPUTS: [&str; 2] = ["a", "b"];
 
 pub(crate) fn compile(shape: &Shape) -> Result<Plan, String> {
     let inputs: Vec<_> = INPUTS
@@ -37,8 +37,8 @@ pub(crate) fn compile(shape: &Shape) -> Result<Plan, String> {
 
 /// What is left in the end, sorted; or what must not have come out. In one piece, or around the exchange that the plan has.
 pub(crate) fn run(plan: &Plan, inputs: &Inputs, exchange: Option<&Exchange>) -> Result<Vec<String>, String> {
-    let running = Running::new(plan, exchange);
-    let mut run = Run { plan, exchange, running, table: Table::of(plan), watermarks: [None; 2], latest: [i64::MIN; 2] };
+    let running = Running::new(plan, exchange, 0);
+    let mut run = Run { plan, exchange, running, restored: 0, table: Table::of(plan), watermarks: [None; 2], latest: [i64::MIN; 2] };
     let records = [&inputs.a, &inputs.b].map(|records| (records, 0));
     let mut records = [0, 1].map(|index| {
         let names = plan.projection(INPUTS[index]);
@@ -66,12 +66,11 @@ pub(crate) fn run(plan: &Plan, inputs: &Inputs, exchange: Option<&Exchange>) -> 
             run.push(input, message.clone())?;
         }
     }
-    run.table.rows.sort();
-    Ok(run.table.rows)
+    Ok(run.table.sorted())
 }
 
-/// Parts behind an exchange.
-const PARTS: u16 = 3;
+/// Parts behind an exchange: so many at first, and another number after each restore.
+const PARTS: [u16; 4] = [3, 1, 4, 2];
 
 /// A plan as it runs.
 enum Running {
@@ -80,12 +79,12 @@ enum Running {
 }
 
 impl Running {
-    fn new(plan: &Plan, exchange: Option<&Exchange>) -> Self {
+    fn new(plan: &Plan, exchange: Option<&Exchange>, restored: usize) -> Self {
         match exchange {
             None => Self::Whole(plan.executor(&INPUTS)),
             Some(exchange) => Self::Parts {
                 front: exchange.front(&INPUTS),
-                backs: (0..PARTS).map(|_| exchange.back()).collect(),
+                backs: (0..PARTS[restored % PARTS.len()]).map(|_| exchange.back()).collect(),
                 exchange: exchange.clone(),
             },
         }
@@ -106,7 +105,8 @@ impl Running {
             };
             match message {
                 Message::Batch(batch) => {
-                    for (part, rows) in partition_rows(&batch, &exchange.channels()[channel].key, PARTS)? {
+                    let parts = backs.len() as u16;
+                    for (part, rows) in partition_rows(&batch, &exchange.channels()[channel].key, parts)? {
                         backs[usize::from(part)].push(channel, Message::Batch(rows), emit)?;
                     }
                 }
@@ -128,7 +128,8 @@ impl Running {
         match self {
             Self::Whole(executor) => executor.restore(snapshot),
             Self::Parts { exchange, backs, .. } => {
-                backs.iter_mut().zip(exchange.split(&snapshot, PARTS)?).try_for_each(|(back, part)| back.restore(part))
+                let parts = backs.len() as u16;
+                backs.iter_mut().zip(exchange.split(&snapshot, parts)?).try_for_each(|(back, part)| back.restore(part))
             }
         }
     }
@@ -138,6 +139,8 @@ struct Run<'a> {
     plan: &'a Plan,
     exchange: Option<&'a Exchange>,
     running: Running,
+    /// How often it was restored.
+    restored: usize,
     table: Table,
     watermarks: [Option<i64>; 2],
     latest: [i64; 2],
@@ -164,7 +167,8 @@ impl Run<'_> {
             ended.map_err(|error| error.to_string())?;
         }
         let snapshot = taken.finish().map_err(|error| error.to_string())?;
-        self.running = Running::new(self.plan, self.exchange);
+        self.restored += 1;
+        self.running = Running::new(self.plan, self.exchange, self.restored);
         self.running.restore(snapshot).map_err(|error| error.to_string())?;
         for input in 0..2 {
             if let Some(watermark) = self.watermarks[input] {
@@ -191,7 +195,7 @@ impl Run<'_> {
 }
 
 /// What is there.
-struct Table {
+pub(crate) struct Table {
     rows: Vec<String>,
     /// Columns of which no two rows have the same values; how many rows have which.
     key: Vec<usize>,
@@ -200,7 +204,7 @@ struct Table {
 }
 
 impl Table {
-    fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         let output = &plan.outputs()[0];
         let (key, is_updating) = match &output.changelog {
             Changelog::Append => (Vec::new(), false),
@@ -209,7 +213,13 @@ impl Table {
         Self { rows: Vec::new(), key, keys: BTreeMap::new(), is_updating }
     }
 
-    fn change(&mut self, batch: &Batch) -> Result<(), String> {
+    /// Its rows, sorted.
+    pub(crate) fn sorted(mut self) -> Vec<String> {
+        self.rows.sort();
+        self.rows
+    }
+
+    pub(crate) fn change(&mut self, batch: &Batch) -> Result<(), String> {
         let rows = lines(&batch.records).map_err(|error| error.to_string())?;
         let keys = if self.key.is_empty() { None } else { lines(&batch.records.project(&self.key).unwrap()).ok() };
         for (row, line) in rows.into_iter().enumerate() {

@@ -124,6 +124,11 @@ impl Producer {
         self.shared.wait_for(|shared, _| (shared.bytes() <= most).then_some(())).await
     }
 
+    /// Of each partition of a topic, the offset of the batch that was acknowledged last; -1 if that is not known.
+    pub(crate) fn offsets(&self, topic: usize) -> Vec<i64> {
+        self.shared.lock().topics[topic].written.clone()
+    }
+
     /// What was refused.
     pub(crate) fn take_refused(&self) -> Vec<Refused> {
         std::mem::take(&mut self.shared.lock().refused)

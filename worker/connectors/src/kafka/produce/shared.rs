@@ -62,12 +62,14 @@ pub(super) struct Topic {
     pub(super) open: Vec<Option<Open>>,
     /// The partition of records without a key, for now.
     pub(super) spread: usize,
+    /// The offset of the batch that was acknowledged last, of each partition; -1 if none was, or the broker did not say.
+    pub(super) written: Vec<i64>,
 }
 
 impl Topic {
     pub(super) fn new(name: &str, is_placed: bool) -> Self {
         let name = name.to_owned();
-        Self { name, is_placed, is_wanted: false, led: Vec::new(), ready: Vec::new(), open: Vec::new(), spread: 0 }
+        Self { name, is_placed, is_wanted: false, led: Vec::new(), ready: Vec::new(), open: Vec::new(), spread: 0, written: Vec::new() }
     }
 
     /// Whether there is something to send to a partition.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::super::records::{self, NewRecord, SealedBatch};
 use super::super::wire::error::Error;
+use super::super::wire::stream::Address;
 use super::brokers::{Brokers, Link};
 use super::lane::{Lane, Outcome};
 use super::parcel::{Open, Parcel};
@@ -241,8 +242,13 @@ proptest! {
 
 type Reply = oneshot::Sender<Result<ProduceResponse, Error>>;
 
+/// A broker that cannot be reached.
+const DEAD: i32 = 13;
+
 /// A cluster whose answers the test gives.
 struct Peer {
+    /// How often the dead broker was tried.
+    tries: Arc<Mutex<u32>>,
     leaders: Arc<Mutex<Vec<Option<i32>>>>,
     requests: mpsc::UnboundedReceiver<(i32, ProduceRequest, Reply)>,
     enlistments: Arc<Mutex<Vec<AddPartitionsToTxnRequest>>>,
@@ -253,6 +259,7 @@ struct Peer {
 }
 
 struct Scripted {
+    tries: Arc<Mutex<u32>>,
     leaders: Arc<Mutex<Vec<Option<i32>>>>,
     requests: mpsc::UnboundedSender<(i32, ProduceRequest, Reply)>,
     enlistments: Arc<Mutex<Vec<AddPartitionsToTxnRequest>>>,
@@ -274,6 +281,11 @@ impl Brokers for Scripted {
     }
 
     async fn connect(&self, broker: i32) -> Result<Box<dyn Link>, Error> {
+        if broker == DEAD {
+            *self.tries.lock().unwrap() += 1;
+            let address = Address { host: "dead".to_owned(), port: 9092 };
+            return Err(Error::Unreachable { address, why: "connection refused".to_owned() });
+        }
         let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
         let mut opened = self.connections.lock().unwrap();
         opened.0 += 1;
@@ -309,9 +321,10 @@ impl Link for ScriptedLink {
 fn peer(leaders: &[i32], transacting: Option<Transacting>) -> (Producer, Peer) {
     let (sender, requests) = mpsc::unbounded_channel();
     let leaders = Arc::new(Mutex::new(leaders.iter().copied().map(Some).collect()));
-    let (enlistments, has_other_secrets, connections) = (Arc::default(), Arc::default(), Arc::default());
-    let peer = Peer { leaders, requests, enlistments, has_other_secrets, connections, health: Health::default() };
+    let (enlistments, has_other_secrets, connections, tries) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+    let peer = Peer { tries, leaders, requests, enlistments, has_other_secrets, connections, health: Health::default() };
     let scripted = Scripted {
+        tries: Arc::clone(&peer.tries),
         leaders: Arc::clone(&peer.leaders),
         requests: sender,
         enlistments: Arc::clone(&peer.enlistments),
@@ -426,6 +439,27 @@ async fn a_leader_that_moved_is_followed_under_the_same_numbers() {
     let (broker, content, reply) = peer.next().await;
     assert_eq!((broker, content), (2, vec![(1, 1, vec![5])]));
     answer(reply, &[(1, Code::DuplicateSequenceNumber.code(), -1)]);
+    producer.settle(0).await.unwrap();
+    assert_eq!(peer.health.current(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_gone_is_tried_less_and_less_and_is_trouble_until_there_is_another() {
+    let (producer, mut peer) = peer(&[DEAD], None);
+    producer.partitions(0).await.unwrap();
+    write(&producer, 0, 0);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for _ in 0..100 {
+        // The other brokers say all the time that it leads.
+        tokio::time::sleep(std::time::Duration::from_millis(90)).await;
+        assert!(peer.health.current().is_some_and(|trouble| trouble.message.contains("no broker at dead")), "{:?}", peer.health.current());
+    }
+    let tries = *peer.tries.lock().unwrap();
+    assert!((10..30).contains(&tries), "tried {tries} times in 10 s");
+    *peer.leaders.lock().unwrap() = vec![Some(1)];
+    let (broker, content, reply) = peer.next().await;
+    assert_eq!((broker, content), (1, vec![(0, 0, vec![0])]));
+    answer(reply, &[(0, 0, 0)]);
     producer.settle(0).await.unwrap();
     assert_eq!(peer.health.current(), None);
 }

@@ -35,6 +35,11 @@ impl Trouble {
         self.tell(error.reason(), error.to_string(), error.code().is_none());
     }
 
+    /// A leader cannot be reached. That other brokers answer does not mean that it is over.
+    pub(super) fn unreached(&mut self, error: &Error) {
+        self.tell(error.reason(), error.to_string(), false);
+    }
+
     /// Nothing is heard. Why, if that was said before, stays.
     pub(super) fn stalled(&mut self, reason: ErrorReason, message: String) {
         match &self.current {

@@ -122,6 +122,12 @@ pub(crate) enum Place {
     End,
 }
 
+/// The question for one topic.
+fn about(name: &str) -> MetadataRequest {
+    let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
+    MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false)
+}
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Cluster").field(&self.0.identity).finish()
@@ -264,9 +270,7 @@ impl Cluster {
         {
             return Ok(known);
         }
-        let asked = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
-        let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
-        let response = self.ask(&request).await?;
+        let response = self.ask(&about(name)).await?;
         self.learn(&response);
         let topic = response.topics.into_iter().find(|topic| topic.name.as_ref().is_some_and(|found| found.0.as_str() == name));
         let mut known = self.known();
@@ -279,6 +283,18 @@ impl Cluster {
         let topic = Arc::new(Topic(topic));
         known.topics.insert(name.to_owned(), Arc::clone(&topic));
         Ok(topic)
+    }
+
+    /// Whether any broker says that a topic has this id. Each is asked for itself: one that has slept, or is behind, says what was so before.
+    pub(crate) async fn has_id(&self, name: &str, id: &str) -> bool {
+        let brokers: Vec<i32> = self.known().brokers.keys().copied().collect();
+        let request = about(name);
+        let asking = brokers.into_iter().map(async |broker| {
+            let response = timeout(SHARE, async { self.broker(broker).await?.send_patiently(&request, SHARE)?.wait().await }).await;
+            let topics = response.ok().and_then(Result::ok).map(|response| response.topics).unwrap_or_default();
+            topics.into_iter().any(|topic| Topic(topic).id().as_deref() == Some(id))
+        });
+        futures::future::join_all(asking).await.contains(&true)
     }
 
     /// Takes in which brokers there are.

@@ -87,6 +87,7 @@ pub(in crate::checkpoint) fn content(from: u64, to: u64, state: StateRef) -> Epo
         operators: [("op".to_owned(), vec![state])].into(),
         event_times: None,
         stage: None,
+        exchange: None,
         sinks: [("out".to_owned(), vec![json!({"from": from, "to": to})])].into(),
         counters: [("in".to_owned(), to - from)].into(),
     }

@@ -5,10 +5,12 @@
 //!  rows ─▶ Partial (in front of an exchange) ═▶ (slice, key, number of rows, states of the calls) ═▶ the aggregate, which merges them
 //! ```
 //!
-//! **Why this gives what the rows would give.** What is in front of an exchange becomes visible with the end of its epoch, all at once. So nothing waits longer
-//! for being put together until the barrier, and nothing is held at the barrier: there is no state to store, and a task that crashes reads its rows again and puts
-//! them together anew, in other parts perhaps, of which only those are ever seen that were committed. *Time* is held as well, and said behind the rows that were
-//! before it.
+//! **Why no result comes later.** A window ends with the watermark that ends its last slice: what is held is said in front of the watermark that ends a slice of it,
+//! and in front of a pause. A result without a window waits for every row, so those are held [briefly](Holding::Briefly): whoever drives this sends a barrier soon. So
+//! it does when they take much memory. All is said at once, never the rows of some keys or slices alone: then everything that was pushed has come out.
+//!
+//! **Why this gives what the rows would give.** Nothing is held at the barrier of an epoch: there is no state to store. A task that crashes reads its rows again and
+//! puts them together anew, in other parts perhaps; rows that a partition has been given are left out in front of this ([`Gate`](crate::operators::Gate)).
 //!
 //! * *Windows* are made of whole slices, and a partial aggregate is of one slice: no row is counted twice in windows that overlap, and whether a row is late is a
 //!   matter of its slice, so a partial aggregate is late as a whole, and counts for as many rows as it is made of. Where each late row is to be told by itself (dead
@@ -17,8 +19,8 @@
 //! * *Functions* are those whose state has one size and does not depend on the order of rows, but for the last digit of sums of doubles. DISTINCT, `array_agg`,
 //!   `first_value` and the like would send what they have to see anyway, in rows without bound.
 //!
-//! **Where it does not pay** it is not done: if most of the first rows of an epoch are keys of their own, the others go on as partial aggregates of one row each until
-//! the barrier. It is the same layout, and costs no table.
+//! **Where it does not pay** it is not done: if most of the rows that are held are keys of their own, the next ones go on as partial aggregates of one row each, for a
+//! while. It is the same layout, and costs no table.
 
 use std::sync::Arc;
 
@@ -27,17 +29,17 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::call::{Accumulators, Call};
 use super::cells::{Cells, Change, cells};
-use super::column::microseconds;
+use super::column::{MILLISECOND, microseconds};
 use super::pane::{Frozen, Rows, Selection};
 use super::window::{Assignment, Window, with_times};
 use crate::batch::{Batch, Origin};
-use crate::operators::{Blueprint, ExecuteError, Message, Operator, Output};
+use crate::operators::{Blueprint, ExecuteError, Holding, Message, Operator, Output};
 use crate::state::{KeyTable, hash_rows};
 
-/// Bytes that one channel of one task holds at most before it says what it has: enough for some hundred thousand keys.
-const HELD_BYTES: usize = 16 << 20;
 /// Rows after which it is looked at whether keys repeat.
 const SAMPLE_ROWS: u64 = 4096;
+/// Rows that go on one by one, once keys do not repeat, before it is looked at again.
+const PASSED_ROWS: u64 = 64 * SAMPLE_ROWS;
 /// Rows of one batch at most.
 const BATCH_ROWS: usize = 16 * 1024;
 
@@ -189,7 +191,6 @@ fn of(wanted: Wanted<'_>) -> Result<(PartialBlueprint, Layout), String> {
         calls: wanted.calls.to_vec(),
         layout: layout.clone(),
         schema: Arc::new(Schema::new(fields)),
-        held_bytes: HELD_BYTES,
     };
     Ok((blueprint, layout))
 }
@@ -213,8 +214,16 @@ pub(super) struct PartialBlueprint {
     calls: Vec<Call>,
     layout: Layout,
     schema: SchemaRef,
-    /// Beyond so many bytes it says what it has.
-    held_bytes: usize,
+}
+
+impl PartialBlueprint {
+    /// The column that tells of a row in which slices it is.
+    fn time(&self) -> Option<usize> {
+        self.assignment.as_ref().map(|assignment| match assignment {
+            Assignment::Time { column, .. } => *column,
+            Assignment::Attached { end, .. } => *end,
+        })
+    }
 }
 
 impl Blueprint for PartialBlueprint {
@@ -241,14 +250,17 @@ impl Blueprint for PartialBlueprint {
         Some(vec![*self.keys.get(column.checked_sub(self.layout.slices)?)?])
     }
 
+    fn needs(&self) -> Option<usize> {
+        self.time()
+    }
+
     fn operator(&self, id: &Arc<str>, _ports: &[usize]) -> Box<dyn Operator> {
         Box::new(Partial {
             origin: Origin::new(&format!("operator/{id}/partial"), id.as_ref()),
             blueprint: self.clone(),
             held: None,
             pays: true,
-            watermark: None,
-            idle: false,
+            passed: 0,
         })
     }
 }
@@ -257,11 +269,10 @@ struct Partial {
     blueprint: PartialBlueprint,
     origin: Origin,
     held: Option<Held>,
-    /// Whether keys have repeated in this epoch.
+    /// Whether keys have repeated.
     pays: bool,
-    /// Time that was told since the last barrier.
-    watermark: Option<i64>,
-    idle: bool,
+    /// Rows that have gone on one by one since they did not.
+    passed: u64,
 }
 
 /// Rows that have been put together.
@@ -272,29 +283,38 @@ struct Held {
     sums: Sums,
     /// Rows that have come.
     seen: u64,
+    /// The end of the first slice; `None` without windows.
+    first_end: Option<i64>,
 }
 
 impl Operator for Partial {
     fn push(&mut self, _port: usize, message: Message, output: &mut dyn Output) -> Result<(), ExecuteError> {
         match message {
-            Message::Batch(batch) => {
-                self.idle = false;
-                return self.add(batch, output);
-            }
-            Message::Watermark(time) => (self.watermark, self.idle) = (self.watermark.max(Some(time)), false),
-            Message::Idle => self.idle = true,
-            Message::Barrier(_) | Message::End => {
-                self.say(output)?;
-                self.pays = true;
-                self.watermark.take().into_iter().for_each(|time| output.emit(Message::Watermark(time)));
-                if std::mem::take(&mut self.idle) {
-                    output.emit(Message::Idle);
+            Message::Batch(batch) => return self.add(batch, output),
+            Message::Watermark(time) => {
+                let first = self.held.as_ref().and_then(|held| held.first_end);
+                if first.is_some_and(|end| end <= time.saturating_add(MILLISECOND)) {
+                    self.say(output)?;
                 }
-                output.emit(message);
+                self.look_again();
             }
-            Message::Clock(_) | Message::Rejected(_) => output.emit(message),
+            // Those behind no longer wait for this way: what is held would be late.
+            Message::Idle | Message::Barrier(_) | Message::End => {
+                self.say(output)?;
+                self.look_again();
+            }
+            Message::Clock(_) | Message::Rejected(_) => {}
         }
+        output.emit(message);
         Ok(())
+    }
+
+    fn holding(&self) -> Holding {
+        match &self.held {
+            None => Holding::Nothing,
+            Some(_) if self.blueprint.assignment.is_some() => Holding::UntilTime,
+            Some(_) => Holding::Briefly,
+        }
     }
 
     fn state_bytes(&self) -> usize {
@@ -304,18 +324,14 @@ impl Operator for Partial {
 
 impl Partial {
     fn add(&mut self, batch: Batch, output: &mut dyn Output) -> Result<(), ExecuteError> {
-        let PartialBlueprint { assignment, time_name, .. } = &self.blueprint;
-        let time = assignment.as_ref().map(|assignment| match assignment {
-            Assignment::Time { column, .. } => *column,
-            Assignment::Attached { end, .. } => *end,
-        });
-        let timed = match time {
-            Some(time) => with_times(batch, time, time_name, output)?,
+        let timed = match self.blueprint.time() {
+            Some(time) => with_times(batch, time, &self.blueprint.time_name, output)?,
             None => Some(batch),
         };
         let Some(batch) = timed else { return Ok(()) };
         let keys = self.keys(&batch)?;
         if !self.pays {
+            self.passed += batch.num_rows() as u64;
             return self.pass(batch, keys, output);
         }
         let blueprint = &self.blueprint;
@@ -330,11 +346,21 @@ impl Partial {
         numbers.iter().for_each(|key| held.rows[*key as usize] += 1);
         held.sums.update(&blueprint.calls, batch.records.columns(), &numbers, total)?;
         held.seen += rows as u64;
+        if self.blueprint.assignment.is_some() {
+            let first = arrow::compute::min(keys[0].as_primitive::<Int64Type>());
+            held.first_end = held.first_end.into_iter().chain(first).min();
+        }
         self.pays = held.seen < SAMPLE_ROWS || total as u64 * 2 <= held.seen;
-        if !self.pays || held.memory_bytes() > blueprint.held_bytes {
+        if !self.pays {
+            self.passed = 0;
             self.say(output)?;
         }
         Ok(())
+    }
+
+    /// Whether keys repeat is looked at again now and then, between messages that tell of something else than rows.
+    fn look_again(&mut self) {
+        self.pays |= self.passed >= PASSED_ROWS;
     }
 
     /// Slice and keys of each row.
@@ -393,7 +419,7 @@ impl Held {
         let slices = std::iter::repeat_n(&DataType::Int64, blueprint.layout.slices);
         let types: Vec<DataType> = slices.chain(&blueprint.key_types).cloned().collect();
         let sums = Sums::new(blueprint.assignment.is_some(), &blueprint.calls)?;
-        Ok(Self { keys: KeyTable::new(&types)?, rows: Vec::new(), sums, seen: 0 })
+        Ok(Self { keys: KeyTable::new(&types)?, rows: Vec::new(), sums, seen: 0, first_end: None })
     }
 
     fn memory_bytes(&self) -> usize {

@@ -52,34 +52,42 @@ fn rows(start: usize, rows: impl IntoIterator<Item = (i64, i64)>) -> Message {
 }
 
 #[test]
-fn rows_and_time_wait_for_the_barrier() {
+fn rows_wait_until_their_slice_ends() {
     let mut operator = operator(&blueprint(true));
     let mut said = Said::default();
     let mut push = |message| operator.push(0, message, &mut said).unwrap();
-    push(rows(0, [(1, 5), (2, 5), (1, 9)]));
+    const LATER: i64 = 10 * MILLISECOND;
+    push(rows(0, [(1, LATER + 5), (2, LATER + 5), (1, LATER + 9)]));
     push(Message::Watermark(8));
+    push(rows(3, [(1, LATER + 10), (1, LATER - 1), (1, LATER + 7)]));
+    push(Message::Watermark(LATER));
+    push(Message::Watermark(LATER + 1));
+    push(rows(6, [(2, LATER + 3)]));
     push(Message::Idle);
-    push(rows(3, [(1, 10), (1, -1), (1, 7)]));
-    push(Message::Watermark(10));
-    push(Message::Idle);
+    push(rows(7, [(2, 2 * LATER)]));
+    push(Message::Watermark(LATER + 2));
+    push(rows(8, [(2, 2 * LATER)]));
     push(Message::Barrier(1));
     push(Message::Barrier(2));
-    push(rows(6, [(2, 3)]));
-    push(Message::Idle);
-    push(rows(7, [(2, 4)]));
+    push(rows(9, [(2, 2 * LATER)]));
     push(Message::End);
     assert_eq!(
         said.log,
         [
-            r#"{"end of w":10,"k":1,"rows":3}"#,
-            r#"{"end of w":10,"k":2,"rows":1}"#,
-            r#"{"end of w":20,"k":1,"rows":1}"#,
-            r#"{"end of w":0,"k":1,"rows":1}"#,
-            "Watermark(10)",
+            "Watermark(8)",
+            r#"{"end of w":10010,"k":1,"rows":3}"#,
+            r#"{"end of w":10010,"k":2,"rows":1}"#,
+            r#"{"end of w":10020,"k":1,"rows":1}"#,
+            r#"{"end of w":10000,"k":1,"rows":1}"#,
+            "Watermark(10000)",
+            "Watermark(10001)",
+            r#"{"end of w":10010,"k":2,"rows":1}"#,
             "Idle",
+            "Watermark(10002)",
+            r#"{"end of w":20010,"k":2,"rows":2}"#,
             "Barrier(1)",
             "Barrier(2)",
-            r#"{"end of w":10,"k":2,"rows":2}"#,
+            r#"{"end of w":20010,"k":2,"rows":1}"#,
             "End",
         ]
     );
@@ -88,23 +96,21 @@ fn rows_and_time_wait_for_the_barrier() {
 }
 
 #[test]
-fn what_takes_too_much_memory_is_said_before() {
-    let mut operator = operator(&PartialBlueprint { held_bytes: 64 << 10, ..blueprint(false) });
-    let mut said = Said::default();
-    let mut keys = 0;
-    while said.log.is_empty() {
-        operator.push(0, rows(0, (keys..keys + 100).chain(keys..keys + 100).map(|k| (k, 0))), &mut said).unwrap();
-        keys += 100;
-        assert!(keys < 100_000, "it holds {} bytes", operator.state_bytes());
+fn what_is_held_is_known_and_counted() {
+    for (windows, holding) in [(true, Holding::UntilTime), (false, Holding::Briefly)] {
+        let mut operator = operator(&blueprint(windows));
+        let mut said = Said::default();
+        assert_eq!((operator.holding(), operator.state_bytes()), (Holding::Nothing, 0));
+        operator.push(0, rows(0, (0..1000).map(|k| (k, 0))), &mut said).unwrap();
+        assert_eq!(operator.holding(), holding);
+        assert!(operator.state_bytes() > 1000 * size_of::<i64>());
+        operator.push(0, Message::Barrier(1), &mut said).unwrap();
+        assert_eq!((operator.holding(), operator.state_bytes(), said.log.len()), (Holding::Nothing, 0, 1001));
     }
-    assert_eq!((said.log.len() as i64, operator.state_bytes()), (keys, 0));
-    assert!(said.log.iter().all(|row| row.ends_with(r#""rows":2}"#)));
-    operator.push(0, rows(0, [(1, 0)]), &mut said).unwrap();
-    assert_eq!(said.log.len() as i64, keys, "it goes on putting together");
 }
 
 #[test]
-fn where_keys_do_not_repeat_rows_are_passed_on_until_the_next_epoch() {
+fn where_keys_do_not_repeat_rows_are_passed_on_for_a_while() {
     let mut operator = operator(&blueprint(false));
     let mut said = Said::default();
     let sample = i64::try_from(SAMPLE_ROWS).unwrap();
@@ -117,11 +123,15 @@ fn where_keys_do_not_repeat_rows_are_passed_on_until_the_next_epoch() {
     let one = [r#"{"k":1,"rows":1}"#, r#"{"k":1,"rows":1}"#, r#"{"k":2,"rows":1}"#];
     assert_eq!(said.log, one, "the same layout");
     assert_eq!(said.ordinals, [70, 71, 72], "a row keeps its name");
+    let passed = i64::try_from(PASSED_ROWS).unwrap();
     operator.push(0, Message::Barrier(1), &mut said).unwrap();
+    operator.push(0, rows(73, (0..passed).map(|k| (k % 7, 0))), &mut said).unwrap();
+    assert_eq!(operator.holding(), Holding::Nothing, "one by one, to the end of the batch");
+    operator.push(0, Message::Barrier(2), &mut said).unwrap();
     said = Said::default();
     operator.push(0, rows(80, [(1, 0), (1, 0)]), &mut said).unwrap();
-    operator.push(0, Message::Barrier(2), &mut said).unwrap();
-    assert_eq!(said.log, [r#"{"k":1,"rows":2}"#, "Barrier(2)"]);
+    operator.push(0, Message::Barrier(3), &mut said).unwrap();
+    assert_eq!(said.log, [r#"{"k":1,"rows":2}"#, "Barrier(3)"]);
     // Keys that repeat are put together however many there are.
     said = Said::default();
     operator.push(0, rows(0, (0..4 * sample).map(|k| (k % sample, 0))), &mut said).unwrap();

@@ -191,7 +191,7 @@ impl Operator for WindowAggregate {
             Message::Watermark(time) => {
                 self.close(time, output)?;
                 // Results are as old as the last millisecond of their window.
-                let passed = if time == i64::MAX { time } else { time - time.rem_euclid(MILLISECOND) };
+                let passed = if time == i64::MAX { time } else { time.saturating_sub(time.rem_euclid(MILLISECOND)) };
                 output.emit(Message::Watermark(passed));
                 Ok(())
             }

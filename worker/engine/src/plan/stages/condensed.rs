@@ -2,8 +2,8 @@
 //! that is the operators'.
 //!
 //! A channel that feeds one aggregate and nothing else can carry partial aggregates: what is in front of it does not take rows back, and the aggregate says the rest
-//! ([`Blueprint::parted`]). Any other is as wide as what its operators [read](Blueprint::reads). It is worth it where rows are written and wait for the end of an
-//! epoch anyway; among lanes of one task neither is so. The state behind stays what it is, and so does the key.
+//! ([`Blueprint::parted`]). Any other is as wide as what its operators [read](Blueprint::reads). It is worth it where rows are written and wait for the end of their
+//! window anyway; among lanes of one task neither is so. The state behind stays what it is, and so does the key.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(super) struct Condensed {
 
 impl Exchange {
     /// The same exchange with less going through it: partial aggregates instead of rows wherever that gives the same results, and of rows the columns that are
-    /// read. Its front holds partial aggregates until it is given a [`Message::Barrier`](crate::operators::Message::Barrier) for each of its inputs, or the end;
-    /// time too.
+    /// read. Its front holds partial aggregates until a watermark ends a slice of theirs, or it is given a
+    /// [`Message::Barrier`](crate::operators::Message::Barrier) for each of its inputs, or the end.
     #[must_use]
     pub fn condensed(mut self) -> Self {
         let mut graph = self.graph.as_ref().clone();

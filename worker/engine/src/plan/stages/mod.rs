@@ -28,13 +28,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use sha2::{Digest as _, Sha256};
 
 use super::Plan;
 use super::graph::{Graph, Upstream, positions_of};
-use crate::operators::{Executor, Target, Ways, Wired};
+use crate::exchange::Replay;
+use crate::operators::{Executor, Gate, Operator, Target, Ways, Wired};
 
 pub use rows::partition_rows;
-pub(crate) use rows::{deal, partition_of, pick};
+pub(crate) use rows::{deal, partition_of, partitions_of, pick};
 pub(crate) use state::merged;
 use trace::Edge;
 
@@ -51,6 +53,8 @@ pub struct Exchange {
     ways: Arc<[Ways]>,
     /// For each operator that keeps state, which of its keys are those of the exchange.
     keys: Arc<BTreeMap<Arc<str>, keys::StateKeys>>,
+    /// For each channel, the key in the rows that reach it, whatever is done to let less through.
+    row_keys: Arc<[Vec<usize>]>,
     /// For each channel, what is done to let less through; empty if nothing is.
     condensed: Arc<[condensed::Condensed]>,
 }
@@ -93,6 +97,7 @@ impl Plan {
         let mut exchange = Exchange {
             graph: Arc::clone(graph),
             back: keys.back.into(),
+            row_keys: channels.iter().map(|channel| channel.key.clone()).collect(),
             channels: channels.into(),
             routes: routes.into(),
             ways: Arc::new([]),
@@ -147,12 +152,39 @@ impl Exchange {
         self.graph.outputs.get(output).is_some_and(|output| !self.is_back(output.from))
     }
 
+    /// What decides which rows come to the channels, and with which keys: two exchanges with the same do the same in front. Changes to what is behind do not count.
+    #[must_use]
+    pub fn front_hash(&self) -> u64 {
+        let graph = &self.graph;
+        let mut digest = Sha256::new();
+        let front = graph.nodes.iter().zip(self.back.iter()).filter(|(_, back)| !**back);
+        for (node, _) in front {
+            let upstreams: Vec<&str> = node.upstreams.iter().map(|upstream| graph.name(*upstream)).collect();
+            digest.update(format!("{:?} {upstreams:?} {}\n", node.id, node.blueprint.identity()));
+        }
+        for ((channel, route), key) in self.channels.iter().zip(self.routes.iter()).zip(self.row_keys.iter()) {
+            digest.update(format!("{:?} {:?} {key:?}\n", channel.name, graph.name(route.from)));
+        }
+        digest.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The part in front of the exchange that `inputs` reach, for one lane. It emits to outputs of the plan, by their index into [`Plan::outputs`], and to
     /// channels, by their index into [`Exchange::channels`] plus the number of outputs.
     ///
     /// Rows that it cannot evaluate are emitted to every output that they could have reached, also behind the exchange.
     #[must_use]
     pub fn front(&self, inputs: &[&str]) -> Executor {
+        self.front_of(inputs, None)
+    }
+
+    /// The same for a task that reads again what earlier owners have read: of rows for channels, what `replay` says their partitions have been given is left out,
+    /// before rows are put together.
+    #[must_use]
+    pub fn front_again(&self, inputs: &[&str], replay: &Replay) -> Executor {
+        self.front_of(inputs, Some(replay))
+    }
+
+    fn front_of(&self, inputs: &[&str], replay: Option<&Replay>) -> Executor {
         let graph = &self.graph;
         let inputs: Vec<Option<usize>> = inputs.iter().map(|input| graph.inputs.iter().position(|known| known.name == *input)).collect();
         let mut part = graph.part(inputs.len(), |node| !self.back[node], graph.reached(&inputs));
@@ -162,12 +194,23 @@ impl Exchange {
         for (channel, (route, ways)) in self.routes.iter().zip(self.ways.iter()).enumerate() {
             let number = graph.outputs.len() + channel;
             let mut target = Target::Output(number);
-            if let (Some(front), Some(edge)) = (self.condensed.get(channel).and_then(|channel| channel.front.as_ref()), route.to.first()) {
-                // A part of what is behind, and called after it.
-                let id = Arc::clone(&graph.nodes[edge.node].id);
-                let operator = front.operator(&id, &[0]);
-                part.wiring.operators.push(Wired { id, operator, targets: vec![target], reads_clock: false });
-                target = Target::Operator { index: part.wiring.operators.len() - 1, port: 0 };
+            let condensed = self.condensed.get(channel).and_then(|channel| channel.front.as_ref());
+            let key = self.row_keys[channel].clone();
+            let needed = condensed.and_then(|front| front.needs());
+            let gate = replay.map(|replay| Box::new(Gate { channel, key, needed, replay: replay.clone() }) as Box<dyn Operator>);
+            // Parts of what is behind, and called after it. Each sends only to later ones, so the places are known before.
+            let Some(edge) = route.to.first() else { continue };
+            let id = &graph.nodes[edge.node].id;
+            let added: Vec<Box<dyn Operator>> = gate.into_iter().chain(condensed.map(|front| front.operator(id, &[0]))).collect();
+            let first = part.wiring.operators.len();
+            let count = added.len();
+            for (place, operator) in added.into_iter().enumerate() {
+                let next = first + place + 1;
+                let targets = vec![if place + 1 < count { Target::Operator { index: next, port: 0 } } else { target }];
+                part.wiring.operators.push(Wired { id: Arc::clone(id), operator, targets, reads_clock: false });
+            }
+            if count > 0 {
+                target = Target::Operator { index: first, port: 0 };
             }
             part.connect(route.from, target, |input| positions_of(&inputs, input));
             part.wiring.beyond.insert(number, ways.clone());

@@ -17,7 +17,7 @@ pub(crate) fn partition_of(group: u16, partitions: u16) -> u16 {
 }
 
 /// The partition of each row by the values of its key. NULL is a value like any other.
-pub(super) fn partitions_of(key: &[ArrayRef], rows: usize, partitions: u16) -> Result<Vec<u16>, ArrowError> {
+pub(crate) fn partitions_of(key: &[ArrayRef], rows: usize, partitions: u16) -> Result<Vec<u16>, ArrowError> {
     Ok(hash_rows(key, rows)?.into_iter().map(|hash| partition_of(key_group(hash), partitions)).collect())
 }
 

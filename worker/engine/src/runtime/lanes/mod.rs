@@ -31,7 +31,7 @@ use self::lane::{Answer, Engine, Lane, Rows, Spill, Work, filtered};
 use super::buckets::{Aside, Broken, Buckets, TakenBucket, Times};
 use super::tier::SpillSpace;
 use crate::batch::Batch;
-use crate::operators::{ExecuteError, Executor, Message, Snapshot, TakenSnapshot};
+use crate::operators::{ExecuteError, Executor, Holding, Message, Snapshot, TakenSnapshot};
 use crate::plan::Plan;
 use crate::plan::stages::{Exchange, deal};
 
@@ -200,6 +200,14 @@ impl Operators {
         match self {
             Self::Whole(executor) => Ok(Taken::Whole(executor.snapshot()?)),
             Self::Lanes(lanes) => lanes.snapshot().await,
+        }
+    }
+
+    /// Whether rows for an output have been pushed that have not come out, and will: in front of an exchange between tasks, which runs in one piece.
+    pub(super) fn holding(&self, output: usize) -> Holding {
+        match self {
+            Self::Whole(executor) => executor.holding(output),
+            Self::Lanes(_) => Holding::Nothing,
         }
     }
 

@@ -11,6 +11,7 @@ use super::increments::Increments;
 use super::parts::Parts;
 use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
+use crate::exchange::Replay;
 use crate::operators::{ExecuteError, OperatorState, Snapshot};
 use crate::plan::stages::merged;
 use crate::runtime::buckets::{Aside, Broken};
@@ -94,7 +95,7 @@ pub(in crate::runtime) struct Opened {
 
 /// Reads the state of the last epoch and opens the operators with it, beside them what the next epochs can add to. `room`: bytes that lanes may hold. After the claim only:
 /// until then the files may be deleted.
-pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize) -> Result<Opened, Failure> {
+pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: usize, replay: &Replay) -> Result<Opened, Failure> {
     if let (true, Some(spilling), Some(cut)) = (is_large(config, owner.last()), config.spilling(), config.cut()) {
         return open_aside(config, owner, room, &spilling, cut).await;
     }
@@ -124,7 +125,7 @@ pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: u
             let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
             Operators::open(&config.plan, &names, config.lanes, room, snapshot)
         }
-        Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(), snapshot),
+        Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(replay), snapshot),
     };
     let operators = operators.map_err(|error| unrestorable(&error))?;
     Ok(Opened { operators, increments, parts: Parts::default() })

@@ -1,7 +1,7 @@
 //! The same Pipeline in two stages: a task for each split in front of an exchange, a task for each of its partitions behind it, in two processes. What comes
 //! out is what one task gives, coordinates and all, whatever crashes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millrace_crds::delivery::Guarantee;
-use millrace_crds::report::{Distribution, ErrorReason, ProbeResult, TaskRef};
+use millrace_crds::report::{Distribution, ProbeResult, TaskRef};
 use millrace_engine::batch::Batch;
-use millrace_engine::checkpoint::decide::Fate as Transaction;
 use millrace_engine::connector::ConnectorError;
+use millrace_engine::exchange::{Acceptance, Coverage, UpTo, Verdict};
 use millrace_engine::plan::stages::{Exchange, partition_rows};
 use millrace_engine::runtime::{
     BackStage, Control, EXCHANGE_WRITER, FrontStage, InputBinding, Observed, OutputBinding, SpillSpace, Splits as Which, Stage, TaskConfig,
@@ -35,12 +35,25 @@ const PARTITIONS: u16 = 2;
 /// What a producer has written.
 #[derive(Clone, Debug)]
 enum Said {
-    Rows(Batch),
+    Opening,
+    Rows(Vec<Batch>),
     Time(Time),
 }
 
-/// By channel and partition, what is committed: producer and what it said.
-type Partitions = BTreeMap<(usize, u16), Vec<(String, Said)>>;
+#[derive(Clone, Debug)]
+struct Message {
+    producer: String,
+    generation: u64,
+    number: u64,
+    up_to: UpTo,
+    said: Said,
+}
+
+/// A channel and its partition.
+type Place = (usize, u16);
+
+/// Messages by channel and partition.
+type Partitions = BTreeMap<Place, Vec<Message>>;
 
 /// An exchange in memory. Outlives every process.
 #[derive(Debug, Default)]
@@ -51,20 +64,48 @@ struct Log {
 
 #[derive(Debug, Default)]
 struct Books {
-    visible: Partitions,
-    staged: BTreeMap<String, Vec<(usize, u16, Said)>>,
-    done: BTreeSet<String>,
-    aborted: BTreeSet<String>,
+    written: Partitions,
+    /// On their way, in order; what is there when a process dies arrives later.
+    aloft: Partitions,
 }
 
 impl Log {
-    /// Aborts what a task has prepared and not committed.
-    fn fence(&self, task: &str) {
+    fn send(&self, place: Place, message: Message) {
         let mut books = self.books.lock().unwrap();
-        let open: Vec<String> =
-            books.staged.keys().filter(|name| name.starts_with(&format!("{task}/")) && !books.done.contains(*name)).cloned().collect();
-        books.aborted.extend(open);
+        let aloft = books.aloft.entry(place).or_default();
+        aloft.push(message);
+        // The last ones are on their way for a while.
+        let arrived: Vec<_> = aloft.drain(..aloft.len().saturating_sub(2)).collect();
+        books.written.entry(place).or_default().extend(arrived);
+        drop(books);
+        self.changes.send_replace(());
     }
+
+    /// What is on its way from a producer to a partition arrives, but for so many.
+    fn arrive(&self, place: Place, producer: &str, generation: u64, rest: usize) {
+        let mut books = self.books.lock().unwrap();
+        let Some(aloft) = books.aloft.get_mut(&place) else { return };
+        let mine = aloft.iter().filter(|message| message.producer == producer && message.generation <= generation).count();
+        let (mut left, mut arrived) = (mine.saturating_sub(rest), Vec::new());
+        aloft.retain(|message| {
+            let arrives = left > 0 && message.producer == producer && message.generation <= generation;
+            if arrives {
+                left -= 1;
+                arrived.push(message.clone());
+            }
+            !arrives
+        });
+        books.written.entry(place).or_default().extend(arrived);
+        drop(books);
+        self.changes.send_replace(());
+    }
+}
+
+/// Of each partition: the number of the last message, and a place that is not behind it.
+type Ends = BTreeMap<String, (u64, usize)>;
+
+fn end_of(place: Place) -> String {
+    format!("{}/{}", place.0, place.1)
 }
 
 struct LogSink {
@@ -83,41 +124,41 @@ impl Sink for LogSink {
         (Guarantee::ExactlyOnce, "the test compares what comes out behind it")
     }
 
-    async fn open(&self, open: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        self.process.step("exchange: open").await;
-        self.log.fence(&open.writer.task);
-        let (log, exchange, process) = (Arc::clone(&self.log), self.exchange.clone(), Arc::clone(&self.process));
-        Ok(Box::new(LogWriter { log, exchange, process, identity: open.writer, buffer: Vec::new() }))
+    async fn open(&self, _: OpenSink) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        panic!("it is an exchange")
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<(), ConnectorError> {
-        self.process.step("exchange: commit: before").await;
-        for name in commit.committables.iter().filter_map(Value::as_str) {
+    async fn open_exchange(&self, open: OpenSink, place: Option<&Value>) -> Result<(Box<dyn SinkWriter>, Coverage), ConnectorError> {
+        let (before, ends): (u64, Ends) = place.map_or_else(Default::default, |place| serde_json::from_value(place.clone()).unwrap());
+        let (producer, generation) = (open.writer.task.clone(), open.writer.generation);
+        let channels = self.exchange.channels().len();
+        let places: Vec<Place> = (0..channels).flat_map(|channel| (0..PARTITIONS).map(move |partition| (channel, partition))).collect();
+        let mut coverage = Coverage::new(channels, PARTITIONS);
+        for place in &places {
+            self.process.step("exchange: open: marker").await;
+            // Of what a dead process had on its way, one message arrives too late, and counts no more.
+            self.log.arrive(*place, &producer, generation - 1, 1);
             let mut books = self.log.books.lock().unwrap();
-            if books.aborted.contains(name) {
-                return Err(ConnectorError::new(ErrorReason::ServerError, "it was aborted"));
-            }
-            if books.done.insert(name.to_owned()) {
-                for (channel, partition, said) in books.staged[name].clone() {
-                    books.visible.entry((channel, partition)).or_default().push((commit.writer.task.clone(), said));
+            let written = books.written.entry(*place).or_default();
+            let (number, from) = ends.get(&end_of(*place)).copied().unwrap_or_default();
+            let mut acceptance = Acceptance::after(before, number);
+            for message in written.iter().skip(from).filter(|message| message.producer == producer) {
+                if acceptance.judge(message.generation, message.number) == Verdict::Taken {
+                    coverage.add(place.0, place.1, &message.up_to);
                 }
             }
+            written.push(Message { producer: producer.clone(), generation, number: 0, up_to: UpTo::new(), said: Said::Opening });
+            drop(books);
+            self.log.arrive(*place, &producer, generation - 1, 0);
         }
-        self.log.changes.send_replace(());
-        self.process.step("exchange: commit: after").await;
-        Ok(())
+        self.process.step("exchange: open: after").await;
+        let (log, exchange, process) = (Arc::clone(&self.log), self.exchange.clone(), Arc::clone(&self.process));
+        let writer = LogWriter { log, exchange, process, identity: open.writer, groups: BTreeMap::new(), numbers: BTreeMap::new(), places };
+        Ok((Box::new(writer), coverage))
     }
 
-    fn anchor(&self) -> bool {
-        true
-    }
-
-    async fn seal(&self, commit: Commit<'_>) -> Result<Transaction, ConnectorError> {
-        self.process.step("exchange: seal").await;
-        self.log.fence(&commit.writer.task);
-        let books = self.log.books.lock().unwrap();
-        let aborted = commit.committables.iter().filter_map(Value::as_str).any(|name| books.aborted.contains(name));
-        Ok(if aborted { Transaction::Aborted } else { Transaction::Committed })
+    async fn commit(&self, _: Commit<'_>) -> Result<(), ConnectorError> {
+        panic!("there is nothing to commit")
     }
 
     async fn probe(&self) -> ProbeResult {
@@ -130,7 +171,19 @@ struct LogWriter {
     exchange: Exchange,
     process: Arc<Process>,
     identity: WriterIdentity,
-    buffer: Vec<(usize, u16, Said)>,
+    groups: BTreeMap<Place, Vec<Batch>>,
+    numbers: BTreeMap<Place, u64>,
+    places: Vec<Place>,
+}
+
+impl LogWriter {
+    async fn send(&mut self, place: Place, up_to: UpTo, said: Said) {
+        self.process.step("exchange: send").await;
+        let number = self.numbers.entry(place).or_default();
+        *number += 1;
+        let (producer, generation, number) = (self.identity.task.clone(), self.identity.generation, *number);
+        self.log.send(place, Message { producer, generation, number, up_to, said });
+    }
 }
 
 #[async_trait]
@@ -142,27 +195,40 @@ impl SinkWriter for LogWriter {
     async fn write_to(&mut self, channel: usize, batch: Batch) -> Result<(), ConnectorError> {
         self.process.step("exchange: write").await;
         let key = &self.exchange.channels()[channel].key;
-        let parts = partition_rows(&batch, key, PARTITIONS).unwrap();
-        self.buffer.extend(parts.into_iter().map(|(partition, part)| (channel, partition, Said::Rows(part))));
+        for (partition, part) in partition_rows(&batch, key, PARTITIONS).unwrap() {
+            self.groups.entry((channel, partition)).or_default().push(part);
+        }
+        Ok(())
+    }
+
+    async fn up_to(&mut self, channel: usize, up_to: UpTo) -> Result<(), ConnectorError> {
+        for place in self.places.clone().into_iter().filter(|place| place.0 == channel) {
+            if let Some(batches) = self.groups.remove(&place) {
+                self.send(place, up_to.clone(), Said::Rows(batches)).await;
+            }
+        }
         Ok(())
     }
 
     async fn time(&mut self, channel: usize, time: Time) -> Result<(), ConnectorError> {
-        self.buffer.extend((0..PARTITIONS).map(|partition| (channel, partition, Said::Time(time))));
+        assert!(self.groups.keys().all(|place| place.0 != channel), "time is told between rows that belong together");
+        for place in self.places.clone().into_iter().filter(|place| place.0 == channel) {
+            self.send(place, UpTo::new(), Said::Time(time)).await;
+        }
         Ok(())
     }
 
-    async fn prepare(&mut self, epoch: u64) -> Result<Prepared, ConnectorError> {
+    async fn prepare(&mut self, _epoch: u64) -> Result<Prepared, ConnectorError> {
         self.process.step("exchange: prepare: before").await;
-        let said = std::mem::take(&mut self.buffer);
-        let mut committables = Vec::new();
-        if !said.is_empty() {
-            let name = format!("{}/{}/{epoch}", self.identity.task, self.identity.generation);
-            self.log.books.lock().unwrap().staged.insert(name.clone(), said);
-            committables.push(json!(name));
+        assert!(self.groups.is_empty(), "an epoch ends between rows that belong together");
+        let mut ends = Ends::new();
+        for place in &self.places {
+            self.log.arrive(*place, &self.identity.task, self.identity.generation, 0);
+            let written = self.log.books.lock().unwrap().written[place].len();
+            ends.insert(end_of(*place), (self.numbers.get(place).copied().unwrap_or_default(), written.saturating_sub(1)));
         }
         self.process.step("exchange: prepare: after").await;
-        Ok(Prepared { committables, rejected: Vec::new() })
+        Ok(Prepared { committables: vec![json!((self.identity.generation, ends))], rejected: Vec::new() })
     }
 
     async fn close(&mut self) {}
@@ -200,15 +266,20 @@ impl Source for LogSource {
         let mut reader = LogReader {
             log: Arc::clone(&self.log),
             place: (self.channel, open.split.parse().unwrap()),
-            times: self.producers.iter().map(|producer| (producer.clone(), None)).collect(),
+            producers: self.producers.iter().map(|producer| (producer.clone(), Known::default())).collect(),
             process: Arc::clone(&self.process),
             next: 0,
+            batches: VecDeque::new(),
             told: None,
         };
         // What was read before is read again for the times in it.
-        let next = open.position.map_or(0, |position| position.as_u64().unwrap());
+        let (next, left): (u64, usize) = open.position.map_or_else(Default::default, |position| serde_json::from_value(position).unwrap());
         while reader.next < next {
-            drop(reader.take().unwrap());
+            reader.batches.clear();
+            reader.take().unwrap();
+        }
+        while reader.batches.len() > left {
+            reader.batches.pop_front();
         }
         Ok(Box::new(reader))
     }
@@ -218,34 +289,59 @@ impl Source for LogSource {
     }
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    acceptance: Acceptance,
+    watermark: Option<i64>,
+    idle: bool,
+    ended: bool,
+}
+
 struct LogReader {
     log: Arc<Log>,
-    place: (usize, u16),
-    times: BTreeMap<String, Option<Time>>,
+    place: Place,
+    producers: BTreeMap<String, Known>,
     process: Arc<Process>,
     next: u64,
+    /// Of the message before.
+    batches: VecDeque<Batch>,
     told: Option<Time>,
 }
 
 impl LogReader {
-    /// The next thing that was said; rows wake their producer, a time is noted.
-    fn take(&mut self) -> Option<Said> {
-        let said = self.log.books.lock().unwrap().visible.get(&self.place)?.get(usize::try_from(self.next).unwrap())?.clone();
+    /// Takes the next message, if there is one.
+    fn take(&mut self) -> Option<()> {
+        let Message { producer, generation, number, said, .. } =
+            self.log.books.lock().unwrap().written.get(&self.place)?.get(usize::try_from(self.next).unwrap())?.clone();
         self.next += 1;
-        if let (producer, Said::Time(time)) = &said {
-            self.times.insert(producer.clone(), Some(*time));
+        let known = self.producers.get_mut(&producer).unwrap();
+        match known.acceptance.judge(generation, number) {
+            Verdict::Taken | Verdict::Opened => {}
+            Verdict::Zombie => return Some(()),
+            verdict @ (Verdict::Again | Verdict::Hole) => panic!("{verdict:?}: {generation}, {number} of {producer}"),
         }
-        Some(said.1)
+        match said {
+            Said::Opening => (known.idle, known.ended) = (false, false),
+            Said::Rows(batches) => {
+                (known.idle, known.ended) = (false, false);
+                self.batches = batches.into();
+            }
+            Said::Time(Time::Watermark(watermark)) => (known.watermark, known.idle) = (known.watermark.max(Some(watermark)), false),
+            Said::Time(Time::Idle) => known.idle = true,
+            Said::Time(Time::End) => known.ended = true,
+        }
+        Some(())
     }
 
     fn merged(&self) -> Option<Time> {
         let mut merged = Time::End;
-        for time in self.times.values() {
-            merged = match (merged, (*time)?) {
-                (Time::Watermark(one), Time::Watermark(other)) => Time::Watermark(one.min(other)),
-                (_, Time::Watermark(watermark)) => Time::Watermark(watermark),
-                (Time::End, Time::Idle) => Time::Idle,
-                (other, Time::Idle | Time::End) => other,
+        for known in self.producers.values() {
+            merged = match merged {
+                _ if known.ended => merged,
+                Time::End | Time::Idle if known.idle => Time::Idle,
+                Time::Watermark(_) if known.idle => merged,
+                Time::Watermark(other) => Time::Watermark(known.watermark?.min(other)),
+                Time::End | Time::Idle => Time::Watermark(known.watermark?),
             };
         }
         Some(merged)
@@ -257,23 +353,22 @@ impl SplitReader for LogReader {
     async fn next(&mut self) -> Result<SourceEvent, ConnectorError> {
         let mut changes = self.log.changes.subscribe();
         loop {
+            if let Some(batch) = self.batches.pop_front() {
+                return Ok(SourceEvent::Records(Records { batch: Some(batch), rejected: Vec::new(), bytes: 1 }));
+            }
             if let Some(time) = self.merged().filter(|time| self.told != Some(*time)) {
                 self.told = Some(time);
                 return Ok(SourceEvent::Time(time));
             }
             self.process.step("exchange: read").await;
-            match self.take() {
-                Some(Said::Rows(batch)) => {
-                    return Ok(SourceEvent::Records(Records { batch: Some(batch), rejected: Vec::new(), bytes: 1 }));
-                }
-                Some(Said::Time(_)) => {}
-                None => drop(changes.changed().await),
+            if self.take().is_none() {
+                drop(changes.changed().await);
             }
         }
     }
 
     fn position(&self) -> Value {
-        json!(self.next)
+        json!((self.next, self.batches.len()))
     }
 
     async fn acknowledge(&mut self, _: &Value) -> Result<(), ConnectorError> {
@@ -317,8 +412,8 @@ impl Pair {
     /// Rows that have gone through the exchange.
     fn rows_through(&self) -> usize {
         let books = self.log.books.lock().unwrap();
-        let said = books.visible.values().flatten();
-        said.map(|(_, said)| if let Said::Rows(batch) = said { batch.num_rows() } else { 0 }).sum()
+        let said = books.written.values().flatten();
+        said.map(|message| if let Said::Rows(batches) = &message.said { batches.iter().map(Batch::num_rows).sum() } else { 0 }).sum()
     }
 
     fn front(&self, process: &Arc<Process>, split: u16) -> TaskConfig {

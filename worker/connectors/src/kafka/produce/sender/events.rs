@@ -59,7 +59,8 @@ impl Sender {
                     }
                     Err(error) => {
                         self.is_stale = true;
-                        self.failed(&error);
+                        self.trouble.unreached(&error);
+                        self.again(&error);
                     }
                 }
             }
@@ -91,6 +92,7 @@ impl Sender {
                     topic.led = leaders.iter().map(Option::is_some).collect();
                     topic.ready.resize_with(count, Default::default);
                     topic.open.resize_with(count, || None);
+                    topic.written.resize(count, -1);
                     route.leaders = leaders;
                     route.leaders.resize(count, None);
                 }
@@ -112,7 +114,8 @@ impl Sender {
         }
         shared.progress.notify_waiters();
         match error {
-            None => self.well(),
+            // That others answer says nothing of a leader that does not: its pauses grow on.
+            None => self.trouble.answered(),
             Some(error) => {
                 self.is_stale = true;
                 self.failed(&error);
@@ -194,6 +197,9 @@ impl Sender {
         match lane.answered(number, outcome) {
             Ok(settled) => {
                 self.shared.remove_bytes(settled.weight);
+                if let Some(last) = state.topics[topic].written.get_mut(partition) {
+                    *last = settled.offset.unwrap_or(-1).max(*last);
+                }
                 if let Some(offset) = settled.offset.filter(|_| state.topics[topic].is_placed) {
                     state.place = Some(Place { partition: partition as i32, offset });
                 }
@@ -216,6 +222,10 @@ impl Sender {
     /// An attempt has failed, and there will be another, a little later.
     pub(super) fn failed(&mut self, error: &Error) {
         self.trouble.failed(error);
+        self.again(error);
+    }
+
+    fn again(&mut self, error: &Error) {
         if error.code().is_none() && !is_transient(error.reason()) {
             return self.give_up(error);
         }

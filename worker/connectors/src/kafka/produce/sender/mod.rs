@@ -39,7 +39,7 @@ const LEADERS_AGE: Duration = Duration::from_secs(30);
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// Pause after a failed attempt, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who leads the partitions of a topic, and how far each is.
 #[derive(Default)]
