@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DynComparator, Int64Array, RecordBatch, UInt16Array, UInt64Array, make_comparator,
+    Array, ArrayRef, AsArray, BooleanArray, DynComparator, Int64Array, PrimitiveArray, RecordBatch, UInt16Array, UInt64Array,
+    make_comparator,
 };
 use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -364,7 +365,7 @@ impl Group {
         let mut groups = Groups::new(&self.blueprint)?;
         let key_count = self.blueprint.keys.len().max(1);
         let (first, mut rest) = records.columns().split_at_checked(KEYS_FROM + key_count).ok_or_else(wrong)?;
-        let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().map(|numbers| numbers.values()).ok_or_else(wrong);
+        let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().map(PrimitiveArray::values).ok_or_else(wrong);
         groups.touched = Touched::restored(self.blueprint.ttl, numbers(0)?);
         if let Some(rows) = &mut groups.rows {
             *rows = numbers(1)?.iter().copied().collect();

@@ -10,7 +10,12 @@ use crate::plan::{InputChangelog, InputTable, Policy, compile};
 
 fn executor(sql: &str) -> Executor {
     let fields = ["k", "v"].map(|name| Field::new(name, DataType::Int64, true));
-    let inputs = [InputTable { name: "t".to_owned(), schema: Arc::new(Schema::new(fields.to_vec())), event_time: None, changelog: InputChangelog::Append }];
+    let inputs = [InputTable {
+        name: "t".to_owned(),
+        schema: Arc::new(Schema::new(fields.to_vec())),
+        event_time: None,
+        changelog: InputChangelog::Append,
+    }];
     let steps = [Step { name: "result".to_owned(), sql: sql.to_owned() }];
     let policy = Policy { state_ttl: Some(Duration::from_hours(24)), ..Policy::default() };
     compile(&steps, &inputs, &[("result".to_owned(), "result".to_owned())], &policy).unwrap().executor(&["t"])
