@@ -102,9 +102,9 @@ async fn search(assembled: Arc<Assembled>, store: Store, found: Arc<Mutex<Found>
         for input in assembled.inputs.iter().filter(|input| assembled.distribution(input) != Distribution::Whole) {
             match assembled.splits(input, &store).await {
                 Ok(splits) => {
-                    let known = &mut found.lock().unwrap_or_else(PoisonError::into_inner).splits;
-                    if known.get(&input.name) != Some(&splits) {
-                        known.insert(input.name.clone(), splits);
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    if found.splits.get(&input.name) != Some(&splits) {
+                        found.splits.insert(input.name.clone(), splits);
                         changed.notify_one();
                     }
                 }
