@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_slice_leaves_the_rest_behind() {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((0..100_000).map(|n| (n % 3 != 0).then_some(n))));
+        let numbers: ArrayRef = Arc::new((0..100_000).map(|n| (n % 3 != 0).then_some(n)).collect::<Int64Array>());
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..100_000).map(|n| format!("{n:50}"))));
         let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..100_000).map(|n| format!("{n:50}"))));
         for column in [numbers, texts, views] {

@@ -22,3 +22,10 @@ SELECT id, count(*) OVER (PARTITION BY customer ORDER BY ts RANGE BETWEEN INTERV
 SELECT o.id, r.ts AS since FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.customer = r.currency
 --- output windows from windows
 --- problems
+SchemaInvalid | input rates | event time of rows that are revised is not supported: windows and interval joins take rows that are only appended | remove the event time; the column stays a column
+SchemaInvalid | input nothing | rows replace each other by key, and there is none | name the columns of the key
+SchemaInvalid | input wrong | there is no column l for the key | name columns of the input
+SchemaInvalid | input wrong | the key names the column k twice | name each column once
+NotSupported | step windows, line 1, column 41 | TUMBLE over rows that are revised is not supported | window the rows before they are aggregated or joined: what a window has given out cannot be taken back
+NotSupported | step over, line 1, column 21 | OVER rows that are revised is not supported | aggregate the rows before they are joined or numbered, or group by a key
+NotSupported | step versions, line 1, column 78 | a temporal join of rows that are revised is not supported | join the rows before they are aggregated or numbered

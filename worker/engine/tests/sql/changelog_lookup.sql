@@ -16,4 +16,19 @@ currency Utf8
 --- step priced
 SELECT o.id, r.rate FROM (SELECT *, PROCTIME() AS proc FROM orders) AS o LEFT JOIN rates FOR SYSTEM_TIME AS OF o.proc AS r ON o.currency = r.currency
 --- output priced from priced
+id Int64, rate Int64
+{"id":1,"rate":4}
+{"id":2}
 --- explain
+input rates (2 of 2 columns) (upserts, key currency)
+    currency Utf8, rate Int64
+input orders (2 of 2 columns)
+    id Int64, currency Utf8
+rates/normalize/0 ← rates
+    the last row of each currency, revised by the next; kept until it is deleted
+priced/temporal_join/0 ← orders, rates/normalize/0
+    left on left.currency = right.currency; right as it is when left comes
+output priced ← priced/temporal_join/0
+    id Int64, rate Int64
+no exchange
+    it goes by processing time, which is that of one task: window by event time to share the work

@@ -19,15 +19,11 @@ impl ChangeFormat for Upserts {
     const ROWS: u64 = 1;
 
     fn decode(&mut self, record: Keyed<'_>, columns: &mut Columns) -> Result<Change, Refusal> {
-        match record.value {
-            Some(value) => {
-                add_row(&mut self.row, value, "the record", columns)?;
-                Ok(Change::One(RowKind::Insert))
-            }
-            None => {
-                self.keys.add(record.key, columns)?;
-                Ok(Change::One(RowKind::Delete))
-            }
-        }
+        let Some(value) = record.value else {
+            self.keys.add(record.key, columns)?;
+            return Ok(Change::One(RowKind::Delete));
+        };
+        add_row(&mut self.row, value, "the record", columns)?;
+        Ok(Change::One(RowKind::Insert))
     }
 }
