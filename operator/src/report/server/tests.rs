@@ -177,6 +177,8 @@ async fn a_poll_waits_until_the_assignment_is_another() {
 #[tokio::test]
 async fn a_connection_that_breaks_tells_of_a_death() {
     let (address, registry, mut waits) = one_waits().await;
+    let (watched, mut watch) = (Arc::clone(&registry), tokio::task::JoinSet::new());
+    watch.spawn(async move { watched.keep_watch(|_| {}).await });
     let broken = waiting(address, "w1");
     until(&registry, 2).await;
     drop(broken);

@@ -171,8 +171,7 @@ impl ExchangeReader {
         (kept, skipped): (BTreeMap<String, Kept>, usize),
         timed: bool,
         health: Health,
-        directory: Arc<Directory>,
-        upstreams: Arc<[Upstream]>,
+        (directory, upstreams): (Arc<Directory>, Arc<[Upstream]>),
         decoder: MessageDecoder,
         reader: impl FnOnce(Box<dyn RecordDecoder>) -> Result<PartitionReader, ConnectorError>,
     ) -> Result<Self, ConnectorError> {

@@ -85,8 +85,7 @@ impl Source for ExchangeSource {
             (place.producers, place.taken),
             self.channel.channel.timed,
             open.health,
-            Arc::clone(&self.exchange.directory),
-            Arc::clone(&self.upstreams),
+            (Arc::clone(&self.exchange.directory), Arc::clone(&self.upstreams)),
             MessageDecoder::new(self.channel.layout.clone()),
             move |decoder| PartitionReader::open(reading, place.position, decoder),
         )?;

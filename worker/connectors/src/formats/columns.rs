@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, BooleanBuilder, RecordBatch, RecordBatchOptions, StringViewBuilder,
-};
+use arrow::array::{ArrayRef, BinaryBuilder, BooleanArray, BooleanBufferBuilder, BooleanBuilder, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use millrace_engine::batch::RejectCode;
 
 use super::fixed::Fixed;
 use super::instants::{parse_date, parse_timestamp};
 use super::records::Refusal;
+use super::texts::Texts;
 use super::values::{parse_decimal, parse_double, parse_float, parse_int};
 
 /// Builds one column.
@@ -26,8 +26,9 @@ pub(super) enum Column {
     Float(Fixed<Float32Type>),
     Double(Fixed<Float64Type>),
     Decimal(Fixed<Decimal128Type>, u8, i8),
-    /// Copied out of the chunk: what is used is usually a small part of a line, and a view into the chunk would keep all of it in memory.
-    Text(StringViewBuilder),
+    /// Copied out of the chunk: what is used is usually a small part of a line, and a view into the chunk would keep all of it in memory. Only what is used
+    /// as a whole is left where it lies, in memory that was lent for that.
+    Text(Texts),
     Binary(BinaryBuilder),
     Date(Fixed<Date32Type>),
     Timestamp(Fixed<TimestampMicrosecondType>),
@@ -69,7 +70,7 @@ impl Column {
             DataType::Float32 => Self::Float(Fixed::new(data_type, rows)),
             DataType::Float64 => Self::Double(Fixed::new(data_type, rows)),
             DataType::Decimal128(precision, scale) => Self::Decimal(Fixed::new(data_type, rows), *precision, *scale),
-            DataType::Utf8View => Self::Text(StringViewBuilder::with_capacity(rows)),
+            DataType::Utf8View => Self::Text(Texts::with_capacity(rows)),
             DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 0)),
             DataType::Date32 => Self::Date(Fixed::new(data_type, rows)),
             DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Self::Timestamp(Fixed::new(data_type, rows)),
@@ -142,6 +143,21 @@ impl Column {
         Fit::Yes
     }
 
+    /// As [`Column::push_bytes`], for a whole record: a text is not copied if it lies in memory that was [lent](Columns::lend).
+    #[inline]
+    pub(super) fn push_record(&mut self, record: &[u8]) -> Fit {
+        match self {
+            Self::Text(builder) => {
+                if builder.append_record(record) {
+                    Fit::Yes
+                } else {
+                    Fit::No
+                }
+            }
+            _ => self.push_bytes(record),
+        }
+    }
+
     /// Appends an instant, in microseconds since 1970.
     #[inline]
     pub(super) fn push_instant(&mut self, micros: i64) -> Fit {
@@ -184,6 +200,15 @@ impl Columns {
     #[inline]
     pub(super) fn column(&mut self, index: usize) -> &mut Column {
         &mut self.builders[index]
+    }
+
+    /// The next rows are made of records that lie in `memory`, which the batch may hold on to.
+    pub(super) fn lend(&mut self, memory: &[Bytes]) {
+        for builder in &mut self.builders {
+            if let Column::Text(texts) = builder {
+                texts.lend(memory);
+            }
+        }
     }
 
     /// The row is complete: each column has got exactly one value since the last row.

@@ -35,6 +35,7 @@ mod raw;
 pub(crate) mod record_values;
 mod records;
 mod schema;
+mod texts;
 mod values;
 mod vpc_flow;
 
@@ -138,6 +139,11 @@ pub trait StreamDecoder: Send {
 pub trait RecordDecoder: Send {
     /// Decodes `payloads`; `ordinals` of the result (and of rejected records) are indexes into it.
     fn decode(&mut self, payloads: &[&[u8]]) -> Decoded;
+
+    /// As [`RecordDecoder::decode`], where the payloads lie in `memory`: values may be left where they are instead of being copied, and then hold on to it.
+    fn decode_within(&mut self, payloads: &[&[u8]], _memory: &[Bytes]) -> Decoded {
+        self.decode(payloads)
+    }
 
     /// Whether keys of records are read, and records without a value mean something: then [`RecordDecoder::decode_keyed`] is to be called instead.
     fn takes_keys(&self) -> bool {

@@ -1,4 +1,6 @@
-//! Parquet files. Row groups are bounded in rows and in bytes, so that a file that is open for long does not fill the memory.
+//! Parquet files. Row groups are bounded in rows and in bytes, so that a file that is open for long does not fill the memory; what is encoded is never moved.
+
+use std::io;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, IntervalUnit, SchemaRef};
@@ -21,8 +23,49 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Encodes one file.
 pub(super) struct ParquetFile {
     schema: SchemaRef,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: ArrowWriter<Pieces>,
     finished: bool,
+}
+
+/// Bytes of a piece.
+const PIECE: usize = 1 << 20;
+
+/// Takes bytes in pieces of [`PIECE`]: one vector for all of them would be copied again and again while it grows to the size of a row group.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    fn take(&mut self) -> Vec<Bytes> {
+        let mut all = std::mem::take(&mut self.full);
+        if !self.last.is_empty() {
+            all.push(std::mem::take(&mut self.last).into());
+        }
+        all
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A file that is small does not take a whole piece.
+        let wanted = self.last.len().saturating_add(bytes.len()).min(PIECE);
+        if wanted > self.last.capacity() {
+            let more = if self.full.is_empty() { wanted.max(2 * self.last.capacity()).min(PIECE) } else { PIECE };
+            self.last.reserve_exact(more - self.last.len());
+        }
+        let taken = bytes.len().min(PIECE - self.last.len());
+        self.last.extend_from_slice(&bytes[..taken]);
+        if self.last.len() == PIECE {
+            self.full.push(std::mem::take(&mut self.last).into());
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl ParquetFile {
@@ -43,7 +86,8 @@ impl ParquetFile {
             .set_max_row_group_row_count(Some(rows.unwrap_or(ROW_GROUP_ROWS)))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
-        let writer = ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties)).map_err(|error| not_parquet(&error))?;
+        let writer =
+            ArrowWriter::try_new(Pieces::default(), SchemaRef::clone(schema), Some(properties)).map_err(|error| not_parquet(&error))?;
         Ok(Self { schema: SchemaRef::clone(schema), writer, finished: false })
     }
 }
@@ -89,8 +133,7 @@ impl FileEncoder for ParquetFile {
     }
 
     fn take(&mut self) -> Vec<Bytes> {
-        let encoded = std::mem::take(self.writer.inner_mut());
-        if encoded.is_empty() { Vec::new() } else { vec![Bytes::from(encoded)] }
+        self.writer.inner_mut().take()
     }
 
     fn estimated_bytes(&self) -> u64 {
@@ -112,4 +155,27 @@ fn not_parquet(error: &ParquetError) -> ConnectorError {
 
 fn failed(error: &ParquetError) -> EncodeError {
     EncodeError { format: "Parquet", message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_comes_out_in_order_and_in_pieces() {
+        let bytes: Vec<u8> = (0..2 * PIECE + 300).map(|n| (n % 251) as u8).collect();
+        let mut pieces = Pieces::default();
+        assert!(pieces.take().is_empty());
+        for part in [&bytes[..7], &bytes[7..PIECE], &bytes[PIECE..2 * PIECE + 100]] {
+            pieces.write_all(part).unwrap();
+        }
+        let mut taken = pieces.take();
+        assert_eq!(taken.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, 100]);
+        pieces.write_all(&bytes[2 * PIECE + 100..]).unwrap();
+        taken.extend(pieces.take());
+        assert!(taken.concat() == bytes);
+        assert!(pieces.take().is_empty());
+    }
 }

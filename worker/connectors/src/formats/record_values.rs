@@ -1,6 +1,8 @@
 //! From a sink's format to the values of single records: a row as JSON, or the bytes of one column as they are. It knows no topic.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{
+    Array, AsArray, BinaryArray, BinaryViewArray, LargeBinaryArray, LargeStringArray, RecordBatch, StringArray, StringViewArray,
+};
 use arrow::datatypes::{DataType, SchemaRef};
 use millrace_crds::format::SinkFormat;
 use millrace_engine::connector::ConnectorError;
@@ -31,21 +33,64 @@ impl ValueEncoder {
         }
     }
 
-    /// Appends the value of each row to `out`, without anything in between, and where each ends in `out` to `ends`. NULL, for which
-    /// [`ValueEncoder::is_null`] has to be asked, appends nothing.
+    /// The value of each row. What has to be encoded goes to `room`, whose contents are of no use.
     ///
     /// # Errors
     /// If `records` has other columns than the schema.
-    pub(crate) fn encode(&mut self, records: &RecordBatch, out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<(), EncodeError> {
+    pub(crate) fn encode<'a>(&mut self, records: &'a RecordBatch, room: &'a mut Room) -> Result<Values<'a>, EncodeError> {
         match self {
-            Self::Json(rows) => rows.encode(records, out, ends),
-            Self::Raw(column) => raw(records, *column, out, ends),
+            Self::Json(rows) => {
+                room.bytes.clear();
+                room.ends.clear();
+                rows.encode(records, &mut room.bytes, &mut room.ends)?;
+                Ok(Values::Encoded(room))
+            }
+            Self::Raw(column) => raw(records, *column),
         }
     }
+}
 
-    /// Whether a row has no value at all, not even an empty one.
-    pub(crate) fn is_null(&self, records: &RecordBatch, row: usize) -> bool {
-        matches!(self, Self::Raw(column) if records.columns().get(*column).is_some_and(|column| column.is_null(row)))
+/// Memory for values that are encoded; to be used again.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    bytes: Vec<u8>,
+    /// Where each value ends.
+    ends: Vec<usize>,
+}
+
+/// Values of the rows of one batch.
+#[derive(Debug)]
+pub(crate) enum Values<'a> {
+    /// One behind the other.
+    Encoded(&'a Room),
+    /// Where they lie in their column.
+    Text(&'a StringArray),
+    LargeText(&'a LargeStringArray),
+    TextView(&'a StringViewArray),
+    Binary(&'a BinaryArray),
+    LargeBinary(&'a LargeBinaryArray),
+    BinaryView(&'a BinaryViewArray),
+}
+
+impl<'a> Values<'a> {
+    /// The value of a row; `None` if it has no value at all, not even an empty one.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline]
+    pub(crate) fn get(&self, row: usize) -> Option<&'a [u8]> {
+        match self {
+            Self::Encoded(room) => {
+                let start = if row == 0 { 0 } else { room.ends[row - 1] };
+                Some(&room.bytes[start..room.ends[row]])
+            }
+            Self::Text(texts) => texts.is_valid(row).then(|| texts.value(row).as_bytes()),
+            Self::LargeText(texts) => texts.is_valid(row).then(|| texts.value(row).as_bytes()),
+            Self::TextView(texts) => texts.is_valid(row).then(|| texts.value(row).as_bytes()),
+            Self::Binary(values) => values.is_valid(row).then(|| values.value(row)),
+            Self::LargeBinary(values) => values.is_valid(row).then(|| values.value(row)),
+            Self::BinaryView(values) => values.is_valid(row).then(|| values.value(row)),
+        }
     }
 }
 
@@ -77,33 +122,25 @@ fn is_bytes(data_type: &DataType) -> bool {
     matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView)
 }
 
-fn raw(records: &RecordBatch, column: usize, out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<(), EncodeError> {
+fn raw(records: &RecordBatch, column: usize) -> Result<Values<'_>, EncodeError> {
     let wrong = || EncodeError { format: "raw", message: format!("the batch has the columns {}", records.schema()) };
     let column = records.columns().get(column).ok_or_else(wrong)?;
-    match column.data_type() {
-        DataType::Utf8 => append(column.as_string::<i32>().iter(), out, ends),
-        DataType::LargeUtf8 => append(column.as_string::<i64>().iter(), out, ends),
-        DataType::Utf8View => append(column.as_string_view().iter(), out, ends),
-        DataType::Binary => append(column.as_binary::<i32>().iter(), out, ends),
-        DataType::LargeBinary => append(column.as_binary::<i64>().iter(), out, ends),
-        DataType::BinaryView => append(column.as_binary_view().iter(), out, ends),
+    Ok(match column.data_type() {
+        DataType::Utf8 => Values::Text(column.as_string()),
+        DataType::LargeUtf8 => Values::LargeText(column.as_string()),
+        DataType::Utf8View => Values::TextView(column.as_string_view()),
+        DataType::Binary => Values::Binary(column.as_binary()),
+        DataType::LargeBinary => Values::LargeBinary(column.as_binary()),
+        DataType::BinaryView => Values::BinaryView(column.as_binary_view()),
         _ => return Err(wrong()),
-    }
-    Ok(())
-}
-
-fn append<T: AsRef<[u8]>>(values: impl Iterator<Item = Option<T>>, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-    for value in values {
-        out.extend_from_slice(value.as_ref().map_or(&[], AsRef::as_ref));
-        ends.push(out.len());
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Int64Array};
     use arrow::compute::cast;
     use arrow::datatypes::{Field, Schema};
     use millrace_crds::format::{JsonOut, RawOut};
@@ -121,13 +158,12 @@ mod tests {
     fn values(raw: bool, column: &ArrayRef) -> Vec<Option<String>> {
         let records = RecordBatch::try_from_iter([("line", Arc::clone(column))]).unwrap();
         let mut encoder = ValueEncoder::new(&format(raw), &records.schema(), &[]).unwrap();
-        let (mut out, mut ends, mut start) = (Vec::new(), Vec::new(), 0);
-        encoder.encode(&records, &mut out, &mut ends).unwrap();
-        let each = ends.into_iter().enumerate().map(|(row, end)| {
-            let value = String::from_utf8(out[std::mem::replace(&mut start, end)..end].to_vec()).unwrap();
-            (!encoder.is_null(&records, row)).then_some(value)
-        });
-        each.collect()
+        let mut room = Room::default();
+        // Room that was used before is as good as new.
+        let _before = encoder.encode(&records, &mut room).unwrap();
+        let values = encoder.encode(&records, &mut room).unwrap();
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        (0..records.num_rows()).map(|row| values.get(row).map(text)).collect()
     }
 
     #[test]
@@ -153,7 +189,7 @@ mod tests {
         let none = ValueEncoder::new(&SinkFormat::default(), &Arc::new(Schema::empty()), &[]).unwrap_err();
         assert!(none.message.contains("exactly one of json, raw"));
         let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-        assert!(ValueEncoder::Raw(0).encode(&numbers, &mut Vec::new(), &mut Vec::new()).is_err());
+        assert!(ValueEncoder::Raw(0).encode(&numbers, &mut Room::default()).is_err());
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::{Decoded, PAYLOAD_CAP, RecordDecoder, RejectedRecord, StreamDecoder, 
 const BATCH_ROWS: usize = 8192;
 /// Bytes of records after which a batch is complete.
 const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes of memory that are held at most for each byte of values in it.
+const MOST_HELD: usize = 2;
 
 /// Why a record was refused.
 #[derive(Debug)]
@@ -45,6 +47,11 @@ pub(super) enum Row {
 pub(super) trait RowFormat: Send {
     /// Appends the values of `record` to `columns`. After a refusal a column may have a value or not; the caller cleans up.
     fn decode(&mut self, record: &[u8], columns: &mut Columns) -> Result<Row, Refusal>;
+
+    /// Whether a record is a value as it is, so that it need not be copied out of the memory that it lies in.
+    fn keeps_records(&self) -> bool {
+        false
+    }
 
     /// A record of the stream was too long to be decoded.
     fn missed(&mut self) {}
@@ -196,6 +203,15 @@ impl<F: RowFormat> RecordDecoder for Messages<F> {
             }
         }
         Decoded { records: self.columns.take(), ordinals: UInt64Array::from(ordinals), rejected, bytes, kinds: None }
+    }
+
+    fn decode_within(&mut self, payloads: &[&[u8]], memory: &[Bytes]) -> Decoded {
+        // Memory of which only a small part is used would be held for nothing.
+        let held: usize = memory.iter().map(Bytes::len).sum();
+        if self.format.keeps_records() && held <= MOST_HELD * payloads.iter().map(|payload| payload.len()).sum::<usize>() {
+            self.columns.lend(memory);
+        }
+        self.decode(payloads)
     }
 }
 

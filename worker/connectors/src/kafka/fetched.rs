@@ -16,6 +16,8 @@ const OPENED_BYTES: (usize, usize) = (16 << 20, 128 << 20);
 
 /// Batches that have not been delivered, or not as a whole.
 pub(super) struct Fetched {
+    /// All that was sent; batches that are not compressed lie in it.
+    bytes: Bytes,
     batches: std::vec::IntoIter<(Batch, usize)>,
     /// A batch that was delivered in part, and how many of its records were.
     begun: Option<(OpenBatch, usize)>,
@@ -47,7 +49,7 @@ impl Fetched {
     pub(super) fn cut(bytes: Bytes, aborted: Option<Vec<AbortedTransaction>>, from: i64, ratio: u64) -> Self {
         let mut found = Vec::new();
         let mut broken = None;
-        let mut batches = records::batches(bytes);
+        let mut batches = records::batches(bytes.clone());
         let mut before = batches.rest();
         while let Some(batch) = batches.next() {
             match batch {
@@ -62,6 +64,7 @@ impl Fetched {
         let last = found.last().map(|(batch, _)| *batch.header());
         let transactions = aborted.unwrap_or_default().into_iter().map(|one| (one.first_offset, one.producer_id.0));
         Self {
+            bytes,
             batches: found.into_iter(),
             begun: None,
             broken,
@@ -127,7 +130,8 @@ impl Fetched {
                 }
             }
             let taken = last.map(|(offset, leader_epoch, timestamp)| {
-                let decoded = if takes_keys { decoder.decode_keyed(&changes) } else { decoder.decode(&values) };
+                let decoded =
+                    if takes_keys { decoder.decode_keyed(&changes) } else { decoder.decode_within(&values, &self.memory(&opened)) };
                 Taken { decoded, offsets, next: offset + 1, leader_epoch, timestamp }
             });
             drop((values, changes));
@@ -137,6 +141,14 @@ impl Fetched {
                 return Ok(taken);
             }
         }
+    }
+
+    /// The memory that the records of batches lie in.
+    fn memory(&self, batches: &[OpenBatch]) -> Vec<Bytes> {
+        let all = self.bytes.as_ptr_range();
+        let (sent, opened): (Vec<_>, Vec<_>) = batches.iter().map(OpenBatch::memory).partition(|memory| all.contains(&memory.as_ptr()));
+        let whole = (!sent.is_empty()).then_some(&self.bytes);
+        whole.into_iter().chain(opened).cloned().collect()
     }
 
     /// Batches of data for one delivery, and how many records of the first have been delivered already.

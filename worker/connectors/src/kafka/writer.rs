@@ -14,7 +14,7 @@ use super::produce::{Refused, Target};
 use super::records::NewRecord;
 use super::wire::error::Error;
 use crate::formats::PAYLOAD_CAP;
-use crate::formats::record_values::ValueEncoder;
+use crate::formats::record_values::{Room, ValueEncoder};
 use crate::keys::KeyColumns;
 
 /// Characters of a key that an error shows at most.
@@ -37,15 +37,14 @@ pub(super) struct TopicWriter {
     writing: Writing,
     encoder: ValueEncoder,
     flight: Flight,
-    /// Of the rows of a batch: their values, and where each ends.
-    values: Vec<u8>,
-    ends: Vec<usize>,
+    /// For the values of a batch.
+    room: Room,
     rejected: Vec<Rejected>,
 }
 
 impl TopicWriter {
     pub(super) fn open(writing: Writing, encoder: ValueEncoder, flight: Flight) -> Self {
-        Self { writing, encoder, flight, values: Vec::new(), ends: Vec::new(), rejected: Vec::new() }
+        Self { writing, encoder, flight, room: Room::default(), rejected: Vec::new() }
     }
 
     /// Takes back what the brokers have refused, whatever was retried.
@@ -87,22 +86,17 @@ impl SinkWriter for TopicWriter {
         self.flight.producer.partitions(TOPIC).await?;
         let unreadable =
             |error: &dyn std::fmt::Display| ConnectorError::new(ErrorReason::Internal, format!("rows cannot be written: {error}"));
-        self.values.clear();
-        self.ends.clear();
-        self.encoder.encode(&batch.records, &mut self.values, &mut self.ends).map_err(|error| unreadable(&error))?;
+        let values = self.encoder.encode(&batch.records, &mut self.room).map_err(|error| unreadable(&error))?;
         let keys = self.writing.keys.as_ref().map(|keys| keys.render(&batch.records)).transpose();
         let keys = keys.map_err(|error| unreadable(&error))?.unwrap_or_default();
         let mut coordinates = Coordinates::new(&batch.origin, batch.branch);
         let timestamp = now_millis();
         let mut too_large = Vec::new();
         let mut appender = self.flight.producer.append(TOPIC, &batch.origin);
-        let mut start = 0;
-        for (row, end) in self.ends.iter().enumerate() {
-            let value = &self.values[start..*end];
-            start = *end;
+        for row in 0..batch.num_rows() {
             let is_same_key = |one: usize, other: usize| keys.get(one) == keys.get(other);
             let value = match self.writing.is_updating.then(|| changes::of(&batch, row, is_same_key)) {
-                None | Some(Change::There) => (!self.encoder.is_null(&batch.records, row)).then_some(value),
+                None | Some(Change::There) => values.get(row),
                 Some(Change::Gone) => None,
                 Some(Change::Replaced) => continue,
             };

@@ -223,9 +223,14 @@ impl StagedObject {
 #[async_trait]
 impl Staging for StagedObject {
     async fn write(&mut self, bytes: Vec<Bytes>) -> Result<(), ConnectorError> {
-        self.buffered += bytes.iter().map(Bytes::len).sum::<usize>();
-        self.buffer.extend(bytes);
-        if self.buffered >= PART { self.send().await } else { Ok(()) }
+        for piece in bytes {
+            self.buffered += piece.len();
+            self.buffer.push(piece);
+            if self.buffered >= PART {
+                self.send().await?;
+            }
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<Value, ConnectorError> {

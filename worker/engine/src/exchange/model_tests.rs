@@ -184,7 +184,7 @@ impl Front {
 
 /// What the task behind a partition makes of its log.
 fn taken(log: &Log, broken: Broken) -> Vec<Vec<Row>> {
-    let mut acceptances = vec![Acceptance::default(); 2];
+    let mut acceptances = [Acceptance::default(); 2];
     let mut rows = vec![Vec::new(); 2];
     for said in log {
         let verdict = acceptances[said.producer].judge(said.generation, said.number);
@@ -238,8 +238,8 @@ fn run(dice: &mut dyn FnMut(u64) -> u64, steps: usize, broken: Broken) -> Vec<Ve
 
 fn expected() -> Vec<Vec<Vec<Row>>> {
     let mut rows = vec![vec![Vec::new(); 2]; PARTITIONS.into()];
-    for producer in 0..2 {
-        for (partition, row) in (0..ORDINALS).flat_map(|ordinal| partitions_of(producer, ordinal)) {
+    for (producer, ordinal) in (0..2).flat_map(|producer| (0..ORDINALS).map(move |ordinal| (producer, ordinal))) {
+        for (partition, row) in partitions_of(producer, ordinal) {
             rows[usize::from(partition)][producer].push(row);
         }
     }

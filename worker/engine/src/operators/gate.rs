@@ -37,7 +37,7 @@ impl Gate {
     fn rest(&self, batch: Batch) -> Result<Option<Batch>, ExecuteError> {
         let Some(given) = self.replay.given(self.channel) else { return Ok(Some(batch)) };
         let partitions = u16::try_from(given.len()).unwrap_or(u16::MAX);
-        let columns: Vec<ArrayRef> = self.key.iter().map(|column| batch.records.column(*column).clone()).collect();
+        let columns: Vec<ArrayRef> = self.key.iter().map(|column| ArrayRef::clone(batch.records.column(*column))).collect();
         let of_row = partitions_of(&columns, batch.num_rows(), partitions)?;
         let is_refused = |row: usize| self.needed.is_some_and(|column| batch.records.column(column).is_null(row));
         let stays = (0_u32..).zip(&of_row).filter(|(row, partition)| !given[usize::from(**partition)] || is_refused(*row as usize));

@@ -25,4 +25,4 @@ pub(crate) use keys::{KeyPart, KeyTable, fits_a_word, from_words, words};
 pub(crate) use lists::Lists;
 pub(crate) use owned::owned;
 pub(crate) use rows::{NO_ROW, RowStore};
-pub(crate) use shared::{Part, SharedVec};
+pub(crate) use shared::{Part, SharedBits, SharedVec};

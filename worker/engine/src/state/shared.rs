@@ -138,6 +138,79 @@ impl<T: Copy> SharedVec<T> {
     }
 }
 
+/// A vector of bits.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBits {
+    words: SharedVec<u64>,
+    len: usize,
+}
+
+/// What [`SharedBits`] were when they were shared.
+#[derive(Clone, Debug)]
+pub(crate) struct BitsPart {
+    words: Part<u64>,
+    len: usize,
+}
+
+impl SharedBits {
+    /// # Panics
+    /// If there is no such bit.
+    pub(crate) fn get(&self, index: usize) -> bool {
+        self.words.get(index / 64) >> (index % 64) & 1 == 1
+    }
+
+    /// # Panics
+    /// If there is no such bit.
+    pub(crate) fn set(&mut self, index: usize, value: bool) {
+        let (word, bit) = (self.words.at(index / 64), 1 << (index % 64));
+        if value { *word |= bit } else { *word &= !bit }
+    }
+
+    /// Appends bits that are not set until there are `total`; does nothing if there are.
+    pub(crate) fn grow(&mut self, total: usize) {
+        self.words.grow(total.div_ceil(64), 0);
+        self.len = self.len.max(total);
+    }
+
+    /// Keeps the bits for which `keep` is true.
+    pub(crate) fn retain(&mut self, keep: &BooleanArray) {
+        let kept = bits(self.words.iter(), self.len).zip(keep.values().iter()).filter_map(|(value, keep)| keep.then_some(value));
+        *self = kept.collect();
+    }
+
+    /// What they are now, whatever is written later.
+    pub(crate) fn share(&mut self) -> BitsPart {
+        BitsPart { words: self.words.share(), len: self.len }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.words.memory_bytes()
+    }
+}
+
+impl FromIterator<bool> for SharedBits {
+    fn from_iter<I: IntoIterator<Item = bool>>(values: I) -> Self {
+        let mut all = Self::default();
+        for (index, value) in values.into_iter().enumerate() {
+            all.grow(index + 1);
+            if value {
+                all.set(index, true);
+            }
+        }
+        all
+    }
+}
+
+impl BitsPart {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = bool> {
+        bits(self.words.iter(), self.len)
+    }
+}
+
+fn bits(words: impl Iterator<Item = u64>, len: usize) -> impl Iterator<Item = bool> {
+    words.flat_map(|word| (0..64).map(move |bit| word >> bit & 1 == 1)).take(len)
+}
+
 impl<T: Copy> FromIterator<T> for SharedVec<T> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         let mut all = Self::default();
@@ -226,6 +299,23 @@ mod tests {
                 prop_assert!(part.iter().eq(model.iter().copied()));
             }
         }
+    }
+
+    #[test]
+    fn bits_are_what_they_were_set_to() {
+        let model: Vec<bool> = (0..300).map(|n| n % 3 == 0 || n % 7 == 0).collect();
+        let mut bits: SharedBits = model.iter().copied().collect();
+        bits.grow(310);
+        bits.grow(5);
+        let part = bits.share();
+        bits.set(0, false);
+        bits.set(309, true);
+        assert!(part.iter().eq(model.iter().copied().chain([false; 10])), "what was shared stays as it was");
+        assert_eq!([bits.get(0), bits.get(3), bits.get(4), bits.get(308), bits.get(309)], [false, true, false, false, true]);
+        let keep: BooleanArray = (0..310).map(|n| Some(n % 3 == 0)).collect();
+        bits.retain(&keep);
+        let kept = (0..310).filter(|n| n % 3 == 0).map(|n| n != 0 && n < 300 || n == 309);
+        assert!(bits.share().iter().eq(kept));
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl OpenBatch {
         self.payload.len()
     }
 
+    /// The memory that its records lie in.
+    pub(crate) fn memory(&self) -> &Bytes {
+        &self.payload
+    }
+
     /// Its records, in order.
     pub(crate) fn records(&self) -> Records<'_> {
         Records { header: &self.header, left: self.header.count, last_delta: -1, rest: Cursor(&self.payload) }

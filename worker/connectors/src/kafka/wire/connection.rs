@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Error;
+use super::frame::Frame;
 use super::identity::Login;
 use super::login::{self, Greeting, Versions};
 use super::requests::Request;
@@ -47,7 +48,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Outgoing {
-    frame: Bytes,
+    frame: Frame,
     correlation: i32,
     answer: oneshot::Sender<Bytes>,
 }
@@ -125,7 +126,7 @@ impl Connection {
     /// As above, in a version of which the caller knows that it can be sent.
     pub(crate) fn send_as<R: Request>(&self, request: &R, version: i16, patience: Duration) -> Result<Answer<R::Response>, Error> {
         let correlation = self.0.correlation.fetch_add(1, Ordering::Relaxed);
-        let frame = login::encode(request, version, correlation)?;
+        let frame = request.frame(version, correlation)?;
         let (sender, receiver) = oneshot::channel();
         let outgoing = Outgoing { frame, correlation, answer: sender };
         self.0.outgoing.send(outgoing).map_err(|_closed| self.0.reason())?;
@@ -219,7 +220,9 @@ async fn write(
     while let Some(Outgoing { frame, correlation, answer }) = queue.recv().await {
         waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((correlation, answer));
         let written = async {
-            writer.write_all(&frame).await?;
+            for piece in &frame {
+                writer.write_all(piece).await?;
+            }
             writer.flush().await
         };
         if let Err(error) = written.await {

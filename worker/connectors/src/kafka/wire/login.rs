@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse,
-    SaslHandshakeRequest,
+    ApiVersionsRequest, ApiVersionsResponse, ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
 };
-use kafka_protocol::protocol::{Decodable as _, Encodable as _, StrBytes};
+use kafka_protocol::protocol::{Decodable as _, StrBytes};
 use millrace_crds::connectors::kafka::SaslMechanism;
 use tokio::io::AsyncWriteExt as _;
 
 use super::error::Error;
+use super::frame::CLIENT;
 use super::identity::Login;
 use super::requests::Request;
 use super::scram::{Hash, Scram};
 use super::stream::{self, Address, Stream};
 
-/// How we are called in the brokers' logs.
-const CLIENT: &str = "millrace";
 /// What a broker says that does not know our version of the first question.
 const UNSUPPORTED_VERSION: i16 = 35;
 
@@ -45,27 +43,6 @@ impl Versions {
             }),
         }
     }
-}
-
-/// A request as it goes over the wire, its length in front.
-pub(super) fn encode<R: Request>(request: &R, version: i16, correlation: i32) -> Result<Bytes, Error> {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation)
-        .with_client_id(Some(StrBytes::from_static_str(CLIENT)));
-    let header_version = R::header_version(version);
-    let write = || {
-        let length = header.compute_size(header_version)? + request.compute_size(version)?;
-        let mut frame = BytesMut::with_capacity(length + 4);
-        frame.extend_from_slice(&[0; 4]);
-        header.encode(&mut frame, header_version)?;
-        request.encode(&mut frame, version)?;
-        let length = u32::try_from(frame.len() - 4)?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(frame.freeze())
-    };
-    write().map_err(|error| Error::Request { request: R::NAME, version, why: error.to_string() })
 }
 
 /// The correlation of an answer, whose first bytes it always is.
@@ -99,9 +76,10 @@ impl<'a> Greeting<'a> {
 
     async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Error> {
         self.correlation -= 1;
-        let frame = encode(request, version, self.correlation)?;
         let lost = |error| stream::NoFrame::Io(error).at(self.address, self.hint);
-        self.stream.write_all(&frame).await.map_err(lost)?;
+        for piece in request.frame(version, self.correlation)? {
+            self.stream.write_all(&piece).await.map_err(lost)?;
+        }
         self.stream.flush().await.map_err(lost)?;
         let frame = stream::frame(&mut self.stream).await.map_err(|error| error.at(self.address, self.hint))?;
         if correlation(&frame) != Some(self.correlation) {

@@ -12,6 +12,7 @@
 pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod error;
+mod frame;
 pub(crate) mod identity;
 mod login;
 pub(crate) mod requests;

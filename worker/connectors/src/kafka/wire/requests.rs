@@ -9,6 +9,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
+use super::error::Error;
+use super::frame::{self, Frame};
+
 /// A request and its response.
 pub(crate) trait Request: Encodable + HeaderVersion {
     /// Its number.
@@ -21,6 +24,27 @@ pub(crate) trait Request: Encodable + HeaderVersion {
     const NEWEST: i16;
     /// What is answered.
     type Response: Decodable + HeaderVersion + Send;
+
+    /// As it goes over the wire.
+    fn frame(&self, version: i16, correlation: i32) -> Result<Frame, Error>
+    where
+        Self: Sized,
+    {
+        frame::whole(self, version, correlation)
+    }
+}
+
+impl Request for ProduceRequest {
+    const KEY: i16 = 0;
+    const NAME: &'static str = "Produce";
+    // From 3 on with batches of records. From 12 on the leader itself makes a partition part of a transaction, where the cluster has been told to.
+    const OLDEST: i16 = 3;
+    const NEWEST: i16 = 11;
+    type Response = ProduceResponse;
+
+    fn frame(&self, version: i16, correlation: i32) -> Result<Frame, Error> {
+        frame::produce(self, version, correlation)
+    }
 }
 
 macro_rules! requests {
@@ -36,8 +60,6 @@ macro_rules! requests {
 }
 
 requests! {
-    // From 3 on with batches of records. From 12 on the leader itself makes a partition part of a transaction, where the cluster has been told to.
-    ProduceRequest 0 "Produce" 3..=11 => ProduceResponse;
     // From 13 on by the topic's id instead of its name.
     FetchRequest 1 "Fetch" 4..=13 => FetchResponse;
     ListOffsetsRequest 2 "ListOffsets" 2..=7 => ListOffsetsResponse;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DynComparator, Int64Array, RecordBatch, UInt16Array, UInt64Array, make_comparator,
+    Array, ArrayRef, AsArray, BooleanArray, DynComparator, Int64Array, PrimitiveArray, RecordBatch, UInt16Array, UInt64Array,
+    make_comparator,
 };
 use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -18,6 +19,7 @@ use super::call::Call;
 use super::cells::{Cells, Change, SharedState, cells};
 use super::column::{OutputColumn, described, key_columns, key_types};
 use super::partial::{Layout, Parted, Wanted};
+use super::touched::{Touched, TouchedPart};
 use crate::batch::{Batch, Origin};
 use crate::operators::columns::place;
 use crate::operators::{Blueprint, ExecuteError, Message, Operator, OperatorState, Output, StateTable, TakenState};
@@ -142,7 +144,7 @@ struct Groups {
     /// Keys that are gone.
     gone: usize,
     /// The watermark when it was last touched; the lowest number before the first watermark.
-    touched: SharedVec<i64>,
+    touched: Touched,
     cells: Vec<Box<dyn Cells>>,
 }
 
@@ -153,7 +155,7 @@ impl Groups {
             keys: KeyTable::new(&key_types(&blueprint.key_types))?,
             rows: blueprint.retracts.then(SharedVec::default),
             gone: 0,
-            touched: SharedVec::default(),
+            touched: Touched::new(blueprint.ttl),
             cells: cells.collect::<Result<_, _>>()?,
         })
     }
@@ -276,7 +278,7 @@ impl Group {
         if let Some(rows) = &mut groups.rows {
             rows.grow(total, 0);
         }
-        groups.touched.grow(total, i64::MIN);
+        groups.touched.grow(total);
         for (cells, call) in groups.cells.iter_mut().zip(&blueprint.calls) {
             cells.grow(total).map_err(|error| call.failed(error))?;
         }
@@ -287,7 +289,7 @@ impl Group {
         groups.take(blueprint, batch, &numbers)?;
         let time = watermark.unwrap_or(i64::MIN);
         let (after, gone): (Vec<u32>, Vec<u32>) = touched.iter().partition(|group| groups.is_there(**group));
-        touched.iter().for_each(|group| *groups.touched.at(*group as usize) = time);
+        groups.touched.touch(&touched, time);
         if let Some(rows) = &mut groups.rows {
             gone.iter().for_each(|group| *rows.at(*group as usize) = 0);
             groups.gone = groups.gone + gone.len() - come_again.len();
@@ -324,7 +326,7 @@ impl Group {
             return Ok(());
         }
         let found = groups.keys.find(keys, hashes)?;
-        let expired = |group: u32| groups.touched.get(group as usize).saturating_add(self.blueprint.ttl) <= watermark;
+        let expired = |group: u32| groups.touched.get(group).saturating_add(self.blueprint.ttl) <= watermark;
         if found.into_iter().flatten().any(expired) { self.forget(watermark) } else { Ok(()) }
     }
 
@@ -345,7 +347,7 @@ impl Group {
             && let Some(groups) = &mut self.groups
         {
             // Time begins now for what came before the first watermark.
-            groups.touched = groups.touched.iter().map(|touched| if touched == i64::MIN { time } else { touched }).collect();
+            groups.touched.begin(time);
             self.oldest = groups.touched.iter().min().unwrap_or(i64::MAX);
         }
         self.watermark = self.watermark.max(Some(time));
@@ -363,13 +365,10 @@ impl Group {
         let mut groups = Groups::new(&self.blueprint)?;
         let key_count = self.blueprint.keys.len().max(1);
         let (first, mut rest) = records.columns().split_at_checked(KEYS_FROM + key_count).ok_or_else(wrong)?;
-        let numbers = |column: usize| {
-            let numbers = first[column].as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
-            Ok::<SharedVec<i64>, ExecuteError>(numbers.values().iter().copied().collect())
-        };
-        groups.touched = numbers(0)?;
+        let numbers = |column: usize| first[column].as_primitive_opt::<Int64Type>().map(PrimitiveArray::values).ok_or_else(wrong);
+        groups.touched = Touched::restored(self.blueprint.ttl, numbers(0)?);
         if let Some(rows) = &mut groups.rows {
-            *rows = numbers(1)?;
+            *rows = numbers(1)?.iter().copied().collect();
         }
         groups.keys.intern(&first[KEYS_FROM..], &hash_rows(&first[KEYS_FROM..], records.num_rows())?)?;
         for (cells, call) in groups.cells.iter_mut().zip(&self.blueprint.calls) {
@@ -393,7 +392,7 @@ pub(super) fn width(call: &Call, retracts: bool) -> datafusion_common::Result<us
 struct SharedGroups {
     keys: KeyPart,
     rows: Option<Part<i64>>,
-    touched: Part<i64>,
+    touched: TouchedPart,
     cells: Vec<(Call, SharedState)>,
 }
 
@@ -486,3 +485,7 @@ pub(super) fn changes(touched: &[u32], before: &[u32], after: &[u32], old: &[Arr
     }
     Ok(changes)
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

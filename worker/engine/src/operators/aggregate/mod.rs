@@ -17,6 +17,7 @@ mod late;
 mod pane;
 mod partial;
 mod session;
+mod touched;
 mod window;
 
 pub(crate) use call::{Argument, Call, check as check_calls};

@@ -53,10 +53,10 @@ fn rows(start: usize, rows: impl IntoIterator<Item = (i64, i64)>) -> Message {
 
 #[test]
 fn rows_wait_until_their_slice_ends() {
+    const LATER: i64 = 10 * MILLISECOND;
     let mut operator = operator(&blueprint(true));
     let mut said = Said::default();
     let mut push = |message| operator.push(0, message, &mut said).unwrap();
-    const LATER: i64 = 10 * MILLISECOND;
     push(rows(0, [(1, LATER + 5), (2, LATER + 5), (1, LATER + 9)]));
     push(Message::Watermark(8));
     push(rows(3, [(1, LATER + 10), (1, LATER - 1), (1, LATER + 7)]));

@@ -189,7 +189,7 @@ proptest! {
 /// State of many keys, far beyond what may be in memory.
 #[tokio::test]
 async fn state_ten_times_the_memory_goes_through() {
-    const LIMIT: usize = 80_000;
+    const LIMIT: usize = 64_000;
     let plan = plan(&[("s", "SELECT k, count(*) AS n, max(v) AS m FROM a GROUP BY k")], &["s"]);
     let keys = |batch: i64| (0..500).map(|key| (Some(batch * 500 + key), 1, 0)).collect::<Vec<_>>();
     let message = |number: i64| Message::Batch(batch(&plan, "a", &keys(number % 40), number as usize * 500, &mut 0));

@@ -7,6 +7,7 @@ mod boxed;
 mod distinct;
 mod multiset;
 mod numbers;
+mod tallies;
 mod texts;
 
 use std::sync::Arc;
@@ -86,10 +87,12 @@ pub(super) fn cells(call: &Call, retracts: bool) -> Result<Box<dyn Cells>> {
     if !function.is_distinct() && function.order_bys().is_empty() {
         match (name, arguments.as_slice(), &result) {
             ("count", ..) => return Ok(Box::new(Count::new())),
-            ("sum", [DataType::Int64], DataType::Int64) => return Ok(Box::new(Sum::<Int64Type>::new(result))),
-            ("sum", [DataType::UInt64], DataType::UInt64) => return Ok(Box::new(Sum::<UInt64Type>::new(result))),
-            ("sum", [DataType::Float64], DataType::Float64) => return Ok(Box::new(Sum::<Float64Type>::new(result))),
-            ("sum", [DataType::Decimal128(..)], DataType::Decimal128(..)) => return Ok(Box::new(Sum::<Decimal128Type>::new(result))),
+            ("sum", [DataType::Int64], DataType::Int64) => return Ok(Box::new(Sum::<Int64Type>::new(result, retracts))),
+            ("sum", [DataType::UInt64], DataType::UInt64) => return Ok(Box::new(Sum::<UInt64Type>::new(result, retracts))),
+            ("sum", [DataType::Float64], DataType::Float64) => return Ok(Box::new(Sum::<Float64Type>::new(result, retracts))),
+            ("sum", [DataType::Decimal128(..)], DataType::Decimal128(..)) => {
+                return Ok(Box::new(Sum::<Decimal128Type>::new(result, retracts)));
+            }
             ("avg", [DataType::Float64], DataType::Float64) => return Ok(Box::new(Average::new())),
             ("min" | "max", [argument], _) if !retracts && *argument == result => {
                 let largest = name == "max";

@@ -11,8 +11,9 @@ use arrow::datatypes::{
 };
 use datafusion_common::Result;
 
+use super::tallies::Tallies;
 use super::{Cells, Change, SharedState};
-use crate::state::{Part, SharedVec};
+use crate::state::{SharedBits, SharedVec};
 
 /// Rows that count and whose arguments are not NULL.
 fn present<'a>(change: &'a Change<'a>) -> impl Iterator<Item = (usize, usize)> + 'a {
@@ -22,13 +23,9 @@ fn present<'a>(change: &'a Change<'a>) -> impl Iterator<Item = (usize, usize)> +
         .map(|(row, group)| (row, *group as usize))
 }
 
-fn column(values: &Part<i64>) -> ArrayRef {
-    Arc::new(Int64Array::from(values.to_vec()))
-}
-
 #[derive(Default)]
 pub(super) struct Count {
-    counts: SharedVec<i64>,
+    counts: Tallies,
 }
 
 impl Count {
@@ -39,17 +36,17 @@ impl Count {
 
 impl Cells for Count {
     fn grow(&mut self, total: usize) -> Result<()> {
-        self.counts.grow(total, 0);
+        self.counts.grow(total);
         Ok(())
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        present(change).for_each(|(row, group)| *self.counts.at(group) += if change.adds(row) { 1 } else { -1 });
+        present(change).for_each(|(row, group)| self.counts.add(group, if change.adds(row) { 1 } else { -1 }));
         Ok(())
     }
 
     fn merge(&mut self, into: u32, from: u32) -> Result<()> {
-        *self.counts.at(into as usize) += self.counts.get(from as usize);
+        self.counts.add(into as usize, self.counts.get(from as usize));
         Ok(())
     }
 
@@ -58,7 +55,7 @@ impl Cells for Count {
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
-        groups.iter().for_each(|group| *self.counts.at(*group as usize) = 0);
+        groups.iter().for_each(|group| self.counts.reset(*group as usize));
         Ok(())
     }
 
@@ -68,17 +65,17 @@ impl Cells for Count {
 
     fn share(&mut self) -> Result<SharedState> {
         let counts = self.counts.share();
-        Ok(Box::new(move || Ok(vec![column(&counts)])))
+        Ok(Box::new(move || Ok(vec![counts.column()])))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
-        self.counts = state[0].as_primitive::<Int64Type>().values().iter().copied().collect();
+        self.counts = Tallies::from(state[0].as_primitive::<Int64Type>().values().as_ref());
         Ok(())
     }
 
     fn merge_states(&mut self, groups: &[u32], states: &[ArrayRef]) -> Result<()> {
         let counts = states[0].as_primitive::<Int64Type>().values();
-        groups.iter().zip(counts).for_each(|(group, count)| *self.counts.at(*group as usize) += count);
+        groups.iter().zip(counts).for_each(|(group, count)| self.counts.add(*group as usize, *count));
         Ok(())
     }
 
@@ -87,36 +84,67 @@ impl Cells for Count {
     }
 }
 
+/// How many values a sum is of.
+enum Summed {
+    /// Where values can be taken back: the number of them.
+    Number(Tallies),
+    /// Where not: whether there are any. As a number that is 1.
+    Any(SharedBits),
+}
+
+impl Summed {
+    fn get(&self, group: usize) -> i64 {
+        match self {
+            Self::Number(numbers) => numbers.get(group),
+            Self::Any(any) => any.get(group).into(),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, group: usize, more: i64) {
+        match self {
+            Self::Number(numbers) => numbers.add(group, more),
+            Self::Any(any) if more > 0 => any.set(group, true),
+            Self::Any(_) => {}
+        }
+    }
+}
+
 /// Sums, with the number of values: without any, the sum is NULL.
 pub(super) struct Sum<T: ArrowPrimitiveType> {
     result: DataType,
     sums: SharedVec<T::Native>,
-    counts: SharedVec<i64>,
+    counts: Summed,
 }
 
 impl<T: ArrowPrimitiveType> Sum<T> {
-    pub(super) fn new(result: DataType) -> Self {
-        Self { result, sums: SharedVec::default(), counts: SharedVec::default() }
+    /// `counts`: whether it matters how many values there are, because some may be taken back.
+    pub(super) fn new(result: DataType, counts: bool) -> Self {
+        let counts = if counts { Summed::Number(Tallies::default()) } else { Summed::Any(SharedBits::default()) };
+        Self { result, sums: SharedVec::default(), counts }
     }
 }
 
 impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
         self.sums.grow(total, T::Native::ZERO);
-        self.counts.grow(total, 0);
+        match &mut self.counts {
+            Summed::Number(numbers) => numbers.grow(total),
+            Summed::Any(any) => any.grow(total),
+        }
         Ok(())
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
         let values = change.values[0].as_primitive::<T>().values();
         for (row, group) in present(change) {
-            let (sum, count) = (self.sums.at(group), self.counts.at(group));
+            let sum = self.sums.at(group);
             if change.adds(row) {
                 *sum = sum.add_wrapping(values[row]);
-                *count += 1;
+                self.counts.add(group, 1);
             } else {
                 *sum = sum.sub_wrapping(values[row]);
-                *count -= 1;
+                self.counts.add(group, -1);
             }
         }
         Ok(())
@@ -125,7 +153,7 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn merge(&mut self, into: u32, from: u32) -> Result<()> {
         let (into, from) = (into as usize, from as usize);
         *self.sums.at(into) = self.sums.get(into).add_wrapping(self.sums.get(from));
-        *self.counts.at(into) += self.counts.get(from);
+        self.counts.add(into, self.counts.get(from));
         Ok(())
     }
 
@@ -137,27 +165,47 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
         for group in groups {
             *self.sums.at(*group as usize) = T::Native::ZERO;
-            *self.counts.at(*group as usize) = 0;
+            match &mut self.counts {
+                Summed::Number(numbers) => numbers.reset(*group as usize),
+                Summed::Any(any) => any.set(*group as usize, false),
+            }
         }
         Ok(())
     }
 
     fn retain(&mut self, keep: &BooleanArray) {
         self.sums.retain(keep);
-        self.counts.retain(keep);
+        match &mut self.counts {
+            Summed::Number(numbers) => numbers.retain(keep),
+            Summed::Any(any) => any.retain(keep),
+        }
     }
 
     fn share(&mut self) -> Result<SharedState> {
-        let (result, sums, counts) = (self.result.clone(), self.sums.share(), self.counts.share());
+        let (result, sums) = (self.result.clone(), self.sums.share());
+        let counts: Box<dyn FnOnce() -> ArrayRef + Send> = match &mut self.counts {
+            Summed::Number(numbers) => {
+                let numbers = numbers.share();
+                Box::new(move || numbers.column())
+            }
+            Summed::Any(any) => {
+                let any = any.share();
+                Box::new(move || Arc::new(Int64Array::from_iter_values(any.iter().map(i64::from))))
+            }
+        };
         Ok(Box::new(move || {
             let sums = PrimitiveArray::<T>::from_iter_values(sums.iter()).with_data_type(result);
-            Ok(vec![Arc::new(sums), column(&counts)])
+            Ok(vec![Arc::new(sums), counts()])
         }))
     }
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.sums = state[0].as_primitive::<T>().values().iter().copied().collect();
-        self.counts = state[1].as_primitive::<Int64Type>().values().iter().copied().collect();
+        let counts = state[1].as_primitive::<Int64Type>().values();
+        match &mut self.counts {
+            Summed::Number(numbers) => *numbers = Tallies::from(counts.as_ref()),
+            Summed::Any(any) => *any = counts.iter().map(|count| *count > 0).collect(),
+        }
         Ok(())
     }
 
@@ -166,13 +214,17 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
         for ((group, sum), count) in groups.iter().zip(sums).zip(counts) {
             let group = *group as usize;
             *self.sums.at(group) = self.sums.get(group).add_wrapping(*sum);
-            *self.counts.at(group) += count;
+            self.counts.add(group, *count);
         }
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.sums.memory_bytes() + self.counts.memory_bytes()
+        let counts = match &self.counts {
+            Summed::Number(numbers) => numbers.memory_bytes(),
+            Summed::Any(any) => any.memory_bytes(),
+        };
+        self.sums.memory_bytes() + counts
     }
 }
 
@@ -181,7 +233,7 @@ pub(super) struct Average(Sum<Float64Type>);
 
 impl Average {
     pub(super) fn new() -> Self {
-        Self(Sum::new(DataType::Float64))
+        Self(Sum::new(DataType::Float64, true))
     }
 }
 
@@ -237,12 +289,12 @@ pub(super) struct Extreme<T: ArrowPrimitiveType> {
     largest: bool,
     values: SharedVec<T::Native>,
     /// Whether there is a value: beside it, it would take as much room as the value.
-    known: SharedVec<bool>,
+    known: SharedBits,
 }
 
 impl<T: ArrowPrimitiveType> Extreme<T> {
     pub(super) fn new(result: DataType, largest: bool) -> Self {
-        Self { result, largest, values: SharedVec::default(), known: SharedVec::default() }
+        Self { result, largest, values: SharedVec::default(), known: SharedBits::default() }
     }
 
     fn get(&self, group: usize) -> Option<T::Native> {
@@ -251,7 +303,8 @@ impl<T: ArrowPrimitiveType> Extreme<T> {
 
     fn see(&mut self, group: usize, value: T::Native) {
         if self.get(group).is_none_or(|known| if self.largest { value.is_gt(known) } else { value.is_lt(known) }) {
-            (*self.values.at(group), *self.known.at(group)) = (value, true);
+            *self.values.at(group) = value;
+            self.known.set(group, true);
         }
     }
 }
@@ -269,7 +322,7 @@ pub(super) fn extreme_timestamp(unit: TimeUnit, result: DataType, largest: bool)
 impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
         self.values.grow(total, T::Native::ZERO);
-        self.known.grow(total, false);
+        self.known.grow(total);
         Ok(())
     }
 
@@ -292,7 +345,7 @@ impl<T: ArrowPrimitiveType> Cells for Extreme<T> {
     }
 
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
-        groups.iter().for_each(|group| *self.known.at(*group as usize) = false);
+        groups.iter().for_each(|group| self.known.set(*group as usize, false));
         Ok(())
     }
 
