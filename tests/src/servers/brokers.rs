@@ -116,13 +116,34 @@ impl Brokers {
         self.until_in_sync(name).await
     }
 
-    /// Deletes a topic.
+    /// Deletes a topic while a broker is frozen, and waits until the others do not know it any more. It is asked for once, and not of the frozen one: what that
+    /// finds when it wakes would delete the next topic of this name.
     ///
     /// # Errors
     /// The cluster refuses.
-    pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        let gone = self.admin()?.delete_topics(&[name], &options()).await.context("delete a topic")?;
-        gone.into_iter().try_for_each(|gone| done(name, gone))
+    pub async fn delete_topic_without(&self, name: &str, frozen: i32) -> Result<()> {
+        let awake: Vec<_> = (1..).zip(&self.brokers).filter(|(number, _)| *number != frozen).map(|(_, broker)| broker.address).collect();
+        for address in &awake {
+            let config = config(&address.to_string());
+            poll::until(&format!("{address} misses broker {frozen}"), START_DEADLINE, async || {
+                ensure!(!known(config.clone()).await?.contains(&frozen), "it does not");
+                Ok::<_, anyhow::Error>(())
+            })
+            .await?;
+        }
+        let bootstrap: Vec<_> = awake.iter().map(ToString::to_string).collect();
+        let config = config(&bootstrap.join(","));
+        let admin: AdminClient<DefaultClientContext> = config.create().context("make an admin client")?;
+        // Whoever is asked may first ask the controller that is frozen.
+        let options = AdminOptions::new().operation_timeout(Some(START_DEADLINE)).request_timeout(Some(START_DEADLINE));
+        let gone = admin.delete_topics(&[name], &options).await.context("delete a topic")?;
+        gone.into_iter().try_for_each(|gone| done(name, gone))?;
+        poll::until(&format!("{name} is gone"), START_DEADLINE, async || {
+            let partitions = look(config.clone(), name.to_owned()).await?;
+            ensure!(partitions.is_empty(), "{partitions:?}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
     }
 
     /// Gives a topic more partitions: `count` in all.
@@ -265,6 +286,15 @@ fn options() -> AdminOptions {
 
 fn done(name: &str, result: rdkafka::admin::TopicResult) -> Result<()> {
     result.map(drop).map_err(|(_, code)| anyhow::anyhow!("Kafka refuses it for topic {name}: {code}"))
+}
+
+/// The brokers that one knows of.
+async fn known(config: ClientConfig) -> Result<Vec<i32>> {
+    let asked = tokio::task::spawn_blocking(move || -> Result<Vec<i32>> {
+        let client: BaseConsumer = config.create()?;
+        Ok(client.fetch_metadata(None, LOOK)?.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect())
+    });
+    asked.await.context("look at Kafka")?
 }
 
 async fn look(config: ClientConfig, name: String) -> Result<Vec<Partition>> {
