@@ -486,7 +486,7 @@ impl Pair {
                 }
                 // Once more soon after, while it still reads again what it has read.
                 fate = match fate {
-                    Fate::CrashAt(step) if step % 2 == 0 => Fate::CrashAt(step / 2 | 1),
+                    Fate::CrashAt(step) if step % 2 == 0 => Fate::CrashAt((step / 2) | 1),
                     _ => Fate::Live,
                 };
             }
