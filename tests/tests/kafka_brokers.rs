@@ -2,14 +2,14 @@
 //! of these a reader of what is committed must find every record once, and those of a partition in order. Then what no client can make good: a topic that is made
 //! anew under the same name, and a log that an unclean leader has cut. No cluster of Kubernetes here.
 //!
-//! `MILLRACE_TEST_ROUNDS` is how many times something happens to the brokers (5 unless set), `MILLRACE_TEST_SEED` what they are drawn from (1 unless set). All kinds
+//! `MILLRACE_TEST_ROUNDS` is how many times something happens to the brokers (4 unless set), `MILLRACE_TEST_SEED` what they are drawn from (1 unless set). All kinds
 //! have their turn before one comes again. The test prints how many there were of each, and what the brokers said to the worker.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use millrace_tests::dice::Dice;
@@ -20,6 +20,7 @@ use millrace_tests::servers::Brokers;
 use millrace_tests::servers::brokers::{GROUPS, TRANSACTIONS};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// For everything to arrive on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -222,7 +223,7 @@ async fn happens(act: Act, brokers: &mut Brokers, worker: &mut Worker, input: &s
         _ => {
             brokers.kill(hit)?;
             // Back at once, or after others have taken over.
-            if chance % 3 > 0 {
+            if !chance.is_multiple_of(3) {
                 for topic in topics {
                     brokers.until_led_by_others(topic, hit).await?;
                 }
@@ -236,8 +237,8 @@ async fn happens(act: Act, brokers: &mut Brokers, worker: &mut Worker, input: &s
     Ok(())
 }
 
-async fn every_record_is_passed_on_once_whatever_happens_to_brokers(brokers: &mut Brokers) -> Result<()> {
-    let (rounds, seed) = (setting("MILLRACE_TEST_ROUNDS", 5)?, setting("MILLRACE_TEST_SEED", 1)?);
+async fn every_record_is_passed_on_once_whatever_happens_to_brokers(brokers: &mut Brokers) -> Result<String> {
+    let (rounds, seed) = (setting("MILLRACE_TEST_ROUNDS", 4)?, setting("MILLRACE_TEST_SEED", 1)?);
     let input = "rounds";
     brokers.create_topic(input, PARTITIONS as i32, 3, &[]).await?;
     let (mut dice, mut luck) = (Dice::new(seed), Dice::new(seed + 1));
@@ -253,7 +254,7 @@ async fn every_record_is_passed_on_once_whatever_happens_to_brokers(brokers: &mu
         let what = format!("after round {round} of seed {seed}, {act:?}");
         tokio::select! {
             over = happens(act, brokers, &mut worker, input, chance) => over.with_context(|| what.clone())?,
-            failed = numbers.go_on(&mut dice) => return failed,
+            failed = numbers.go_on(&mut dice) => failed?,
         }
         if act == Act::Grow {
             numbers.grow();
@@ -265,13 +266,8 @@ async fn every_record_is_passed_on_once_whatever_happens_to_brokers(brokers: &mu
     }
     let said = said(&fs::read_to_string(worker.log())?);
     worker.kill().await?;
-    println!(
-        "n = {rounds} (seed {seed}): {counts:?}; {} records of {} partitions, each once and in order",
-        numbers.records(),
-        numbers.partitions()
-    );
-    println!("what brokers said: {said:?}");
-    Ok(())
+    let passed = format!("{} records of {} partitions, each once and in order", numbers.records(), numbers.partitions());
+    Ok(format!("n = {rounds} (seed {seed}): {counts:?}; {passed}\nwhat brokers said: {said:?}"))
 }
 
 /// How often brokers have said what tells that something has moved.
@@ -355,8 +351,7 @@ async fn cut(brokers: &mut Brokers, worker: &mut Worker, input: &str, numbers: &
     worker.until_passed(brokers, numbers, "what is about to be lost").await?;
     brokers.kill(leader)?;
     brokers.start_again(other).await?;
-    let now = brokers.leader(input, 0).await?;
-    ensure!(now == other, "{now} leads, not {other}");
+    brokers.until_led_by_others(input, leader).await?;
     brokers.start_again(leader).await?;
     brokers.until_in_sync(input).await
 }
@@ -389,7 +384,7 @@ async fn a_log_that_was_cut_is_noticed(brokers: &mut Brokers) -> Result<()> {
 async fn brokers_come_and_go() -> Result<()> {
     let mut brokers = Brokers::start().await?;
     brokers.create_topic(OUTPUT, OUTPUTS, 3, &[]).await?;
-    every_record_is_passed_on_once_whatever_happens_to_brokers(&mut brokers).await?;
+    println!("{}", every_record_is_passed_on_once_whatever_happens_to_brokers(&mut brokers).await?);
     a_topic_that_was_made_anew_is_known_by_its_id(&mut brokers).await?;
     a_log_that_was_cut_is_noticed(&mut brokers).await
 }

@@ -1,4 +1,5 @@
 //! `millrace worker` as a pod runs it, beside an operator of our own, of today or of before polls. No cluster, and no timing is asserted: only what comes after what.
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::path::Path;
 use std::process::Stdio;

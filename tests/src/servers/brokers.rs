@@ -272,7 +272,7 @@ async fn look(config: ClientConfig, name: String) -> Result<Vec<Partition>> {
         let client: BaseConsumer = config.create()?;
         let metadata = client.fetch_metadata(Some(&name), LOOK)?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
-        let mut found: Vec<_> = topic.into_iter().flat_map(|topic| topic.partitions()).collect();
+        let mut found: Vec<_> = topic.map(|topic| topic.partitions().iter().collect()).unwrap_or_default();
         found.sort_by_key(|partition| partition.id());
         let of = |partition: &&rdkafka::metadata::MetadataPartition| Partition {
             leader: Some(partition.leader()).filter(|leader| *leader > 0),

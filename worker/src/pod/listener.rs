@@ -158,7 +158,7 @@ mod tests {
     async fn an_operator_without_the_endpoint_is_asked_again_when_it_may_be_a_newer_one() {
         let (operator, listener) = Scripted::listener(&[Some(Heard::NoSuchEndpoint), Some(Heard::NoSuchEndpoint), Some(Heard::Changed)]);
         listener.answered(1);
-        pass(OLD_OPERATOR - Duration::from_secs(1)).await;
+        pass(OLD_OPERATOR.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(operator.sequences(), [1]);
         listener.answered(9);
         listener.rung().await;
@@ -173,7 +173,7 @@ mod tests {
         assert!(operator.sequences().len() >= 3, "well within the time after which the operator gives a worker up");
         pass(Duration::from_mins(2)).await;
         let asked = operator.asked.lock().unwrap().clone();
-        assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 <= LONGEST_PAUSE));
+        assert!(asked.windows(2).all(|pair| pair[1].0.saturating_sub(pair[0].0) <= LONGEST_PAUSE));
         assert_eq!(asked.len(), 21);
     }
 }
