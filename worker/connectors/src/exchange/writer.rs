@@ -48,9 +48,9 @@ struct Writing {
     ends: Vec<End>,
     /// How far time has come.
     time: ProducerTime,
-    /// The same as it was written last, and when.
+    /// The same as it was written last, and when; at first, when the writer was opened.
     written: ProducerTime,
-    written_at: Option<Instant>,
+    written_at: Instant,
 }
 
 impl Writing {
@@ -61,7 +61,7 @@ impl Writing {
 
     fn due(&self) -> Option<Instant> {
         let pause = TIME_AT_LEAST.max(TIME_EVERY * self.ends.len() as u32);
-        (self.time != self.written).then(|| self.written_at.map_or_else(Instant::now, |at| at + pause))
+        (self.time != self.written).then(|| self.written_at + pause)
     }
 }
 
@@ -75,7 +75,7 @@ impl ExchangeWriter {
             ends: (0..partitions).map(|partition| End { number: 0, offset: place.end(&channel.topic, partition).offset }).collect(),
             time: ProducerTime::default(),
             written: ProducerTime::default(),
-            written_at: None,
+            written_at: Instant::now(),
         });
         let channels = channels.collect();
         let mut writer = Self { partitions, flight, origin: Origin::new("exchange", "exchange"), sent: 0, channels };
@@ -153,7 +153,7 @@ impl ExchangeWriter {
             return Err(ConnectorError::new(ErrorReason::Internal, message));
         }
         let time = writing.time;
-        (writing.written, writing.written_at) = (time, Some(Instant::now()));
+        (writing.written, writing.written_at) = (time, Instant::now());
         for partition in 0..self.partitions {
             let stamp = self.stamp(channel, partition);
             let message = codec::encode_time(&self.flight.writer.task, stamp, time);
@@ -233,7 +233,7 @@ impl SinkWriter for ExchangeWriter {
     async fn prepare(&mut self, _epoch: u64) -> Result<Prepared, ConnectorError> {
         for channel in 0..self.channels.len() {
             let writing = &self.channels[channel];
-            if writing.time != writing.written || writing.written_at.is_some_and(|at| at.elapsed() >= TIME_AGAIN) {
+            if writing.time != writing.written || writing.written_at.elapsed() >= TIME_AGAIN {
                 self.tell(channel).await?;
             }
         }

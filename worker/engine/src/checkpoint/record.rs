@@ -207,7 +207,6 @@ impl EpochContent {
     pub fn is_same_progress(&self, last: &EpochRecord) -> bool {
         self.positions == last.positions
             && self.operators == last.operators
-            && self.exchange == last.exchange
             && self.sinks.values().all(Vec::is_empty)
             && self.counters.values().all(|count| *count == 0)
     }

@@ -71,7 +71,7 @@ impl Replay {
     /// The ordinals of an origin up to which some partition has been given everything, in order. Rows of different sides MUST NOT be pushed together.
     #[must_use]
     pub fn bounds(&self, origin: &Origin) -> Vec<u64> {
-        if !self.0.is_on.load(Ordering::Relaxed) {
+        if !self.is_on() {
             return Vec::new();
         }
         let state = self.lock();
@@ -81,31 +81,46 @@ impl Replay {
 
     /// Rows of `origin` up to `ordinal` are pushed next, and none from before the last of its [bounds](Replay::bounds) below that.
     pub fn at(&self, origin: &Origin, ordinal: u64) {
-        if !self.0.is_on.load(Ordering::Relaxed) {
+        if !self.is_on() {
             return;
         }
         let mut state = self.lock();
         let State { coverage, given } = &mut *state;
-        let mut is_behind = true;
         for (partitions, given) in coverage.channels.iter().zip(given) {
             let covers = |up_to: &UpTo| up_to.get(origin.key()).is_some_and(|last| ordinal <= *last);
             let of_channel: Arc<[bool]> = partitions.iter().map(covers).collect();
             *given = of_channel.contains(&true).then_some(of_channel);
-            is_behind &= given.is_none();
         }
-        if is_behind {
-            // Its ordinals only grow: nothing of it has been given any more.
-            for up_to in coverage.channels.iter_mut().flatten() {
-                up_to.remove(origin.key());
-            }
-            let is_on = coverage.channels.iter().flatten().any(|up_to| !up_to.is_empty());
-            self.0.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Everything of `origin` up to `ordinal` has been pushed.
+    pub fn passed(&self, origin: &Origin, ordinal: u64) {
+        if !self.is_on() {
+            return;
         }
+        let mut state = self.lock();
+        let all = || state.coverage.channels.iter().flatten();
+        if all().any(|up_to| up_to.get(origin.key()).is_some_and(|last| *last > ordinal)) {
+            return;
+        }
+        // Its ordinals only grow: nothing of it has been given any more.
+        for up_to in state.coverage.channels.iter_mut().flatten() {
+            up_to.remove(origin.key());
+        }
+        let is_on = state.coverage.channels.iter().flatten().any(|up_to| !up_to.is_empty());
+        self.0.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Whether some of what partitions have been given has not been read again yet. Until then an epoch MUST go on from the place in the exchange that the one
+    /// before had: behind a later place, nobody would find any more what was given before it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.is_on.load(Ordering::Relaxed)
     }
 
     /// Whether each partition of a channel has been given what is pushed now; `None` if none has.
     pub(crate) fn given(&self, channel: usize) -> Option<Arc<[bool]>> {
-        if !self.0.is_on.load(Ordering::Relaxed) {
+        if !self.is_on() {
             return None;
         }
         self.lock().given.get(channel).cloned().flatten()
@@ -140,11 +155,16 @@ mod tests {
         assert_eq!(given(&replay), [Some(vec![false, true]), None]);
         replay.at(&other, 2);
         assert_eq!(given(&replay), [None, Some(vec![false, true])]);
+        replay.passed(&one, 8);
+        assert_eq!(replay.bounds(&one), [5, 9]);
+        replay.passed(&one, 9);
+        assert!(replay.bounds(&one).is_empty(), "it is behind all of it");
         replay.at(&one, 10);
         assert_eq!(given(&replay), [None, None]);
-        assert!(replay.bounds(&one).is_empty(), "it is behind all of it");
+        assert!(replay.is_on(), "the other is not");
         replay.at(&other, 3);
-        assert!(!replay.0.is_on.load(Ordering::Relaxed), "nothing is left");
+        replay.passed(&other, 3);
+        assert!(!replay.is_on(), "nothing is left");
         assert_eq!(given(&replay), [None, None]);
     }
 

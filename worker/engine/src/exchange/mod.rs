@@ -13,7 +13,8 @@
 //! * A message says *up to where* ([`UpTo`]) its partition has been given everything: for each origin of the input, an ordinal. Sources deliver the rows of an
 //!   origin in one order, those of one record in one batch, and name them alike in every replay; so this holds whatever the batches are the next time.
 //! * After its marker, a new owner knows what counts before it, and nothing more will: what older owners still write lies behind the marker. It goes on from its
-//!   last epoch, and a [`Replay`] leaves out what a partition has been given already, before rows are put together in aggregates.
+//!   last epoch, and a [`Replay`] leaves out what a partition has been given already, before rows are put together in aggregates. Epochs
+//!   that end before it has caught up keep the place from which the exchange was read back: what lies before a later place would be found by nobody any more.
 
 mod acceptance;
 mod coverage;

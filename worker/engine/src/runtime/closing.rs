@@ -84,7 +84,7 @@ impl Writer {
 }
 
 impl Closer {
-    /// Closes the epoch that ends with `content` (positions and times) and `state`. On success it is durable and committed, and may be acknowledged.
+    /// Closes the epoch that ends with `content` (positions and times; if it `keeps_place`, that in the exchange too) and `state`. On success it is durable and committed, and may be acknowledged.
     pub(super) async fn close(
         mut self,
         preparing: Vec<Preparing>,
@@ -92,6 +92,7 @@ impl Closer {
         mut content: EpochContent,
         state: Taken,
         mut counters: Counters,
+        keeps_place: bool,
     ) -> Result<Self, Failure> {
         let epoch = self.owner.next_epoch().0;
         let prepared = try_join_all(preparing.into_iter().map(async |Preparing { index, answer, writer }| {
@@ -118,7 +119,9 @@ impl Closer {
         for (index, writer, prepared) in prepared {
             self.route_refused(index, prepared.rejected, &mut dead, &mut counters)?;
             if writer.identity.output == EXCHANGE_WRITER {
-                content.exchange = prepared.committables.into_iter().next();
+                if !keeps_place {
+                    content.exchange = prepared.committables.into_iter().next();
+                }
                 continue;
             }
             content.sinks.insert(writer.identity.output.clone(), prepared.committables);

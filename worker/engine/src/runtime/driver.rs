@@ -338,7 +338,7 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by `drive` and aborts on drop")]
     async fn begin_epoch(&mut self, closer: Closer) -> Result<Closing, Failure> {
         let epoch = closer.owner.next_epoch().0;
-        self.epoch_began();
+        let keeps_place = self.epoch_began();
         let state = self.snapshot().await?;
         let mut preparing = Vec::with_capacity(self.outputs.len());
         for (index, output) in &mut self.outputs {
@@ -349,10 +349,11 @@ impl Run {
         let processing_time = self.processing_time;
         let event_times = self.watermarks.as_ref().map(|watermarks| EventTimes { processing_time, ..watermarks.times() });
         let stage = self.config.stage.name();
-        let content = EpochContent { positions: positions.clone(), event_times, stage, ..EpochContent::default() };
+        let exchange = closer.owner.last().exchange.clone().filter(|_| keeps_place);
+        let content = EpochContent { positions: positions.clone(), event_times, stage, exchange, ..EpochContent::default() };
         let counters = self.take_counters();
         self.state_changed = false;
-        let handle = tokio::spawn(closer.close(preparing, self.dead.take(), content, state, counters));
+        let handle = tokio::spawn(closer.close(preparing, self.dead.take(), content, state, counters, keeps_place));
         Ok(Closing { handle: AbortOnDropHandle::new(handle), positions })
     }
 

@@ -106,7 +106,7 @@ impl Run {
         for up_to in &mut front.up_to {
             up_to.insert(*batch.origin.key(), last);
         }
-        let (rows, before) = (batch.num_rows().max(1), self.waiting.len());
+        let (rows, before, origin) = (batch.num_rows().max(1), self.waiting.len(), batch.origin.clone());
         self.execute(input, Message::Batch(batch))?;
         let came = self
             .waiting
@@ -117,6 +117,7 @@ impl Run {
         let outputs = self.config.plan.outputs().len();
         if let Some(front) = &mut self.front {
             front.share = share.max(front.share / 2).max(1);
+            front.replay.passed(&origin, last);
         }
         (0..self.channels()).for_each(|channel| self.say_up_to(outputs + channel));
         self.look_at_held()
@@ -167,11 +168,13 @@ impl Run {
         Ok(())
     }
 
-    /// An epoch begins to close.
-    pub(super) fn epoch_began(&mut self) {
-        if let Some(front) = &mut self.front {
-            (front.epoch_at, front.is_placed) = (Instant::now(), true);
-        }
+    /// An epoch begins to close. Whether it keeps the place in the exchange that the one before had.
+    pub(super) fn epoch_began(&mut self) -> bool {
+        let Some(front) = &mut self.front else { return false };
+        let keeps_place = front.replay.is_on();
+        front.epoch_at = Instant::now();
+        front.is_placed |= !keeps_place;
+        keeps_place
     }
 
     /// Whether an epoch has to be closed although nothing may have happened.

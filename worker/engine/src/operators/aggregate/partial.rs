@@ -6,8 +6,8 @@
 //! ```
 //!
 //! **Why no result comes later.** A window ends with the watermark that ends its last slice: what is held is said in front of the watermark that ends a slice of it,
-//! and in front of a pause. A result without a window waits for every row, so those are held [briefly](Holding::Briefly): whoever drives this sends a barrier soon. So
-//! it does when they take much memory. All is said at once, never the rows of some keys or slices alone: then everything that was pushed has come out.
+//! and in front of a pause. A result without a window waits for every row, so those are held [briefly](Holding::Briefly), and time behind them: whoever drives this sends
+//! a barrier soon. So it does when they take much memory. All is said at once, never the rows of some keys or slices alone: then everything that was pushed has come out.
 //!
 //! **Why this gives what the rows would give.** Nothing is held at the barrier of an epoch: there is no state to store. A task that crashes reads its rows again and
 //! puts them together anew, in other parts perhaps; rows that a partition has been given are left out in front of this ([`Gate`](crate::operators::Gate)).
@@ -261,6 +261,7 @@ impl Blueprint for PartialBlueprint {
             held: None,
             pays: true,
             passed: 0,
+            watermark: None,
         })
     }
 }
@@ -273,6 +274,8 @@ struct Partial {
     pays: bool,
     /// Rows that have gone on one by one since they did not.
     passed: u64,
+    /// Time that waits for the rows before it: without windows any of them may be of an earlier time.
+    watermark: Option<i64>,
 }
 
 /// Rows that have been put together.
@@ -297,11 +300,16 @@ impl Operator for Partial {
                     self.say(output)?;
                 }
                 self.look_again();
+                if self.blueprint.assignment.is_none() && self.holding() != Holding::Nothing {
+                    self.watermark = self.watermark.max(Some(time));
+                    return Ok(());
+                }
             }
             // Those behind no longer wait for this way: what is held would be late.
             Message::Idle | Message::Barrier(_) | Message::End => {
                 self.say(output)?;
                 self.look_again();
+                self.watermark.take().into_iter().for_each(|time| output.emit(Message::Watermark(time)));
             }
             Message::Clock(_) | Message::Rejected(_) => {}
         }
@@ -311,9 +319,9 @@ impl Operator for Partial {
 
     fn holding(&self) -> Holding {
         match &self.held {
-            None => Holding::Nothing,
+            None if self.watermark.is_none() => Holding::Nothing,
             Some(_) if self.blueprint.assignment.is_some() => Holding::UntilTime,
-            Some(_) => Holding::Briefly,
+            _ => Holding::Briefly,
         }
     }
 

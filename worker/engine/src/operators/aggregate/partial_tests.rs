@@ -96,6 +96,21 @@ fn rows_wait_until_their_slice_ends() {
 }
 
 #[test]
+fn without_windows_time_waits_behind_the_rows() {
+    let mut operator = operator(&blueprint(false));
+    let mut said = Said::default();
+    operator.push(0, Message::Watermark(1), &mut said).unwrap();
+    operator.push(0, rows(0, [(1, 5)]), &mut said).unwrap();
+    operator.push(0, Message::Watermark(3), &mut said).unwrap();
+    operator.push(0, Message::Watermark(4), &mut said).unwrap();
+    assert_eq!(operator.holding(), Holding::Briefly);
+    operator.push(0, Message::Barrier(1), &mut said).unwrap();
+    assert_eq!(operator.holding(), Holding::Nothing);
+    operator.push(0, Message::Watermark(9), &mut said).unwrap();
+    assert_eq!(said.log, ["Watermark(1)", r#"{"k":1,"rows":1}"#, "Watermark(4)", "Barrier(1)", "Watermark(9)"]);
+}
+
+#[test]
 fn what_is_held_is_known_and_counted() {
     for (windows, holding) in [(true, Holding::UntilTime), (false, Holding::Briefly)] {
         let mut operator = operator(&blueprint(windows));

@@ -484,7 +484,11 @@ impl Pair {
                 if ended {
                     return process.steps().len();
                 }
-                fate = Fate::Live;
+                // Once more soon after, while it still reads again what it has read.
+                fate = match fate {
+                    Fate::CrashAt(step) if step % 2 == 0 => Fate::CrashAt((step / 2) | 1),
+                    _ => Fate::Live,
+                };
             }
         };
         let (first, second) = futures::join!(one(0), one(1));
