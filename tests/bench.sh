@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal and measured side by side, of release builds: CPU of the decoders, bytes of state for each key, images, memory and start times; from Kafka to Kafka and
 # to Parquet beside Kafka Streams and Flink, and latency; the gaps of killed and rescaled workers in the cluster; and all of Nexmark beside Flink. Leaves out,
-# and says so, what a machine cannot do. About three quarters of an hour on two cores with nothing beside it.
+# and says so, what a machine cannot do.
 #
 #   tests/bench.sh             prints; the first run compiles everything with full optimisation, and installs the rivals
 #   tests/bench.sh FILE        and writes the same to FILE, as Markdown; Nexmark's table to nexmark.md beside it

@@ -9,6 +9,7 @@
 //!  cluster     Kubernetes: control plane on the host, each node in namespaces of its own; or the one that KUBECONFIG names
 //!  conductor   the operator's part towards workers, where workers are processes and there is no cluster
 //!  access_logs the main job: known lines, and what must have become of them
+//!  committed   what a reader finds that sees only what is committed
 //!  dice        numbers that look random and are the same in every run
 //!  sales       records, and the windows and totals that they must come to, for tests in which a worker dies
 //!  numbered    numbered records, and whether each is passed on once and in order, for tests in which brokers die
@@ -27,6 +28,7 @@ pub mod access_logs;
 pub mod certificates;
 pub mod cluster;
 mod command;
+pub mod committed;
 pub mod conductor;
 pub mod dice;
 pub mod drain;

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
+use crate::committed;
 use crate::dice::Dice;
 use crate::poll;
 use crate::servers::Brokers;
@@ -160,27 +159,10 @@ pub async fn committed(brokers: &Brokers) -> Result<Found> {
     tokio::task::spawn_blocking(move || read(config)).await?
 }
 
-fn read(mut config: rdkafka::ClientConfig) -> Result<Found> {
-    config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    config.set("enable.auto.commit", "false");
-    let reader: BaseConsumer = config.create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..OUTPUTS {
-        list.add_partition_offset(OUTPUT, partition, Offset::Beginning)?;
-    }
-    reader.assign(&list)?;
+fn read(config: rdkafka::ClientConfig) -> Result<Found> {
     let mut found = Found(BTreeMap::new());
     let mut last: BTreeMap<(i32, u64, u64), u64> = BTreeMap::new();
-    let mut ended = 0;
-    while ended < OUTPUTS {
-        let record = match reader.poll(ANSWER).context("no answer")? {
-            Ok(record) => record,
-            Err(KafkaError::PartitionEOF(_)) => {
-                ended += 1;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
+    committed::each(config, OUTPUT, OUTPUTS, ANSWER, |record| {
         let row: Value = serde_json::from_slice(record.payload().context("a record without a value")?)?;
         let field = |name: &str| row[name].as_u64().with_context(|| format!("no {name} in {row}"));
         let (era, origin, number) = (field("era")?, field("origin")?, field("number")?);
@@ -191,7 +173,8 @@ fn read(mut config: rdkafka::ClientConfig) -> Result<Found> {
         if let Some(before) = last.insert((record.partition(), era, origin), number).filter(|before| *before > number) {
             bail!("ORDER: {place} comes after {before}");
         }
-    }
+        Ok(())
+    })?;
     Ok(found)
 }
 

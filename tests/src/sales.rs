@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
+use crate::committed;
 use crate::dice::Dice;
 use crate::servers::Kafka;
 
@@ -205,23 +203,13 @@ const TOTALS: &str = "SELECT item, count(*) AS n, sum(amount) AS total FROM sale
 
 /// Key and value of all that is committed in a topic, in order.
 fn committed(kafka: &Kafka, topic: &str) -> Result<Vec<(Option<String>, Value)>> {
-    let mut config = kafka.config();
-    config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    let reader: BaseConsumer = config.create()?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning)?;
-    reader.assign(&list)?;
     let mut rows = Vec::new();
-    loop {
-        match reader.poll(ANSWER).context("no answer")? {
-            Ok(record) => {
-                let key = record.key().map(|key| String::from_utf8_lossy(key).into_owned());
-                rows.push((key, serde_json::from_slice(record.payload().context("no item goes away")?)?));
-            }
-            Err(KafkaError::PartitionEOF(_)) => return Ok(rows),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    committed::each(kafka.config(), topic, 1, ANSWER, |record| {
+        let key = record.key().map(|key| String::from_utf8_lossy(key).into_owned());
+        rows.push((key, serde_json::from_slice(record.payload().context("no item goes away")?)?));
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 fn number(row: &Value, column: &str) -> Result<i64> {

@@ -9,17 +9,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use millrace_tests::committed;
 use millrace_tests::dice::Dice;
 use millrace_tests::image::{self, Image};
 use millrace_tests::poll;
 use millrace_tests::servers::Kafka;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -178,34 +176,24 @@ impl<'a> Database<'a> {
 
 /// What is left of all that is committed in a topic, with numbers as numbers.
 fn last_values(kafka: &Kafka, topic: &str) -> Result<Table> {
-    let mut config = kafka.config();
-    config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    let reader: BaseConsumer = config.create()?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning)?;
-    reader.assign(&list)?;
     let mut table = Table::new();
-    loop {
-        match reader.poll(PATIENCE).context("no answer")? {
-            Ok(record) => {
-                let key = String::from_utf8(record.key().context("no key")?.to_vec())?;
-                let Some(value) = record.payload() else {
-                    table.remove(&key);
-                    continue;
-                };
-                let mut row: Value = serde_json::from_slice(value)?;
-                for value in row.as_object_mut().context("no object")?.values_mut() {
-                    // A decimal is written as a text.
-                    if let Some(number) = value.as_str().and_then(|text| text.parse::<i64>().ok()) {
-                        *value = number.into();
-                    }
-                }
-                table.insert(key, row);
+    committed::each(kafka.config(), topic, 1, PATIENCE, |record| {
+        let key = String::from_utf8(record.key().context("no key")?.to_vec())?;
+        let Some(value) = record.payload() else {
+            table.remove(&key);
+            return Ok(());
+        };
+        let mut row: Value = serde_json::from_slice(value)?;
+        for value in row.as_object_mut().context("no object")?.values_mut() {
+            // A decimal is written as a text.
+            if let Some(number) = value.as_str().and_then(|text| text.parse::<i64>().ok()) {
+                *value = number.into();
             }
-            Err(KafkaError::PartitionEOF(_)) => return Ok(table),
-            Err(error) => return Err(error.into()),
         }
-    }
+        table.insert(key, row);
+        Ok(())
+    })?;
+    Ok(table)
 }
 
 fn manifests(kafka: &Kafka) -> Result<String> {

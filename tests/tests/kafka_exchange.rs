@@ -8,16 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use millrace_crds::report::{Distribution, EXCHANGE};
+use millrace_tests::committed::each;
 use millrace_tests::conductor::Conductor;
 use millrace_tests::dice::Dice;
 use millrace_tests::image::{self, Image};
 use millrace_tests::poll;
 use millrace_tests::servers::Kafka;
 use millrace_tests::servers::process::{Lifetime, Process};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_mins(5);
@@ -82,22 +80,11 @@ fn committed(kafka: &Kafka) -> Result<Vec<Value>> {
 }
 
 fn read(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Vec<Value>> {
-    let mut config = kafka.config();
-    config.set("group.id", "reader").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    let reader: BaseConsumer = config.create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    reader.assign(&list)?;
-    let (mut rows, mut ends) = (Vec::new(), 0);
-    while ends < partitions {
-        match reader.poll(DEADLINE).context("no answer")? {
-            Ok(record) => rows.push(serde_json::from_slice(record.payload().unwrap_or_default())?),
-            Err(KafkaError::PartitionEOF(_)) => ends += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let mut rows = Vec::new();
+    each(kafka.config(), topic, partitions, DEADLINE, |record| {
+        rows.push(serde_json::from_slice(record.payload().unwrap_or_default())?);
+        Ok(())
+    })?;
     Ok(rows)
 }
 
@@ -113,6 +100,66 @@ fn windows(rows: &[Value]) -> Result<Windows> {
         ensure!(before.is_none(), "a window is there twice: {row}");
     }
     Ok(windows)
+}
+
+/// What was written, and the windows that must come of it.
+struct Events {
+    dice: Dice,
+    clock: u64,
+    expected: Windows,
+}
+
+impl Events {
+    fn new(seed: u64) -> Self {
+        Self { dice: Dice::new(seed), clock: 0, expected: Windows::new() }
+    }
+
+    /// Writes so many.
+    async fn write(&mut self, kafka: &Kafka, count: u64) -> Result<()> {
+        let mut records = Vec::new();
+        for _ in 0..count {
+            // The partition has nothing to do with the key.
+            let (partition, key, value) = (self.dice.below(4), self.dice.below(KEYS), self.dice.below(1000));
+            let at = self.clock + self.dice.below(DISORDER);
+            self.clock += u64::from(self.dice.below(25) == 0);
+            let key = format!("key-{key}");
+            let entry = self.expected.entry((instant(at / WINDOW * WINDOW).replace('Z', ""), key.clone())).or_default();
+            *entry = (entry.0 + 1, entry.1 + i64::try_from(value)?);
+            records.push((i32::try_from(partition)?, json!({"k": key, "v": value, "at": instant(at)}).to_string()));
+        }
+        produce(kafka, "in", &records).await
+    }
+
+    /// Lets time pass in each partition, so that the last windows end.
+    async fn end(&self, kafka: &Kafka) -> Result<()> {
+        let end = json!({"k": "end", "v": 0, "at": instant(self.clock + 3600)}).to_string();
+        let ends: Vec<_> = (0..IN_PARTITIONS).map(|partition| (partition, end.clone())).collect();
+        produce(kafka, "in", &ends).await
+    }
+
+    /// Waits until all windows are there, each once and right; says how many.
+    async fn until_seen(&self, kafka: &Kafka, conductor: &Conductor) -> Result<usize> {
+        poll::until("all windows are there", DEADLINE, async || {
+            let found = windows(&committed(kafka)?)?.len();
+            ensure!(found >= self.expected.len(), "{found} of {} windows: {:?}", self.expected.len(), troubles(conductor));
+            Ok(())
+        })
+        .await?;
+        let found = windows(&committed(kafka)?)?;
+        let wrong: Vec<_> = self.expected.iter().filter(|(window, values)| found.get(window) != Some(values)).take(5).collect();
+        ensure!(
+            wrong.is_empty() && found.len() == self.expected.len(),
+            "{} windows, {} expected; among those that differ: {wrong:?}",
+            found.len(),
+            self.expected.len()
+        );
+        Ok(found.len())
+    }
+}
+
+async fn produce(kafka: &Kafka, topic: &str, records: &[(i32, String)]) -> Result<()> {
+    let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
+    kafka.produce(topic, &records).await
 }
 
 /// Worker processes.
@@ -156,23 +203,9 @@ async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
     }
     conductor.share(&["a", "b"]);
 
-    let mut dice = Dice::new(1);
-    let mut expected = Windows::new();
-    let mut clock = 0;
+    let mut events = Events::new(1);
     for kill in 0..=KILLS {
-        let mut records = Vec::new();
-        for _ in 0..RECORDS {
-            // The partition has nothing to do with the key.
-            let (partition, key, value) = (dice.below(4), dice.below(KEYS), dice.below(1000));
-            let at = clock + dice.below(DISORDER);
-            clock += u64::from(dice.below(25) == 0);
-            let key = format!("key-{key}");
-            let entry = expected.entry((instant(at / WINDOW * WINDOW).replace('Z', ""), key.clone())).or_default();
-            *entry = (entry.0 + 1, entry.1 + i64::try_from(value)?);
-            records.push((i32::try_from(partition)?, json!({"k": key, "v": value, "at": instant(at)}).to_string()));
-        }
-        let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
-        kafka.produce("in", &records).await?;
+        events.write(&kafka, RECORDS).await?;
         // From one round to the next, there are three, two or three workers.
         let names: &[&str] = if kill % 3 == 1 { &["a", "b"] } else { &["a", "b", "c"] };
         for name in names {
@@ -199,39 +232,23 @@ async fn every_window_is_seen_once_however_workers_die() -> Result<()> {
             .await?;
         }
         if kill < KILLS {
-            tokio::time::sleep(Duration::from_millis(dice.below(4000))).await;
-            let name = names[usize::try_from(dice.below(names.len() as u64))?];
+            tokio::time::sleep(Duration::from_millis(events.dice.below(4000))).await;
+            let name = names[usize::try_from(events.dice.below(names.len() as u64))?];
             if let Some(mut worker) = workers.running.remove(name) {
                 worker.kill()?;
             }
             conductor.gone(name);
         }
     }
-    // Time passes in each partition, so that the last windows end.
-    let end = json!({"k": "end", "v": 0, "at": instant(clock + 3600)}).to_string();
-    let ends: Vec<(i32, &str, &str)> = (0..IN_PARTITIONS).map(|partition| (partition, "", end.as_str())).collect();
-    kafka.produce("in", &ends).await?;
+    events.end(&kafka).await?;
     for name in ["a", "b", "c"] {
         if !workers.running.contains_key(name) {
             workers.start(name)?;
         }
     }
     conductor.share(&["a", "b", "c"]);
-    poll::until("all windows are there", DEADLINE, async || {
-        let found = windows(&committed(&kafka)?)?.len();
-        ensure!(found >= expected.len(), "{found} of {} windows: {:?}", expected.len(), troubles(&conductor));
-        Ok(())
-    })
-    .await?;
-    let found = windows(&committed(&kafka)?)?;
-    let wrong: Vec<_> = expected.iter().filter(|(window, values)| found.get(window) != Some(values)).take(5).collect();
-    assert!(
-        wrong.is_empty() && found.len() == expected.len(),
-        "{} windows, {} expected; among those that differ: {wrong:?}",
-        found.len(),
-        expected.len()
-    );
-    println!("{} windows of {} records exactly once after {KILLS} kills", found.len(), (KILLS + 1) * RECORDS);
+    let found = events.until_seen(&kafka, &conductor).await?;
+    println!("{found} windows of {} records exactly once after {KILLS} kills", (KILLS + 1) * RECORDS);
     Ok(())
 }
 
@@ -272,8 +289,7 @@ async fn a_result_waits_for_its_time_and_for_no_epoch() -> Result<()> {
         let later: Vec<(i32, String)> =
             (0..IN_PARTITIONS).map(|partition| (partition, json!({"k": "key", "v": 1, "at": instant(60)}).to_string())).collect();
         for records in [first, later] {
-            let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
-            kafka.produce(&input, &records).await?;
+            produce(&kafka, &input, &records).await?;
         }
         poll::until("the window is there", DEADLINE, async || {
             let rows = read(&kafka, &output, 1)?;
@@ -300,9 +316,7 @@ async fn workers_that_wake_up_after_they_were_replaced_add_nothing() -> Result<(
     let job = job(&kafka, &folder.path().join("state"), 2);
     let conductor = Conductor::start().await?;
     let mut workers = Workers::of(program, folder.path(), &conductor, &job)?;
-    let mut dice = Dice::new(7);
-    let mut expected = Windows::new();
-    let mut clock = 0;
+    let mut events = Events::new(7);
     let mut zombies: Vec<Process> = Vec::new();
     let names = ["a", "b", "c", "d", "e", "f"];
     for round in 0..names.len() - 1 {
@@ -314,19 +328,8 @@ async fn workers_that_wake_up_after_they_were_replaced_add_nothing() -> Result<(
         }
         conductor.share(&running);
         for _ in 0..5 {
-            let mut records = Vec::new();
-            for _ in 0..RECORDS / 5 {
-                let (partition, key, value) = (dice.below(4), dice.below(KEYS), dice.below(1000));
-                let at = clock + dice.below(DISORDER);
-                clock += u64::from(dice.below(25) == 0);
-                let key = format!("key-{key}");
-                let entry = expected.entry((instant(at / WINDOW * WINDOW).replace('Z', ""), key.clone())).or_default();
-                *entry = (entry.0 + 1, entry.1 + i64::try_from(value)?);
-                records.push((i32::try_from(partition)?, json!({"k": key, "v": value, "at": instant(at)}).to_string()));
-            }
-            let records: Vec<(i32, &str, &str)> = records.iter().map(|(partition, value)| (*partition, "", value.as_str())).collect();
-            kafka.produce("in", &records).await?;
-            tokio::time::sleep(Duration::from_millis(dice.below(800))).await;
+            events.write(&kafka, RECORDS / 5).await?;
+            tokio::time::sleep(Duration::from_millis(events.dice.below(800))).await;
         }
         // In the midst of it, one stands still; the one of the round before wakes, with whatever it had to say.
         if let Some(worker) = workers.running.remove(names[round]) {
@@ -338,23 +341,13 @@ async fn workers_that_wake_up_after_they_were_replaced_add_nothing() -> Result<(
             zombies.push(worker);
         }
     }
-    let end = json!({"k": "end", "v": 0, "at": instant(clock + 3600)}).to_string();
-    let ends: Vec<(i32, &str, &str)> = (0..IN_PARTITIONS).map(|partition| (partition, "", end.as_str())).collect();
-    kafka.produce("in", &ends).await?;
+    events.end(&kafka).await?;
     let last = names[names.len() - 1];
     conductor.share(&[last]);
     for zombie in &zombies {
         zombie.thaw()?;
     }
-    poll::until("all windows are there", DEADLINE, async || {
-        let found = windows(&committed(&kafka)?)?.len();
-        ensure!(found >= expected.len(), "{found} of {} windows: {:?}", expected.len(), troubles(&conductor));
-        Ok(())
-    })
-    .await?;
-    let found = windows(&committed(&kafka)?)?;
-    let wrong: Vec<_> = expected.iter().filter(|(window, values)| found.get(window) != Some(values)).take(5).collect();
-    assert!(wrong.is_empty() && found.len() == expected.len(), "{} windows, {} expected; {wrong:?}", found.len(), expected.len());
+    events.until_seen(&kafka, &conductor).await?;
     Ok(())
 }
 

@@ -105,7 +105,7 @@ pub enum OnPositionLost {
     /// Stop the Pipeline and say which range was lost.
     #[default]
     Fail,
-    /// Go on at the oldest record there is; the lost range is reported.
+    /// Go on at the oldest record there is, or where a log was cut (an unclean leader election); the lost range is reported.
     Earliest,
     /// Go on at the newest; the lost range is reported.
     Latest,

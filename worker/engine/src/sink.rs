@@ -13,6 +13,10 @@ use crate::exchange::{Coverage, UpTo};
 use crate::plan::Changelog;
 use crate::time::Time;
 
+/// How refusals of revised rows begin.
+pub const REVISED: &str =
+    "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends)";
+
 /// One configured sink, as every worker has it. Making one opens no connection.
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -25,8 +29,10 @@ pub trait Sink: Send + Sync {
             Changelog::Append => Ok(()),
             Changelog::Updating { .. } => Err(ConnectorError::new(
                 ErrorReason::Invalid,
-                "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends), and this sink can only append: \
-                 aggregate or join in a window, or write to a sink that keeps one row for each key (kafka, or opensearch with idFrom)",
+                format!(
+                    "{REVISED}, and this sink can only append: aggregate or join in a window, or write to a sink that keeps one row for each key (kafka, or \
+                     opensearch with idFrom)"
+                ),
             )),
         }
     }

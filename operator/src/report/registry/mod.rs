@@ -265,7 +265,7 @@ impl Entry {
     fn record(&mut self, report: Report, now: Instant) -> Result<Recorded, Refusal> {
         self.knows(&report.pipeline_uid, &report.worker)?;
         let worker = report.worker.clone();
-        let before = self.workers.remove(&worker);
+        let mut before = self.workers.remove(&worker);
         // A process that was restarted in its pod starts again at 1.
         if let Some(seen) = before.as_ref().filter(|seen| report.sequence <= seen.report.sequence && report.sequence > 1) {
             tracing::debug!(%worker, sequence = report.sequence, last = seen.report.sequence, "a report came late");
@@ -273,7 +273,6 @@ impl Entry {
             return Err(Refusal::Stale);
         }
         self.awaited.remove(&worker);
-        let mut before = before;
         if report.sequence == 1
             && let Some(seen) = &mut before
         {

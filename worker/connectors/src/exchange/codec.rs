@@ -145,15 +145,21 @@ impl Layout {
 pub(super) fn encode_rows(layout: &Layout, producer: &str, stamp: Stamp, up_to: &UpTo, batches: &[Batch]) -> Result<Vec<u8>, ArrowError> {
     let size: usize = batches.iter().map(Batch::memory_bytes).sum();
     let mut bytes = head(ROWS, producer, stamp, size + up_to.len() * 24 + batches.len() * 128);
-    bytes.extend((up_to.len() as u16).to_le_bytes());
+    bytes.extend(counted(up_to.len(), "origins of the input")?);
     for (origin, ordinal) in up_to {
         bytes.extend(origin);
         bytes.extend(ordinal.to_le_bytes());
     }
     bytes.extend(layout.fingerprint.to_le_bytes());
-    bytes.extend((batches.len() as u16).to_le_bytes());
+    bytes.extend(counted(batches.len(), "batches")?);
     batches.iter().try_for_each(|batch| encode_batch(layout, batch, &mut bytes))?;
     Ok(bytes)
+}
+
+/// A number of things that one message can hold.
+fn counted(count: usize, what: &str) -> Result<[u8; 2], ArrowError> {
+    let fits = u16::try_from(count).map(u16::to_le_bytes);
+    fits.map_err(|_| ArrowError::InvalidArgumentError(format!("one message would have {count} {what}, and has room for {}", u16::MAX)))
 }
 
 fn encode_batch(layout: &Layout, batch: &Batch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {

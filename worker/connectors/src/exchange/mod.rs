@@ -10,7 +10,7 @@
 //!
 //! * A *channel* is one way into the part of the plan that keeps state: one topic, with as many partitions as the Pipeline says. All partitions `p` of all
 //!   channels belong to one task, which holds the state of a fixed range of key groups.
-//! * A *message* ([`codec`]) is rows of one origin, or how far time has come with the task that wrote it, the *producer*. What a row is known by (origin,
+//! * A *message* ([`codec`]) is rows, in batches of one origin each, or how far time has come with the task that wrote it, the *producer*. What a row is known by (origin,
 //!   ordinal, branch, row kind) goes with it, so that results have the same coordinates as without an exchange.
 //! * *Partial aggregates*: where a channel feeds one aggregate (a window of TUMBLE, HOP or CUMULATE, or a GROUP BY over rows that are never taken back), what goes
 //!   through is what rows of one key and slice come to, as far as its functions can be put together again; else rows. They are held until the watermark that ends a
@@ -182,6 +182,11 @@ impl KafkaExchange {
     pub fn source(&self, channel: usize, upstreams: Vec<Upstream>) -> Arc<dyn Source> {
         Arc::new(ExchangeSource::new(self.clone(), Arc::clone(&self.channels[channel]), upstreams))
     }
+}
+
+/// Whether a field of a position need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Refuses columns that a message without dictionaries cannot hold.

@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use millrace_crds::connectors::kafka::{IsolationLevel, OnPositionLost};
 use millrace_crds::report::ErrorReason;
 use millrace_engine::connector::ConnectorError;
-use millrace_engine::exchange::{Acceptance, Coverage, UpTo, Verdict};
+use millrace_engine::exchange::{Acceptance, Coverage, UpTo, Verdict, advance};
 use millrace_engine::sink::OpenSink;
 use millrace_engine::source::{SourceEvent, SplitReader as _};
 use serde::{Deserialize, Serialize};
@@ -163,10 +163,7 @@ async fn read_partition(
                     );
                     return Err(ConnectorError::new(ErrorReason::Invalid, message));
                 }
-                for (origin, ordinal) in seen.up_to {
-                    let known = covered.entry(origin).or_insert(ordinal);
-                    *known = (*known).max(ordinal);
-                }
+                advance(&mut covered, &seen.up_to);
             }
         }
     }

@@ -73,9 +73,9 @@ pub(super) enum Merged {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Kept {
     /// Its generation, and the number of its last message; none where messages had no numbers.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_default")]
     generation: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_default")]
     number: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     watermark: Option<i64>,
@@ -83,11 +83,6 @@ pub(super) struct Kept {
     idle: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ended: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// One producer.

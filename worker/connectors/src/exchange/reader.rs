@@ -35,15 +35,10 @@ pub(super) struct Place<K: Ord> {
     #[serde(flatten)]
     pub(super) position: Position,
     /// How many batches of the next message have been taken already.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_default")]
     pub(super) taken: usize,
     /// What each producer has said up to here.
     pub(super) producers: BTreeMap<K, Kept>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// A message and who wrote it.

@@ -8,7 +8,7 @@ use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::checkpoint::decide::Fate;
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
-use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
+use millrace_engine::sink::{Commit, OpenSink, REVISED, Sink, SinkWriter};
 
 use super::producing::Producing;
 use super::transaction;
@@ -69,14 +69,13 @@ impl Sink for KafkaSink {
     fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
         let Changelog::Updating { key } = changelog else { return Ok(()) };
         let configured = &self.options.key_from;
-        let revised = "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends)";
         let message = if key.is_empty() && configured.is_empty() {
             format!(
-                "{revised}, and no column is known to tell which row is revised: group by a key, name changelog.primaryKey of the Source, or set keyFrom of the Sink to columns of which no two rows \
+                "{REVISED}, and no column is known to tell which row is revised: group by a key, name changelog.primaryKey of the Source, or set keyFrom of the Sink to columns of which no two rows \
                  ever have the same values at once"
             )
         } else if !configured.is_empty() && key.iter().any(|column| !configured.contains(column)) {
-            format!("{revised}: keyFrom of the Sink must hold the columns that tell its rows apart, [{}], or be left out", key.join(", "))
+            format!("{REVISED}: keyFrom of the Sink must hold the columns that tell its rows apart, [{}], or be left out", key.join(", "))
         } else {
             return Ok(());
         };

@@ -9,7 +9,7 @@ use millrace_crds::delivery::Guarantee;
 use millrace_crds::report::{ErrorReason, ProbeResult};
 use millrace_engine::connector::ConnectorError;
 use millrace_engine::plan::Changelog;
-use millrace_engine::sink::{Commit, OpenSink, Sink, SinkWriter};
+use millrace_engine::sink::{Commit, OpenSink, REVISED, Sink, SinkWriter};
 use serde::Deserialize;
 
 use super::client::{self, Client, Reply};
@@ -57,15 +57,14 @@ impl Sink for OpenSearchSink {
     fn accepts_changelog(&self, changelog: &Changelog) -> Result<(), ConnectorError> {
         let Changelog::Updating { key } = changelog else { return Ok(()) };
         let columns = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-        let revised = "rows of this output are revised after they were written (a changelog input, or an aggregate, join or top-N that no window ends)";
         let message = if key.is_empty() {
             format!(
-                "{revised}, and no column tells which row is revised: group by a key, name changelog.primaryKey of the Source, or aggregate or join in a window"
+                "{REVISED}, and no column tells which row is revised: group by a key, name changelog.primaryKey of the Source, or aggregate or join in a window"
             )
         } else if columns(key) != columns(&self.options.id_from) {
-            format!("{revised}: set idFrom of the Sink to the columns that tell its rows apart, [{}]", key.join(", "))
+            format!("{REVISED}: set idFrom of the Sink to the columns that tell its rows apart, [{}]", key.join(", "))
         } else if self.index.constant().is_none() {
-            format!("{revised}, and the index depends on the row, so that a revision could not find its document: name one index")
+            format!("{REVISED}, and the index depends on the row, so that a revision could not find its document: name one index")
         } else {
             return Ok(());
         };

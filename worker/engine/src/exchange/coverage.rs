@@ -28,11 +28,15 @@ impl Coverage {
     /// # Panics
     /// If there is no such channel or partition.
     pub fn add(&mut self, channel: usize, partition: u16, up_to: &UpTo) {
-        let known = &mut self.channels[channel][usize::from(partition)];
-        for (origin, ordinal) in up_to {
-            let known = known.entry(*origin).or_insert(*ordinal);
-            *known = (*known).max(*ordinal);
-        }
+        advance(&mut self.channels[channel][usize::from(partition)], up_to);
+    }
+}
+
+/// Moves `known` on to `up_to`, where that is further.
+pub fn advance(known: &mut UpTo, up_to: &UpTo) {
+    for (origin, ordinal) in up_to {
+        let known = known.entry(*origin).or_insert(*ordinal);
+        *known = (*known).max(*ordinal);
     }
 }
 

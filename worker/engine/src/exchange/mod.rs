@@ -22,4 +22,4 @@ mod coverage;
 mod model_tests;
 
 pub use acceptance::{Acceptance, Verdict};
-pub use coverage::{Coverage, Replay, UpTo};
+pub use coverage::{Coverage, Replay, UpTo, advance};

@@ -171,15 +171,16 @@ impl Run {
     }
 
     async fn drive(&mut self, closer: Closer, control: &mut watch::Receiver<Control>) -> Result<TaskEnd, Failure> {
-        // Who waits for results has waited since the last epoch of the owner before: the first of this one comes soon.
+        // Whoever goes on after a crash should not have to read back all of an exchange; and who waits for results has waited since the last epoch of the owner
+        // before: the first of this one comes soon.
         let resumes = !closer.owner.last().positions.is_empty();
-        let mut due = if resumes { Instant::now() + self.config.interval.min(FIRST_EPOCH) } else { self.next_due() };
+        let mut due = match (self.is_stale(), resumes) {
+            (true, _) => Instant::now(),
+            (false, true) => Instant::now() + self.config.interval.min(FIRST_EPOCH),
+            (false, false) => self.next_due(),
+        };
         let mut resting = Some(closer);
         let mut closing: Option<Closing> = None;
-        if self.is_stale() {
-            // Whoever goes on after a crash should not have to read back all of an exchange.
-            due = Instant::now();
-        }
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = *control.borrow_and_update();
@@ -218,7 +219,7 @@ impl Run {
             }
             let settling = epoch_wanted && !settled;
             let processing = flowing && !stopping && !settling && !self.dead.is_full() && self.operators.has_room();
-            let clock_due = self.until_due();
+            let clock_due = self.until_due().map(|wait| Instant::now() + wait);
             let moment_ends = self.moment_ends();
             tokio::select! {
                 biased;
@@ -258,10 +259,8 @@ impl Run {
                         self.advance()?;
                     }
                 }
-                () = after(clock_due), if processing => self.tell_clock()?,
-                () = async { tokio::time::sleep_until(moment_ends.expect("guarded by `if`")).await }, if processing && moment_ends.is_some() => {
-                    self.say_all()?;
-                }
+                () = at(clock_due), if processing => self.tell_clock()?,
+                () = at(moment_ends), if processing => self.say_all()?,
                 event = self.reading.next(), if processing => self.happened(event)?,
             }
         }
@@ -411,10 +410,10 @@ async fn any_ended(outputs: &BTreeMap<usize, Output>) {
     futures::future::select_all(outputs.values().map(|output| Box::pin(output.ended()))).await;
 }
 
-/// Waits for so long, or for ever.
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
+/// Waits until then, or for ever.
+pub(super) async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use futures::future::{try_join, try_join_all};
 
 use super::closing::{self, Closer, Writer, state_failure};
@@ -20,6 +20,7 @@ use super::stored::{self, Opened};
 use super::watermarks::{self, Watermarks};
 use crate::checkpoint::decide::Settlement;
 use crate::checkpoint::{EpochLog, Options, Owner, PipelineUid};
+use crate::connector::ConnectorError;
 use crate::exchange::Replay;
 use crate::plan::Changelog;
 use crate::sink::{OpenSink, Sink, SinkWriter, WriterIdentity};
@@ -122,26 +123,21 @@ pub(super) async fn open(config: &Arc<TaskConfig>, observed: &Arc<Observed>, own
 
 /// Every writer that a run needs.
 fn to_open(config: &TaskConfig, observed: &Observed, owner: &Owner, input_dead_letters: &[Vec<usize>]) -> Vec<Opening> {
-    let opening = |slot, name, sink: &Arc<dyn Sink>, sink_name: &str, schema, event_time, changelog| {
-        let (generation, epoch) = (owner.generation().0, owner.next_epoch().0);
-        let health = observed.health(Part::Sink(sink_name.to_owned()));
-        let open = OpenSink { writer: identity(config, name, generation), schema, event_time, changelog, epoch, health };
-        Opening { slot, sink: Arc::clone(sink), sink_name: sink_name.to_owned(), open }
-    };
     let mut all = Vec::new();
     let mut used = input_dead_letters.concat();
     for (index, binding) in config.reached_outputs() {
         let plan = &config.plan.outputs()[index];
-        let (schema, time, changelog) = (Arc::clone(&plan.schema), config.event_time_of(index), plan.changelog.clone());
-        all.push(opening(Slot::Output(index), binding.name.clone(), &binding.sink, &binding.sink_name, schema, time, changelog));
+        let rows = (Arc::clone(&plan.schema), config.event_time_of(index), plan.changelog.clone());
+        let whose = (Slot::Output(index), binding.name.clone());
+        all.push(Opening::new(config, observed, owner, whose, (&binding.sink, &binding.sink_name), rows));
         used.extend(binding.dead_letter);
     }
     used.sort_unstable();
     used.dedup();
     for index in used {
         let binding = &config.dead_letters[index];
-        let (slot, name, schema) = (Slot::DeadLetters(index), binding.writer_name(), config.envelopes.schema());
-        all.push(opening(slot, name, &binding.sink, &binding.sink_name, schema, None, Changelog::Append));
+        let (whose, rows) = ((Slot::DeadLetters(index), binding.writer_name()), (config.envelopes.schema(), None, Changelog::Append));
+        all.push(Opening::new(config, observed, owner, whose, (&binding.sink, &binding.sink_name), rows));
     }
     all
 }
@@ -153,14 +149,11 @@ async fn open_exchange(
     owner: &Owner,
 ) -> Result<Option<(Opening, Box<dyn SinkWriter>, Replay)>, Failure> {
     let Some((index, binding)) = config.exchange_output() else { return Ok(None) };
-    let (generation, epoch) = (owner.generation().0, owner.next_epoch().0);
-    let health = observed.health(Part::Sink(binding.sink_name.clone()));
     // Each channel has columns of its own, which the sink knows.
-    let (writer, schema) = (identity(config, binding.name.clone(), generation), Arc::new(Schema::empty()));
-    let open = OpenSink { writer, schema, event_time: None, changelog: Changelog::Append, epoch, health };
-    let opened = binding.sink.open_exchange(open.clone(), owner.last().exchange.as_ref()).await;
-    let (writer, coverage) = opened.map_err(|error| Failure::new(Part::Sink(binding.sink_name.clone()), error))?;
-    let opening = Opening { slot: Slot::Output(index), sink: Arc::clone(&binding.sink), sink_name: binding.sink_name.clone(), open };
+    let (whose, rows) = ((Slot::Output(index), binding.name.clone()), (Arc::new(Schema::empty()), None, Changelog::Append));
+    let opening = Opening::new(config, observed, owner, whose, (&binding.sink, &binding.sink_name), rows);
+    let opened = opening.sink.open_exchange(opening.open.clone(), owner.last().exchange.as_ref()).await;
+    let (writer, coverage) = opened.map_err(|error| opening.failed(error))?;
     Ok(Some((opening, writer, Replay::new(coverage))))
 }
 
@@ -180,10 +173,30 @@ struct Opening {
 }
 
 impl Opening {
+    /// Of the writer with this name, to this sink, of rows with these columns, this event time, and this changelog.
+    fn new(
+        config: &TaskConfig,
+        observed: &Observed,
+        owner: &Owner,
+        (slot, name): (Slot, String),
+        (sink, sink_name): (&Arc<dyn Sink>, &str),
+        (schema, event_time, changelog): (SchemaRef, Option<String>, Changelog),
+    ) -> Self {
+        let (writer, epoch) = (identity(config, name, owner.generation().0), owner.next_epoch().0);
+        let health = observed.health(Part::Sink(sink_name.to_owned()));
+        let open = OpenSink { writer, schema, event_time, changelog, epoch, health };
+        Self { slot, sink: Arc::clone(sink), sink_name: sink_name.to_owned(), open }
+    }
+
     async fn open(self) -> Result<(Self, Box<dyn SinkWriter>), Failure> {
-        let writer = self.sink.open(self.open.clone()).await;
-        let writer = writer.map_err(|error| Failure::new(Part::Sink(self.sink_name.clone()), error))?;
-        Ok((self, writer))
+        match self.sink.open(self.open.clone()).await {
+            Ok(writer) => Ok((self, writer)),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: ConnectorError) -> Failure {
+        Failure::new(Part::Sink(self.sink_name.clone()), error)
     }
 
     fn start(self, writer: Box<dyn SinkWriter>, budget: Budget) -> Output {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use millrace_crds::report::ErrorReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::driver::Failure;
+use super::driver::{Failure, at};
 use super::observed::Part;
 use crate::batch::Batch;
 use crate::connector::{ConnectorError, Health};
@@ -178,7 +177,7 @@ async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Messa
         let message = tokio::select! {
             biased;
             // First, or nothing would ever be due while much is written.
-            () = due(writer.due()) => {
+            () = at(writer.due()) => {
                 if let Err(error) = writer.act().await {
                     writer.close().await;
                     return Err(error);
@@ -209,11 +208,4 @@ async fn run(mut writer: Box<dyn SinkWriter>, mut messages: mpsc::Receiver<Messa
     }
     writer.close().await;
     Ok(())
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, make_array};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, StringViewType};
 
 /// Bytes that are not worth a copy.
 const SLACK: usize = 256;
@@ -15,14 +15,8 @@ const SLACK: usize = 256;
 pub(crate) fn owned(column: &ArrayRef) -> ArrayRef {
     let held = column.get_buffer_memory_size();
     match column.data_type() {
-        DataType::Utf8View => {
-            let views = column.as_string_view();
-            if is_wasteful(held, views_take(column, views.total_buffer_bytes_used())) { Arc::new(views.gc()) } else { Arc::clone(column) }
-        }
-        DataType::BinaryView => {
-            let views = column.as_binary_view();
-            if is_wasteful(held, views_take(column, views.total_buffer_bytes_used())) { Arc::new(views.gc()) } else { Arc::clone(column) }
-        }
+        DataType::Utf8View => owned_views::<StringViewType>(column, held),
+        DataType::BinaryView => owned_views::<BinaryViewType>(column, held),
         _ => {
             let data = column.to_data();
             // What cannot be told is copied.
@@ -39,9 +33,11 @@ pub(crate) fn owned(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// Bytes of views and of the texts that they show.
-fn views_take(column: &ArrayRef, texts: usize) -> usize {
-    texts + column.len() * size_of::<u128>()
+/// The same of views. What a filter leaves of short texts behind them is not worth a copy: they count twice.
+fn owned_views<T: ByteViewType>(column: &ArrayRef, held: usize) -> ArrayRef {
+    let views = column.as_byte_view::<T>();
+    let takes = views.total_buffer_bytes_used() + 2 * column.len() * size_of::<u128>();
+    if is_wasteful(held, takes) { Arc::new(views.gc()) } else { Arc::clone(column) }
 }
 
 fn is_wasteful(held: usize, takes: usize) -> bool {

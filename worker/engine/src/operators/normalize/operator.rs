@@ -208,9 +208,7 @@ impl Operator for Normalize {
 
     fn restore(&mut self, state: OperatorState) -> Result<(), ExecuteError> {
         let wrong = |message: String| Err(ExecuteError::State { message });
-        if Some(&state.signature) != self.blueprint.state_signature().as_ref() {
-            return wrong(format!("it was made by `{}`", state.signature));
-        }
+        state.check(self.blueprint.state_signature())?;
         for (name, table) in state.tables {
             let records = table.records;
             if name != ROWS || records.num_columns() != self.blueprint.schema.fields().len() {

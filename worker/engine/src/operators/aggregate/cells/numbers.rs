@@ -93,6 +93,13 @@ enum Summed {
 }
 
 impl Summed {
+    fn grow(&mut self, total: usize) {
+        match self {
+            Self::Number(numbers) => numbers.grow(total),
+            Self::Any(any) => any.grow(total),
+        }
+    }
+
     fn get(&self, group: usize) -> i64 {
         match self {
             Self::Number(numbers) => numbers.get(group),
@@ -106,6 +113,48 @@ impl Summed {
             Self::Number(numbers) => numbers.add(group, more),
             Self::Any(any) if more > 0 => any.set(group, true),
             Self::Any(_) => {}
+        }
+    }
+
+    fn reset(&mut self, group: usize) {
+        match self {
+            Self::Number(numbers) => numbers.reset(group),
+            Self::Any(any) => any.set(group, false),
+        }
+    }
+
+    fn retain(&mut self, keep: &BooleanArray) {
+        match self {
+            Self::Number(numbers) => numbers.retain(keep),
+            Self::Any(any) => any.retain(keep),
+        }
+    }
+
+    /// What they are now, as a column that is made later.
+    fn share(&mut self) -> Box<dyn FnOnce() -> ArrayRef + Send> {
+        match self {
+            Self::Number(numbers) => {
+                let numbers = numbers.share();
+                Box::new(move || numbers.column())
+            }
+            Self::Any(any) => {
+                let any = any.share();
+                Box::new(move || Arc::new(Int64Array::from_iter_values(any.iter().map(i64::from))))
+            }
+        }
+    }
+
+    fn restore(&mut self, counts: &[i64]) {
+        match self {
+            Self::Number(numbers) => *numbers = Tallies::from(counts),
+            Self::Any(any) => *any = counts.iter().map(|count| *count > 0).collect(),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Number(numbers) => numbers.memory_bytes(),
+            Self::Any(any) => any.memory_bytes(),
         }
     }
 }
@@ -128,10 +177,7 @@ impl<T: ArrowPrimitiveType> Sum<T> {
 impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn grow(&mut self, total: usize) -> Result<()> {
         self.sums.grow(total, T::Native::ZERO);
-        match &mut self.counts {
-            Summed::Number(numbers) => numbers.grow(total),
-            Summed::Any(any) => any.grow(total),
-        }
+        self.counts.grow(total);
         Ok(())
     }
 
@@ -165,34 +211,18 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     fn reset(&mut self, groups: &[u32]) -> Result<()> {
         for group in groups {
             *self.sums.at(*group as usize) = T::Native::ZERO;
-            match &mut self.counts {
-                Summed::Number(numbers) => numbers.reset(*group as usize),
-                Summed::Any(any) => any.set(*group as usize, false),
-            }
+            self.counts.reset(*group as usize);
         }
         Ok(())
     }
 
     fn retain(&mut self, keep: &BooleanArray) {
         self.sums.retain(keep);
-        match &mut self.counts {
-            Summed::Number(numbers) => numbers.retain(keep),
-            Summed::Any(any) => any.retain(keep),
-        }
+        self.counts.retain(keep);
     }
 
     fn share(&mut self) -> Result<SharedState> {
-        let (result, sums) = (self.result.clone(), self.sums.share());
-        let counts: Box<dyn FnOnce() -> ArrayRef + Send> = match &mut self.counts {
-            Summed::Number(numbers) => {
-                let numbers = numbers.share();
-                Box::new(move || numbers.column())
-            }
-            Summed::Any(any) => {
-                let any = any.share();
-                Box::new(move || Arc::new(Int64Array::from_iter_values(any.iter().map(i64::from))))
-            }
-        };
+        let (result, sums, counts) = (self.result.clone(), self.sums.share(), self.counts.share());
         Ok(Box::new(move || {
             let sums = PrimitiveArray::<T>::from_iter_values(sums.iter()).with_data_type(result);
             Ok(vec![Arc::new(sums), counts()])
@@ -201,11 +231,7 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
 
     fn restore(&mut self, state: &[ArrayRef]) -> Result<()> {
         self.sums = state[0].as_primitive::<T>().values().iter().copied().collect();
-        let counts = state[1].as_primitive::<Int64Type>().values();
-        match &mut self.counts {
-            Summed::Number(numbers) => *numbers = Tallies::from(counts.as_ref()),
-            Summed::Any(any) => *any = counts.iter().map(|count| *count > 0).collect(),
-        }
+        self.counts.restore(state[1].as_primitive::<Int64Type>().values());
         Ok(())
     }
 
@@ -220,11 +246,7 @@ impl<T: ArrowPrimitiveType> Cells for Sum<T> {
     }
 
     fn memory_bytes(&self) -> usize {
-        let counts = match &self.counts {
-            Summed::Number(numbers) => numbers.memory_bytes(),
-            Summed::Any(any) => any.memory_bytes(),
-        };
-        self.sums.memory_bytes() + counts
+        self.sums.memory_bytes() + self.counts.memory_bytes()
     }
 }
 
