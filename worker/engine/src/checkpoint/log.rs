@@ -240,6 +240,7 @@ impl EpochLog {
         let content = last.map_or_else(EpochContent::default, |last| EpochContent {
             positions: last.positions,
             operators: last.operators,
+            buckets: last.buckets,
             event_times: last.event_times,
             stage: last.stage,
             exchange: last.exchange,
@@ -348,6 +349,7 @@ impl EpochLog {
             regressed_from: None,
             positions: content.positions,
             operators: content.operators,
+            buckets: content.buckets,
             event_times: content.event_times,
             stage: content.stage,
             exchange: content.exchange,

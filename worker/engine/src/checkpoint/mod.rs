@@ -139,7 +139,7 @@ pub use identity::{Epoch, Generation, PipelineUid, TaskId, position_key, split_p
 pub use inspect::{Peek, list_tasks, peek, probe};
 pub use log::{CommitPermit, DataRegression, EpochLog, Opened, Options};
 pub use owner::Owner;
-pub use record::{EpochContent, EpochRecord, EventTimes, InputTime, StageName, StateRef, operator_of, part_key};
+pub use record::{EpochContent, EpochRecord, EventTimes, InputTime, KnownBucket, KnownBuckets, StageName, StateRef, operator_of, part_key};
 pub use store::Retry;
 
 #[cfg(test)]

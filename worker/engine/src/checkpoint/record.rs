@@ -17,8 +17,9 @@ use serde_json::Value;
 use super::identity::sha256_hex;
 use super::{Epoch, Error, Generation, PipelineUid, TaskId};
 
-/// The version this code writes: 2 has state and event times, 3 state of an operator in parts, 4 the place in an exchange.
-pub const FORMAT_VERSION: u32 = 4;
+/// The version this code writes: 2 has state and event times, 3 state of an operator in parts, 4 the place in an exchange, 5 what is
+/// known of state in buckets: a reader of before goes on without, and reads them to know it.
+pub const FORMAT_VERSION: u32 = 5;
 /// The newest `minReaderVersion` this code can read.
 pub const READER_VERSION: u32 = 4;
 /// Who reads a record without state or event times.
@@ -66,6 +67,9 @@ pub struct EpochRecord {
     /// State files by operator id; where its state is in parts, by [`part_key`].
     #[serde(default)]
     pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// What is known of state in buckets without reading it; absent where state is in one piece, and where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<KnownBuckets>,
     /// How far event time has come; absent from tasks that keep no state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_times: Option<EventTimes>,
@@ -120,6 +124,27 @@ pub struct InputTime {
     pub idle: bool,
 }
 
+/// What is known of state in buckets without reading it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownBuckets {
+    /// How the plan was shared. Of one that is shared in another way nothing is known.
+    pub shape: String,
+    /// By bucket; others have to be read.
+    pub known: BTreeMap<u16, KnownBucket>,
+}
+
+/// What is known of the state of a bucket without reading it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownBucket {
+    /// From which watermark on something comes out of an operator, by id; of others nothing does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dues: BTreeMap<String, i64>,
+    /// Bytes of memory that it takes, about.
+    pub state_bytes: u64,
+}
+
 /// A state file that an epoch consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +168,8 @@ pub struct EpochContent {
     pub positions: BTreeMap<String, Value>,
     /// See [`EpochRecord::operators`].
     pub operators: BTreeMap<String, Vec<StateRef>>,
+    /// See [`EpochRecord::buckets`].
+    pub buckets: Option<KnownBuckets>,
     /// See [`EpochRecord::event_times`].
     pub event_times: Option<EventTimes>,
     /// See [`EpochRecord::stage`].

@@ -23,6 +23,10 @@ fn record() -> EpochRecord {
             vec![StateRef { path: "state/2/7/a".into(), length: 3, sha256: "00".into(), signature: "count".into() }],
         )]
         .into(),
+        buckets: Some(KnownBuckets {
+            shape: "f00d".into(),
+            known: [(0, KnownBucket::default()), (127, KnownBucket { dues: [("op".to_owned(), i64::MAX)].into(), state_bytes: 5 })].into(),
+        }),
         stage: Some(StageName::Back),
         event_times: Some(EventTimes {
             splits: [("logs\u{1f}0".to_owned(), 9)].into(),
@@ -62,11 +66,14 @@ fn only_what_an_older_reader_would_lose_keeps_it_out() {
     assert_eq!(EpochContent { exchange: Some(json!({})), ..stateless }.min_reader_version(), 4);
     let in_parts = EpochContent { operators: [(part_key("op", 7, 0), Vec::new())].into(), ..idle.clone() };
     assert_eq!(in_parts.min_reader_version(), 3);
+    let known = EpochContent { buckets: record().buckets, ..in_parts };
+    assert_eq!(known.min_reader_version(), 3, "a reader of before only reads more than it has to");
     let written_before = json!({
         "formatVersion": 1, "minReaderVersion": 1, "pipelineUid": "uid", "task": "task", "epoch": 7, "generation": 2, "owner": "n",
         "planHash": "abc", "createdAtMillis": 1, "positions": {}, "operators": {}, "sinks": {}, "counters": {}
     });
-    assert_eq!(EpochRecord::decode(&sealed(&written_before)).unwrap().event_times, None);
+    let read = EpochRecord::decode(&sealed(&written_before)).unwrap();
+    assert_eq!((read.event_times, read.buckets), (None, None));
 }
 
 #[test]

@@ -175,6 +175,10 @@ impl Operator for ByClock {
         self.inner.due()
     }
 
+    fn waits_for_pause(&self) -> bool {
+        self.inner.waits_for_pause()
+    }
+
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let signature = self.blueprint.state_signature().unwrap_or_default();
         Ok(self.inner.snapshot()?.map(|state| state.signed(signature)))

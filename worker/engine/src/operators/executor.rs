@@ -68,6 +68,8 @@ pub struct Executor {
 /// When something would come out of an operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Due {
+    /// Its id.
+    pub(crate) operator: Arc<str>,
     /// From this watermark on.
     pub(crate) at: i64,
     /// The inputs that it is that of.
@@ -174,7 +176,25 @@ impl Executor {
     /// From which watermark on something would come out of each operator that waits for one, with the inputs that its watermark is that of.
     pub(crate) fn dues(&self) -> Vec<Due> {
         let operators = self.wiring.operators.iter().zip(&self.inputs);
-        operators.filter_map(|(wired, inputs)| Some(Due { at: wired.operator.due()?, inputs: Arc::clone(inputs) })).collect()
+        let due = |Wired { id, operator, .. }: &Wired, inputs: &Arc<[usize]>| {
+            Some(Due { operator: Arc::clone(id), at: operator.due()?, inputs: Arc::clone(inputs) })
+        };
+        operators.filter_map(|(wired, inputs)| due(wired, inputs)).collect()
+    }
+
+    /// The same by operator, as it was stored; `None` if it is of an operator that is not there.
+    pub(crate) fn stored_dues(&self, stored: &BTreeMap<String, i64>) -> Option<Vec<Due>> {
+        let due = |(id, at): (&String, &i64)| {
+            let index = self.wiring.operators.iter().position(|wired| *wired.id == **id)?;
+            let operator = Arc::clone(&self.wiring.operators[index].id);
+            Some(Due { operator, at: *at, inputs: Arc::clone(&self.inputs[index]) })
+        };
+        stored.iter().map(due).collect()
+    }
+
+    /// Whether an operator waits until an input has paused for the first time.
+    pub(crate) fn waits_for_pause(&self) -> bool {
+        self.wiring.operators.iter().any(|wired| wired.operator.waits_for_pause())
     }
 
     /// Carries everything that is queued through.

@@ -142,6 +142,11 @@ pub trait Operator: Send {
         None
     }
 
+    /// Whether a pause that is the first of its way may make something come out, or lets time go on: of operators that wait until a table has been read once.
+    fn waits_for_pause(&self) -> bool {
+        false
+    }
+
     /// Whether rows have come that it has not said yet, and will: of operators in front of an exchange, which say them at the next barrier at the latest.
     fn holding(&self) -> Holding {
         Holding::Nothing

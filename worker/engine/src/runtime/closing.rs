@@ -9,6 +9,7 @@ use millrace_crds::report::ErrorReason;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::buckets::TakenBucket;
 use super::config::{OnPoison, TaskConfig};
 use super::counters::Counters;
 use super::dead_letters::DeadLetters;
@@ -20,7 +21,7 @@ use super::stage::EXCHANGE_WRITER;
 use super::stored::{Increments, Parts, Written};
 use crate::batch::Rejected;
 use crate::checkpoint::decide::{self, Fate, Settlement};
-use crate::checkpoint::{self, CommitPermit, EpochContent, Owner, StateRef};
+use crate::checkpoint::{self, CommitPermit, EpochContent, KnownBucket, KnownBuckets, Owner, StateRef};
 use crate::connector::{ConnectorError, Health};
 use crate::operators::{TakenSnapshot, TakenState};
 use crate::sink::{Commit, Prepared, Sink, WriterIdentity};
@@ -101,11 +102,12 @@ impl Closer {
         }));
         let increments = std::mem::take(&mut self.increments);
         let mut parts = std::mem::take(&mut self.parts);
+        content.buckets = known(&state);
         let stored = async {
             match state {
                 Taken::Whole(state) => write_state(&self.owner, &self.observed, increments, state).await,
                 // Whole rows are not told apart: that alone would take too much memory.
-                Taken::Buckets(buckets) => {
+                Taken::Buckets(_, buckets) => {
                     let files = parts.store(&self.owner, buckets).await?;
                     self.observed.stored_rows_bytes.store(0, Ordering::Relaxed);
                     Ok((Increments::default(), files))
@@ -162,6 +164,17 @@ impl Closer {
         counters.verdicts(&verdicts);
         Ok(())
     }
+}
+
+/// What is known of state in buckets without reading it.
+fn known(state: &Taken) -> Option<KnownBuckets> {
+    let Taken::Buckets(shape, buckets) = state else { return None };
+    let known = |bucket: &TakenBucket| {
+        let known = bucket.known.as_ref()?;
+        let dues = known.dues.iter().map(|due| (due.operator.to_string(), due.at)).collect();
+        Some((bucket.number, KnownBucket { dues, state_bytes: known.state_bytes as u64 }))
+    };
+    Some(KnownBuckets { shape: shape.clone(), known: buckets.iter().filter_map(known).collect() })
 }
 
 /// Writes the dead letters of one sink and ends its epoch. A dead-letter sink that refuses envelopes stops the task: nothing may vanish.

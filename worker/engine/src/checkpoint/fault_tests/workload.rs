@@ -85,6 +85,7 @@ pub(in crate::checkpoint) fn content(from: u64, to: u64, state: StateRef) -> Epo
     EpochContent {
         positions: [(position_key("in", "0"), json!(to))].into(),
         operators: [("op".to_owned(), vec![state])].into(),
+        buckets: None,
         event_times: None,
         stage: None,
         exchange: None,

@@ -452,6 +452,10 @@ impl Operator for Temporal {
         if let Moment::Versions { .. } = self.blueprint.moment { self.waiting.first() } else { None }
     }
 
+    fn waits_for_pause(&self) -> bool {
+        !self.loaded
+    }
+
     fn snapshot(&mut self) -> Result<Option<TakenState>, ExecuteError> {
         let (table, rows) = (self.table.snapshot(&self.keys, self.loaded), self.stored_rows());
         let tables = move || Ok(BTreeMap::from([(ROWS.to_owned(), rows()?), (TABLE.to_owned(), table()?)]));

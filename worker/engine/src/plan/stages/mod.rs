@@ -33,7 +33,7 @@ use sha2::{Digest as _, Sha256};
 use super::Plan;
 use super::graph::{Graph, Upstream, positions_of};
 use crate::exchange::Replay;
-use crate::operators::{Executor, Gate, Operator, Target, Ways, Wired};
+use crate::operators::{Executor, Gate, KEY_GROUPS, Operator, Target, Ways, Wired};
 
 pub use rows::partition_rows;
 pub(crate) use rows::{deal, partition_of, partitions_of, pick};
@@ -166,6 +166,23 @@ impl Exchange {
             digest.update(format!("{:?} {:?} {key:?}\n", channel.name, graph.name(route.from)));
         }
         digest.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
+    /// All that decides which bucket a row of state is in, and when something comes out of a bucket: two exchanges with the same give the same.
+    pub(crate) fn shape(&self) -> String {
+        let graph = &self.graph;
+        let mut digest = Sha256::new();
+        for (node, back) in graph.nodes.iter().zip(self.back.iter()) {
+            digest.update(format!("{:?} {:?} {back} {}\n", node.id, node.upstreams, node.blueprint.identity()));
+        }
+        for channel in self.channels.iter() {
+            digest.update(format!("{:?} {:?} {:?}\n", channel.name, channel.key, channel.inputs));
+        }
+        for (operator, keys) in self.keys.iter() {
+            digest.update(format!("{operator:?} {:?}\n", keys.positions));
+        }
+        digest.update(KEY_GROUPS.to_le_bytes());
+        digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The part in front of the exchange that `inputs` reach, for one lane. It emits to outputs of the plan, by their index into [`Plan::outputs`], and to

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Broken;
-use crate::operators::{ExecuteError, OperatorState, Snapshot, StateTable};
+use crate::operators::{Due, ExecuteError, OperatorState, Snapshot, StateTable};
 use crate::plan::stages::{Exchange, merged, partition_of};
 use crate::runtime::stored::{Content, decode, encode};
 use crate::runtime::tier::{self, SpillSpace, Spilled};
@@ -32,6 +32,16 @@ pub(super) struct Kept {
     pub(super) parts: Vec<Part>,
     /// Whether the last epoch has it in files of this bucket alone.
     pub(super) is_stored: bool,
+    /// `None` if it has to be loaded to know that.
+    pub(super) known: Option<Known>,
+}
+
+/// What is known of a bucket that is not in memory.
+pub(in crate::runtime) struct Known {
+    /// When something comes out of it.
+    pub(in crate::runtime) dues: Vec<Due>,
+    /// Bytes of memory that it takes.
+    pub(in crate::runtime) state_bytes: usize,
 }
 
 impl Aside {
@@ -52,10 +62,25 @@ impl Aside {
         Ok(of)
     }
 
+    /// Adds state of an operator that is all of one bucket, as it is stored.
+    pub(in crate::runtime) fn add_stored(&mut self, bucket: u16, operator: &Arc<str>, signature: &str, bytes: &[u8]) -> Result<(), Broken> {
+        let (operator, signature) = (Arc::clone(operator), signature.to_owned());
+        let part = Part { operator, signature, file: Arc::new(self.space.put(bytes)?) };
+        self.buckets.entry(bucket).or_default().parts.push(part);
+        Ok(())
+    }
+
     /// The last epoch has all that was added of a bucket, in files of its own.
     pub(in crate::runtime) fn is_stored(&mut self, bucket: u16) {
         if let Some(kept) = self.buckets.get_mut(&bucket) {
             kept.is_stored = true;
+        }
+    }
+
+    /// This is known of all that was added of a bucket.
+    pub(in crate::runtime) fn is_known(&mut self, bucket: u16, known: Known) {
+        if let Some(kept) = self.buckets.get_mut(&bucket) {
+            kept.known = Some(known);
         }
     }
 

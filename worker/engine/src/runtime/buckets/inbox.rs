@@ -30,19 +30,21 @@ pub(super) struct Inbox {
     items: VecDeque<Item>,
     bytes: usize,
     rows: usize,
-    /// Whether a way has paused for the first time, or ended.
+    /// Whether a way has paused for the first time, and an operator may wait for that, or ended.
     pressing: bool,
     /// Items before this one stay as they are: what they mean hangs on which ways were awake.
     fence: usize,
     /// Items before this one stay as they are: a first watermark lets rows age that came before it.
     first: usize,
     times: Times,
+    /// Whether a first pause may make something come out.
+    waits_for_pause: bool,
 }
 
 impl Inbox {
     /// Nothing waits for operators that know `times`.
-    pub(super) fn new(times: Times) -> Self {
-        Self { items: VecDeque::new(), bytes: 0, rows: 0, pressing: false, fence: 0, first: 0, times }
+    pub(super) fn new(times: Times, waits_for_pause: bool) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, rows: 0, pressing: false, fence: 0, first: 0, times, waits_for_pause }
     }
 
     /// Bytes of what waits; 0 for a little that is no rows.
@@ -54,10 +56,15 @@ impl Inbox {
         self.rows > 0
     }
 
-    /// Whether a way has paused for the first time, or ended: something may come out that waited for it. That others are alone with time from then on, and how far
+    /// Whether a way has paused for the first time, and an operator may wait for that, or ended: something may come out that waited for it. That others are alone with time from then on, and how far
     /// they have come, is in [`Inbox::times`].
     pub(super) fn is_pressing(&self) -> bool {
         self.pressing
+    }
+
+    /// Whether the first watermark of a way waits: rows age with it.
+    pub(super) fn has_first(&self) -> bool {
+        self.first > 0
     }
 
     /// What the operators will know of time.
@@ -81,7 +88,7 @@ impl Inbox {
         self.pressing |= match message {
             Message::Watermark(_) => false,
             // A table has been read once then.
-            Message::Idle => !self.times.has_paused(channel),
+            Message::Idle => self.waits_for_pause && !self.times.has_paused(channel),
             _ => true,
         };
         self.times.say(channel, &message);
@@ -138,7 +145,7 @@ mod tests {
     fn inbox(before: &[(usize, Message)]) -> Inbox {
         let mut times = Times::new(2);
         before.iter().for_each(|(channel, message)| times.say(*channel, message));
-        Inbox::new(times)
+        Inbox::new(times, true)
     }
 
     fn waiting(mut inbox: Inbox, said: &[(usize, Message)]) -> String {
@@ -158,6 +165,9 @@ mod tests {
         assert!(!presses(&[(0, Idle)], Idle) && !presses(&[(0, Idle), (0, Watermark(3))], Idle));
         assert!(presses(&[(1, Idle)], Idle), "another has paused");
         assert!(presses(&[(0, Idle)], End));
+        let mut inbox = Inbox::new(Times::new(2), false);
+        inbox.message(0, 0, Idle);
+        assert!(!inbox.is_pressing(), "nobody waits for a table");
         assert!(!presses(&[], Watermark(1)));
     }
 

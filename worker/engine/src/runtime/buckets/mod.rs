@@ -13,6 +13,9 @@
 //! others overtake each other.
 //!
 //! **A bucket that has not changed** since it was put into the tier is not written again, neither there nor with an epoch.
+//!
+//! **When something comes out of a bucket** is stored with each epoch, in its record. Whoever goes on loads only what is due, as if it had parked the buckets itself;
+//! a bucket of which that is not known is loaded once. It is known only of buckets that the same plan has stored, shared in the same way.
 
 mod aside;
 mod decide;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 
-pub(super) use self::aside::{Aside, has_rows};
+pub(super) use self::aside::{Aside, Known, has_rows};
 use self::aside::{Part, get, put};
 use self::decide::{View, Views};
 use self::inbox::{Inbox, Item};
@@ -67,6 +70,8 @@ pub(super) struct Buckets {
     buckets: BTreeMap<u16, Bucket>,
     /// As they are after each change.
     views: Views,
+    /// Whether a first pause may make something come out.
+    waits_for_pause: bool,
     /// What was said to all of them.
     times: Times,
     /// Grows with every use of a bucket.
@@ -101,6 +106,8 @@ pub(super) struct TakenBucket {
     pub(super) number: u16,
     /// `None` if it is as at the end of the last epoch.
     pub(super) pieces: Option<Pieces>,
+    /// `None` if it has to be loaded to know that.
+    pub(super) known: Option<Known>,
 }
 
 /// State of a bucket, by operator.
@@ -118,13 +125,15 @@ impl Buckets {
     /// Buckets whose state has been put aside, and whose operators know as much of time as `times` says. `limit`: bytes of memory.
     pub(super) fn new(aside: Aside, limit: usize, times: Times) -> Self {
         let Aside { exchange, space, buckets, knows_time } = aside;
+        let waits_for_pause = exchange.back().waits_for_pause();
         let parked = buckets.into_iter().map(|(number, kept)| {
             let packed: u64 = kept.parts.iter().map(|part| part.file.length()).sum();
+            let (dues, state_bytes) = kept.known.map(|known| (known.dues, known.state_bytes)).unzip();
             let bucket = Bucket {
-                place: Place::Parked(Inbox::new(times.clone()), None),
+                place: Place::Parked(Inbox::new(times.clone(), waits_for_pause), dues),
                 parts: Some(kept.parts),
                 told: times.clone(),
-                state_bytes: usize::try_from(packed * UNPACKED).unwrap_or(usize::MAX),
+                state_bytes: state_bytes.unwrap_or_else(|| usize::try_from(packed * UNPACKED).unwrap_or(usize::MAX)),
                 used: 0,
                 is_stored: kept.is_stored,
                 knows_time,
@@ -134,7 +143,7 @@ impl Buckets {
         let buckets: BTreeMap<u16, Bucket> = parked.collect();
         let mut views = Views::default();
         buckets.iter().for_each(|(number, bucket)| views.set(bucket.view(*number)));
-        Self { buckets, views, exchange, space, limit, times, uses: 0, filtered: BTreeMap::new() }
+        Self { buckets, views, waits_for_pause, exchange, space, limit, times, uses: 0, filtered: BTreeMap::new() }
     }
 
     /// Takes rows of a channel in.
@@ -200,7 +209,10 @@ impl Buckets {
 
     /// The state of all buckets, which is that of the next epoch. No rows may wait.
     pub(super) fn snapshot(&mut self) -> Result<Vec<TakenBucket>, Broken> {
-        let taken = self.buckets.iter_mut().map(|(number, bucket)| Ok(TakenBucket { number: *number, pieces: bucket.snapshot()? }));
+        let taken = self.buckets.iter_mut().map(|(number, bucket)| {
+            let known = bucket.known();
+            Ok(TakenBucket { number: *number, pieces: bucket.snapshot()?, known })
+        });
         taken.collect()
     }
 
@@ -259,7 +271,7 @@ impl Buckets {
     fn make_room(&mut self, more: usize, kept: Option<u16>) -> Result<(), Broken> {
         for number in self.views.to_park(self.limit, more, kept) {
             if let Some(bucket) = self.buckets.get_mut(&number) {
-                bucket.park(&self.space, &mut self.filtered)?;
+                bucket.park(&self.space, self.waits_for_pause, &mut self.filtered)?;
                 self.views.set(bucket.view(number));
             }
         }
@@ -324,7 +336,7 @@ impl Bucket {
         Ok(())
     }
 
-    fn park(&mut self, space: &Arc<SpillSpace>, filtered: &mut BTreeMap<usize, u64>) -> Result<(), Broken> {
+    fn park(&mut self, space: &Arc<SpillSpace>, waits_for_pause: bool, filtered: &mut BTreeMap<usize, u64>) -> Result<(), Broken> {
         let Place::Here(executor) = &mut self.place else { return Ok(()) };
         if self.parts.is_none() {
             let mut parts = Vec::new();
@@ -337,15 +349,20 @@ impl Bucket {
             self.parts = Some(parts);
         }
         add_filtered(filtered, executor);
-        // Operators on the way may hold watermarks back, so that one may have come for nothing: only a later one is worth another look.
-        let later = |due: Due| match self.told.of(&due.inputs) {
-            Some(i64::MAX) => None,
-            Some(told) => Some(Due { at: due.at.max(told + 1), ..due }),
-            None => Some(due),
-        };
-        let dues = executor.dues().into_iter().filter_map(later).collect();
-        self.place = Place::Parked(Inbox::new(self.told.clone()), Some(dues));
+        let dues = dues(executor, &self.told);
+        self.place = Place::Parked(Inbox::new(self.told.clone(), waits_for_pause), Some(dues));
         Ok(())
+    }
+
+    /// What is known of it when an epoch ends.
+    fn known(&self) -> Option<Known> {
+        let dues = match &self.place {
+            Place::Here(executor) => dues(executor, &self.told),
+            // Its state is of before the first watermark; whoever goes on would not know that.
+            Place::Parked(inbox, _) if inbox.is_pressing() || inbox.has_first() && !self.knows_time => return None,
+            Place::Parked(_, dues) => dues.clone()?,
+        };
+        Some(Known { dues, state_bytes: self.state_bytes })
     }
 
     fn snapshot(&mut self) -> Result<Option<Pieces>, Broken> {
@@ -360,6 +377,17 @@ impl Bucket {
             (_, parts) => parts.iter().flatten().map(tiered).collect(),
         }))
     }
+}
+
+/// When something comes out of operators that know so much of time.
+fn dues(executor: &Executor, told: &Times) -> Vec<Due> {
+    // Operators on the way may hold watermarks back, so that one may have come for nothing: only a later one is worth another look.
+    let later = |due: Due| match told.of(&due.inputs) {
+        Some(i64::MAX) => None,
+        Some(told) => Some(Due { at: due.at.max(told + 1), ..due }),
+        None => Some(due),
+    };
+    executor.dues().into_iter().filter_map(later).collect()
 }
 
 /// Whether the time of an operator has come, or it is not known when that is.

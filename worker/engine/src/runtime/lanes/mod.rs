@@ -73,8 +73,8 @@ pub(super) struct CameOut {
 pub(super) enum Taken {
     /// As it is without buckets.
     Whole(TakenSnapshot),
-    /// By bucket.
-    Buckets(Vec<TakenBucket>),
+    /// By bucket, with how the plan is shared.
+    Buckets(String, Vec<TakenBucket>),
 }
 
 impl Operators {
@@ -400,7 +400,7 @@ impl Lanes {
             }
         }
         // All lanes are told at once to go on in buckets, and have before they are idle.
-        Ok(if self.is_spilling { Taken::Buckets(buckets) } else { Taken::Whole(Exchange::merge(whole)) })
+        Ok(if self.is_spilling { Taken::Buckets(self.exchange.shape(), buckets) } else { Taken::Whole(Exchange::merge(whole)) })
     }
 
     async fn answer(&mut self) -> (usize, Answer) {

@@ -1,7 +1,7 @@
 //! That lanes give what one executor gives, wherever they are stopped and with however many they go on; that the order of a key stays; that nothing is lost when one fails.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::Int64Type;
@@ -13,7 +13,7 @@ use crate::batch::Origin;
 use crate::operators::{OperatorState, TakenState};
 use crate::plan::stages::tests::{INPUTS, Runs, batch, plan, run, scripts, shared};
 
-use crate::runtime::buckets::Piece;
+use crate::runtime::buckets::{Known, Piece};
 use crate::runtime::stored::{Content, decode};
 use crate::runtime::tier::tests::Memory;
 
@@ -32,7 +32,11 @@ struct Driven {
     /// To go on in buckets after so many pushes.
     spill: Option<(usize, Now)>,
     told: BTreeMap<usize, Message>,
+    known: LastKnown,
 }
+
+/// What the last epoch knows of each bucket; nothing if it has none.
+type LastKnown = Arc<Mutex<BTreeMap<u16, Known>>>;
 
 impl Runs for Driven {
     fn push(&mut self, input: usize, message: Message, out: &mut Vec<(usize, Message)>) {
@@ -74,18 +78,37 @@ impl Runs for Driven {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let Self { runtime, operators, stored, .. } = self;
+        let Self { runtime, operators, stored, told, known: last_known, .. } = self;
+        let mut last_known = last_known.lock().unwrap();
+        last_known.clear();
         match runtime.block_on(operators.snapshot()).unwrap() {
             Taken::Whole(taken) => taken.finish().unwrap(),
-            Taken::Buckets(buckets) => {
-                for TakenBucket { number, pieces } in buckets {
+            Taken::Buckets(_, buckets) => {
+                for TakenBucket { number, pieces, known } in buckets {
+                    last_known.extend(known.map(|known| (number, known)));
                     if let Some(pieces) = pieces {
                         stored.insert(number, pieces.into_iter().map(finish).collect());
                     }
                 }
+                check_known(operators, stored, &last_known, told);
                 let buckets = stored.values().map(|state| TakenSnapshot(state.clone().into_iter().map(taken).collect()));
                 Exchange::merge(buckets.collect()).finish().unwrap()
             }
+        }
+    }
+}
+
+/// What is known of a bucket is never too late: nothing would come out of its state before, but what these watermarks have not made come out.
+fn check_known(operators: &Operators, stored: &BTreeMap<u16, Snapshot>, known: &BTreeMap<u16, Known>, told: &BTreeMap<usize, Message>) {
+    let Operators::Lanes(lanes) = operators else { panic!("buckets without lanes") };
+    let watermarks = told.values().map(|message| if let Message::Watermark(watermark) = message { *watermark } else { i64::MIN });
+    let later = watermarks.max().unwrap_or(i64::MIN).saturating_add(1);
+    for (bucket, Known { dues, .. }) in known {
+        let mut executor = lanes.exchange.back();
+        executor.restore(stored[bucket].clone()).unwrap();
+        for due in executor.dues() {
+            let known = dues.iter().find(|known| known.operator == due.operator).map_or(i64::MAX, |known| known.at);
+            assert!(known <= due.at.max(later), "bucket {bucket}: {due:?} comes before {dues:?}");
         }
     }
 }
@@ -113,7 +136,12 @@ fn runtime() -> Arc<Runtime> {
 fn open(runtime: &Arc<Runtime>, plan: &Plan, lanes: u16, state: &Snapshot) -> Box<dyn Runs> {
     let operators = Operators::open(plan, &INPUTS, lanes, ROOM, state.clone()).unwrap();
     assert_eq!(matches!(operators, Operators::Lanes(_)), lanes > 1);
-    Box::new(Driven { runtime: Arc::clone(runtime), operators, stored: BTreeMap::new(), spill: None, told: BTreeMap::new() })
+    Box::new(driven(runtime, operators, None, &LastKnown::default()))
+}
+
+fn driven(runtime: &Arc<Runtime>, operators: Operators, spill: Option<(usize, Now)>, known: &LastKnown) -> Driven {
+    let (runtime, known) = (Arc::clone(runtime), Arc::clone(known));
+    Driven { runtime, operators, stored: BTreeMap::new(), spill, told: BTreeMap::new(), known }
 }
 
 fn cut(plan: &Plan) -> Cut {
@@ -126,7 +154,7 @@ fn spilling(limit: usize) -> Spilling {
 }
 
 /// In buckets of which few or none have room, in several ways; 0 for one piece.
-fn open_spilled(runtime: &Arc<Runtime>, plan: &Plan, way: u16, state: &Snapshot) -> Box<dyn Runs> {
+fn open_spilled(runtime: &Arc<Runtime>, known: &LastKnown, plan: &Plan, way: u16, state: &Snapshot) -> Box<dyn Runs> {
     let _runtime = runtime.enter();
     let limit = [1, 20_000, 60_000][usize::from(way) % 3];
     let spilling = spilling(limit);
@@ -136,6 +164,11 @@ fn open_spilled(runtime: &Arc<Runtime>, plan: &Plan, way: u16, state: &Snapshot)
             let mut aside = Aside::new(plan.exchange().unwrap(), Arc::clone(&spilling.space), true);
             for (operator, state) in state {
                 aside.add(operator, state).unwrap();
+            }
+            let back = plan.exchange().unwrap().back();
+            for (bucket, Known { dues, state_bytes }) in std::mem::take(&mut *known.lock().unwrap()) {
+                let stored = dues.iter().map(|due| (due.operator.to_string(), due.at)).collect();
+                aside.is_known(bucket, Known { dues: back.stored_dues(&stored).unwrap(), state_bytes });
             }
             Operators::spilled(cut(plan), way, ROOM, aside, limit)
         }
@@ -148,7 +181,7 @@ fn open_spilled(runtime: &Arc<Runtime>, plan: &Plan, way: u16, state: &Snapshot)
         }
         _ => Operators::open(plan, &INPUTS, 1, ROOM, state.clone()).unwrap(),
     };
-    Box::new(Driven { runtime: Arc::clone(runtime), operators, stored: BTreeMap::new(), spill, told: BTreeMap::new() })
+    Box::new(driven(runtime, operators, spill, known))
 }
 
 proptest! {
@@ -175,13 +208,16 @@ proptest! {
     #[test]
     fn buckets_give_what_one_executor_gives(script in scripts(9), way in 1..=9_u16) {
         let runtime = runtime();
-        let mut open = |plan: &Plan, way: u16, state: &Snapshot| open_spilled(&runtime, plan, way, state);
+        let known = LastKnown::default();
+        let mut open = |plan: &Plan, way: u16, state: &Snapshot| open_spilled(&runtime, &known, plan, way, state);
         for (what, steps, outputs, _) in shared() {
             let plan = plan(&steps, &outputs);
             let run_in = |way: u16| script.iter().cloned().map(|(input, rows, _)| (input, rows, way)).collect();
             let one = run(&plan, &run_in(0), &mut open);
             prop_assert_eq!(&run(&plan, &run_in(way), &mut open), &one, "in buckets, way {}: {}", way, what);
             prop_assert_eq!(&run(&plan, &script, &mut open), &one, "going on in other ways: {}", what);
+            let handed_over = script.iter().cloned().map(|(input, rows, way)| (input, rows, way % 3 + 1)).collect();
+            prop_assert_eq!(&run(&plan, &handed_over, &mut open), &one, "going on from buckets: {}", what);
         }
     }
 }

@@ -12,7 +12,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions};
@@ -108,8 +108,26 @@ fn write(encoder: &mut Encoder, records: &RecordBatch) -> Result<(), Failed> {
     Ok(writer.finish()?)
 }
 
+/// Whether a file holds all of a state of `operator`, by its header alone; text for people if not.
+pub(super) fn check_whole(operator: &str, bytes: &[u8]) -> Result<(), String> {
+    let (header, _) = open(operator, bytes)?;
+    if header.changes { Err("it holds changes of a file that the epoch does not name".to_owned()) } else { Ok(()) }
+}
+
 /// What the file of `operator` holds; text for people if it is none.
 pub(in crate::runtime) fn decode(operator: &str, bytes: &[u8]) -> Result<Content, String> {
+    let (header, mut reader) = open(operator, bytes)?;
+    let content = if header.changes {
+        Content::Changes(each(&header.tables, || changes(&mut reader))?)
+    } else {
+        Content::Whole(OperatorState { signature: header.signature, tables: each(&header.tables, || table(&mut reader))? })
+    };
+    let surplus = reader.read(&mut [0]).map_err(|error| error.to_string())?;
+    if surplus > 0 { Err("it holds more than its header says".to_owned()) } else { Ok(content) }
+}
+
+/// The header of the file of `operator`, and what comes after it.
+fn open<'a>(operator: &str, bytes: &'a [u8]) -> Result<(Header, impl BufRead + use<'a>), String> {
     let compressed = bytes.strip_prefix(MAGIC).ok_or("it is no state file")?;
     let decoder = zstd::stream::Decoder::new(compressed).map_err(|error| error.to_string())?;
     let mut reader = BufReader::new(decoder);
@@ -125,13 +143,7 @@ pub(in crate::runtime) fn decode(operator: &str, bytes: &[u8]) -> Result<Content
     if header.operator != operator {
         return Err(format!("it holds the state of operator {}", header.operator));
     }
-    let content = if header.changes {
-        Content::Changes(each(&header.tables, || changes(&mut reader))?)
-    } else {
-        Content::Whole(OperatorState { signature: header.signature, tables: each(&header.tables, || table(&mut reader))? })
-    };
-    let surplus = reader.read(&mut [0]).map_err(|error| error.to_string())?;
-    if surplus > 0 { Err("it holds more than its header says".to_owned()) } else { Ok(content) }
+    Ok((header, reader))
 }
 
 /// Reads what there is of each table.
@@ -237,5 +249,8 @@ mod tests {
         let header = r#"{"formatVersion":3,"minReaderVersion":3,"operator":"op","signature":"s","tables":[]}"#;
         let newer = [MAGIC, &zstd::encode_all(format!("{header}\n").as_bytes(), 1).unwrap()].concat();
         assert!(decode("op", &newer).unwrap_err().contains("upgrade"));
+        assert!(check_whole("op", &newer).unwrap_err().contains("upgrade"));
+        let changes = encode_changes("op", "count(*)", &some_changes()).unwrap();
+        assert!(check_whole("op", &bytes).is_ok() && check_whole("op", &changes).is_err() && check_whole("other", &bytes).is_err());
     }
 }

@@ -7,7 +7,7 @@
 //!                          └─ much changed ────▶ one whole file
 //!  buckets ─▶ parts ───────┬─ a bucket has not changed ─▶ its files of the last epoch
 //!                          └─ it has ──────────────────▶ files of their own
-//!  files ─▶ restore: the whole one, then change by change ─▶ operators; or, part by part, put aside for buckets
+//!  files ─▶ restore: the whole one, then change by change ─▶ operators; or, part by part, put aside for buckets, as they are if the same plan has stored them
 //! ```
 
 mod changes;

@@ -40,7 +40,7 @@ impl Parts {
     pub(in crate::runtime) async fn store(&mut self, owner: &Owner, taken: Vec<TakenBucket>) -> Result<Files, Failure> {
         let mut parts = BTreeMap::new();
         let mut changed = Vec::new();
-        for TakenBucket { number, pieces } in taken {
+        for TakenBucket { number, pieces, .. } in taken {
             match pieces {
                 Some(pieces) => changed.push((number, pieces)),
                 None => drop(self.0.remove(&number).and_then(|files| parts.insert(number, files))),

@@ -9,12 +9,12 @@ use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 use super::file::{self, Content};
 use super::increments::Increments;
 use super::parts::Parts;
-use crate::checkpoint::{EpochRecord, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
+use crate::checkpoint::{EpochRecord, KnownBucket, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
 use crate::exchange::Replay;
-use crate::operators::{ExecuteError, OperatorState, Snapshot};
+use crate::operators::{ExecuteError, KEY_GROUPS, OperatorState, Snapshot};
 use crate::plan::stages::merged;
-use crate::runtime::buckets::{Aside, Broken};
+use crate::runtime::buckets::{Aside, Broken, Known};
 use crate::runtime::closing::state_failure;
 use crate::runtime::config::{InputBinding, TaskConfig};
 use crate::runtime::driver::Failure;
@@ -131,18 +131,27 @@ pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: u
     Ok(Opened { operators, increments, parts: Parts::default() })
 }
 
-/// The same for state that may have no room in memory: file after file is put aside, by bucket.
+/// The same for state that may have no room in memory: file after file is put aside, by bucket. What the same plan has stored, shared in the same way, goes there as
+/// it is.
 async fn open_aside(config: &TaskConfig, owner: &Owner, room: usize, spilling: &Spilling, cut: Cut) -> Result<Opened, Failure> {
     let last = owner.last();
     let told = |input: &InputBinding| last.event_times.as_ref().is_some_and(|times| times.inputs.contains_key(&input.name));
     let mut aside = Aside::new(cut.exchange.clone(), Arc::clone(&spilling.space), config.inputs.iter().all(told));
     let mut parts = Parts::default();
+    let known = last.buckets.as_ref().filter(|buckets| buckets.shape == cut.exchange.shape());
     // Buckets that the last epoch has in files of theirs alone, under the keys that the next one would give them.
     let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for (operator, keys) in by_operator(config, last) {
         for (key, files) in keys {
-            let Some(state) = read(owner, operator, files).await? else { continue };
             let name: Arc<str> = operator.into();
+            let bucket = operator_of(key).1.filter(|bucket| *bucket < KEY_GROUPS && known.is_some());
+            if let (Some(bucket), [file]) = (bucket, &files[..]) {
+                aside = add_stored(owner, aside, bucket, name, file).await?;
+                parts.restored(bucket, key, files);
+                own.insert(bucket);
+                continue;
+            }
+            let Some(state) = read(owner, operator, files).await? else { continue };
             let added = beside(move || {
                 let of = aside.add(&name, &state)?;
                 Ok::<_, Broken>((aside, of))
@@ -159,11 +168,31 @@ async fn open_aside(config: &TaskConfig, owner: &Owner, room: usize, spilling: &
             }
         }
     }
+    let back = cut.exchange.back();
     for bucket in own {
-        if shared.contains(&bucket) { parts.forget(bucket) } else { aside.is_stored(bucket) }
+        if shared.contains(&bucket) {
+            parts.forget(bucket);
+            continue;
+        }
+        aside.is_stored(bucket);
+        if let Some(KnownBucket { dues, state_bytes }) = known.and_then(|buckets| buckets.known.get(&bucket))
+            && let Some(dues) = back.stored_dues(dues)
+        {
+            aside.is_known(bucket, Known { dues, state_bytes: usize::try_from(*state_bytes).unwrap_or(usize::MAX) });
+        }
     }
     let lanes = if matches!(config.stage, Stage::All) { config.lanes } else { 1 };
     Ok(Opened { operators: Operators::spilled(cut, lanes, room, aside, spilling.limit), increments: Increments::default(), parts })
+}
+
+/// Puts a file of one bucket aside as it is.
+async fn add_stored(owner: &Owner, mut aside: Aside, bucket: u16, operator: Arc<str>, file: &StateRef) -> Result<Aside, Failure> {
+    let bytes = owner.read_state(&operator, file).await.map_err(state_failure)?;
+    file::check_whole(&operator, &bytes).map_err(|detail| state_failure(owner.state_damaged(&operator, file, detail)))?;
+    let signature = file.signature.clone();
+    let added = beside(move || aside.add_stored(bucket, &operator, &signature, &bytes).map(|()| aside));
+    let added = added.await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
+    added.map_err(|error| broken(&error))
 }
 
 /// Whether state was in buckets, and is not so small meanwhile that it has room in memory for certain.

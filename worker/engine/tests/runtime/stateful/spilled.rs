@@ -16,7 +16,7 @@ use crate::process::{Dice, Fate};
 use crate::world::INTERVAL;
 
 /// Keys whose state has no room together, while that of some has.
-static KEYS: LazyLock<Vec<&'static str>> =
+pub(super) static KEYS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| (0..360).map(|number| &*Box::leak(format!("a long key, {number:0100}").into_boxed_str())).collect());
 /// Steps between two crashes of the sweep: each goes through all rows twice.
 const STRIDE: usize = 120;
@@ -34,12 +34,18 @@ pub(super) struct InMemory {
     files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     is_full: Arc<AtomicBool>,
     puts: Arc<Mutex<usize>>,
+    gets: Arc<Mutex<usize>>,
 }
 
 impl InMemory {
     /// How often something was put there.
     pub(super) fn puts(&self) -> usize {
         *self.puts.lock().unwrap()
+    }
+
+    /// How often something was taken from there.
+    pub(super) fn gets(&self) -> usize {
+        *self.gets.lock().unwrap()
     }
 }
 
@@ -54,6 +60,7 @@ impl Tier for InMemory {
     }
 
     fn get(&self, name: &str) -> io::Result<Vec<u8>> {
+        *self.gets.lock().unwrap() += 1;
         self.files.lock().unwrap().get(name).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
@@ -90,7 +97,7 @@ async fn undisturbed() -> (Vec<String>, usize) {
     (expected, most / 2)
 }
 
-fn is_in_parts(scene: &Scene) -> bool {
+pub(super) fn is_in_parts(scene: &Scene) -> bool {
     scene.epochs().last().is_some_and(|epoch| epoch.operators.keys().any(|key| operator_of(key).1.is_some()))
 }
 
