@@ -266,6 +266,36 @@ async fn state_ten_times_the_memory_goes_through() {
     drop(operators);
 }
 
+/// Of buckets whose time is known only an end lets something come out; without knowing it all have to be loaded.
+#[tokio::test]
+async fn a_pause_loads_no_bucket_whose_time_is_known() {
+    let plan = plan(&[("s", "SELECT k, count(*) AS n FROM a GROUP BY k")], &["s"]);
+    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    (0..50).for_each(|key| whole.push(0, row(&plan, key, 1, key), &mut |_, _| {}).unwrap());
+    let Taken::Whole(state) = whole.snapshot().await.unwrap() else { panic!("in buckets") };
+    let state = state.finish().unwrap();
+    for is_known in [true, false] {
+        let mut aside = Aside::new(plan.exchange().unwrap(), spilling(ROOM).space, true);
+        for (operator, state) in &state {
+            for bucket in aside.add(operator, state).unwrap() {
+                if is_known {
+                    aside.is_known(bucket, Known { dues: Vec::new(), state_bytes: 1 });
+                }
+            }
+        }
+        let exchange = plan.exchange().unwrap();
+        let cut = Cut { front: Some(exchange.front(&["a"])), exchange, outputs: 1 };
+        let mut operators = Operators::spilled(cut, 2, ROOM, aside, ROOM);
+        for (message, is_loaded) in [(Message::Watermark(5), !is_known), (Message::Idle, !is_known), (Message::End, true)] {
+            operators.push(0, message.clone(), &mut |_, _| {}).unwrap();
+            while !operators.is_idle() {
+                operators.next().await.unwrap();
+            }
+            assert_eq!(operators.state_bytes() > 0, is_loaded, "{message:?}, known: {is_known}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_tier_that_fails_is_heard() {
     let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
