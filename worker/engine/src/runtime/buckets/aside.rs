@@ -62,12 +62,10 @@ impl Aside {
         Ok(of)
     }
 
-    /// Adds state of an operator that is all of one bucket, as it is stored.
-    pub(in crate::runtime) fn add_stored(&mut self, bucket: u16, operator: &Arc<str>, signature: &str, bytes: &[u8]) -> Result<(), Broken> {
-        let (operator, signature) = (Arc::clone(operator), signature.to_owned());
-        let part = Part { operator, signature, file: Arc::new(self.space.put(bytes)?) };
+    /// Adds state of an operator that is all of one bucket, and in the tier.
+    pub(in crate::runtime) fn add_part(&mut self, bucket: u16, operator: &str, signature: &str, file: Spilled) {
+        let part = Part { operator: operator.into(), signature: signature.to_owned(), file: Arc::new(file) };
         self.buckets.entry(bucket).or_default().parts.push(part);
-        Ok(())
     }
 
     /// The last epoch has all that was added of a bucket, in files of its own.

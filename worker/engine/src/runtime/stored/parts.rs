@@ -15,8 +15,8 @@ use crate::runtime::driver::Failure;
 use crate::runtime::observed::Part;
 use crate::runtime::processing::broken;
 
-/// Buckets that are encoded and stored at the same time.
-const AT_ONCE: usize = 4;
+/// Buckets that are encoded and stored, or read, at the same time.
+pub(super) const AT_ONCE: usize = 4;
 
 /// Files of an epoch, by key.
 type Files = BTreeMap<String, Vec<StateRef>>;

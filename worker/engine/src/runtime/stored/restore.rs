@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use millrace_crds::report::{EXCHANGE, ErrorReason, TaskRef};
 
 use super::file::{self, Content};
 use super::increments::Increments;
-use super::parts::Parts;
+use super::parts::{AT_ONCE, Parts};
 use crate::checkpoint::{EpochRecord, KnownBucket, Owner, PipelineUid, StageName, StateRef, TaskId, list_tasks, operator_of};
 use crate::connector::ConnectorError;
 use crate::exchange::Replay;
@@ -22,6 +23,7 @@ use crate::runtime::lanes::{Cut, Operators, Spilling};
 use crate::runtime::observed::Part;
 use crate::runtime::processing::broken;
 use crate::runtime::stage::Stage;
+use crate::runtime::tier::{SpillSpace, Spilled};
 
 const WHAT_TO_DO: &str = "take the change back, or create a Pipeline with another name, which starts without state";
 /// How much more memory state takes than its files, at most, nearly always.
@@ -141,31 +143,41 @@ async fn open_aside(config: &TaskConfig, owner: &Owner, room: usize, spilling: &
     let known = last.buckets.as_ref().filter(|buckets| buckets.shape == cut.exchange.shape());
     // Buckets that the last epoch has in files of theirs alone, under the keys that the next one would give them.
     let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    let (mut alone, mut others) = (Vec::new(), Vec::new());
     for (operator, keys) in by_operator(config, last) {
         for (key, files) in keys {
-            let name: Arc<str> = operator.into();
             let bucket = operator_of(key).1.filter(|bucket| *bucket < KEY_GROUPS && known.is_some());
-            if let (Some(bucket), [file]) = (bucket, &files[..]) {
-                aside = add_stored(owner, aside, bucket, name, file).await?;
+            match (bucket, &files[..]) {
+                (Some(bucket), [file]) => alone.push((bucket, operator, key, file)),
+                _ => others.push((operator, key, files)),
+            }
+        }
+    }
+    // In boxes, because a stream of the futures themselves is not known to go from thread to thread.
+    let stored = alone.iter().map(|(_, operator, _, file)| as_stored(owner, &spilling.space, operator, file).boxed());
+    let stored: Vec<_> = stored.collect();
+    let stored: Vec<Spilled> = stream::iter(stored).buffered(AT_ONCE).try_collect().await?;
+    for ((bucket, operator, key, file), spilled) in alone.into_iter().zip(stored) {
+        aside.add_part(bucket, operator, &file.signature, spilled);
+        parts.restored(bucket, key, std::slice::from_ref(file));
+        own.insert(bucket);
+    }
+    for (operator, key, files) in others {
+        let Some(state) = read(owner, operator, files).await? else { continue };
+        let name: Arc<str> = operator.into();
+        let added = beside(move || {
+            let of = aside.add(&name, &state)?;
+            Ok::<_, Broken>((aside, of))
+        });
+        let added = added.await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
+        let of;
+        (aside, of) = added.map_err(|error| broken(&error))?;
+        match (operator_of(key).1, &of[..]) {
+            (Some(bucket), [only]) if bucket == *only => {
                 parts.restored(bucket, key, files);
                 own.insert(bucket);
-                continue;
             }
-            let Some(state) = read(owner, operator, files).await? else { continue };
-            let added = beside(move || {
-                let of = aside.add(&name, &state)?;
-                Ok::<_, Broken>((aside, of))
-            });
-            let added = added.await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
-            let of;
-            (aside, of) = added.map_err(|error| broken(&error))?;
-            match (operator_of(key).1, &of[..]) {
-                (Some(bucket), [only]) if bucket == *only => {
-                    parts.restored(bucket, key, files);
-                    own.insert(bucket);
-                }
-                _ => shared.extend(of),
-            }
+            _ => shared.extend(of),
         }
     }
     let back = cut.exchange.back();
@@ -185,14 +197,13 @@ async fn open_aside(config: &TaskConfig, owner: &Owner, room: usize, spilling: &
     Ok(Opened { operators: Operators::spilled(cut, lanes, room, aside, spilling.limit), increments: Increments::default(), parts })
 }
 
-/// Puts a file of one bucket aside as it is.
-async fn add_stored(owner: &Owner, mut aside: Aside, bucket: u16, operator: Arc<str>, file: &StateRef) -> Result<Aside, Failure> {
-    let bytes = owner.read_state(&operator, file).await.map_err(state_failure)?;
-    file::check_whole(&operator, &bytes).map_err(|detail| state_failure(owner.state_damaged(&operator, file, detail)))?;
-    let signature = file.signature.clone();
-    let added = beside(move || aside.add_stored(bucket, &operator, &signature, &bytes).map(|()| aside));
-    let added = added.await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
-    added.map_err(|error| broken(&error))
+/// Puts the file of a part aside as it is.
+async fn as_stored(owner: &Owner, space: &Arc<SpillSpace>, operator: &str, file: &StateRef) -> Result<Spilled, Failure> {
+    let bytes = owner.read_state(operator, file).await.map_err(state_failure)?;
+    file::check_whole(operator, &bytes).map_err(|detail| state_failure(owner.state_damaged(operator, file, detail)))?;
+    let space = Arc::clone(space);
+    let put = beside(move || space.put(&bytes)).await.map_err(|panic| invalid(format!("putting state aside panicked: {panic}")))?;
+    put.map_err(|error| broken(&error.into()))
 }
 
 /// Whether state was in buckets, and is not so small meanwhile that it has room in memory for certain.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
+use millrace_crds::report::{ErrorReason, TroublePart};
 use millrace_engine::checkpoint::{EpochRecord, operator_of};
 use millrace_engine::runtime::{Control, SpillSpace, TaskEnd};
 use object_store::ObjectStoreExt as _;
 use tokio::time::sleep;
 
+use super::recovery::state_file;
 use super::scene::{Running, Scene, counted};
 use super::spilled::{InMemory, KEYS, is_in_parts};
 use super::splits::{Row, Splits};
@@ -126,6 +128,24 @@ async fn nothing_is_known_of_buckets_of_another_plan() {
     let (running, tier) = start(&mut scene, 1);
     until("every bucket was loaded", || tier.gets() >= buckets).await;
     close(running).await;
+}
+
+/// What is not decoded is verified all the same.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_bucket_stops_the_task_before_anything_is_loaded() {
+    let (mut scene, _) = closed().await;
+    let (file, bytes) = state_file(&scene).await;
+    let mut damaged = bytes.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    scene.store().put(&file, damaged.into()).await.unwrap();
+    let (running, tier) = start(&mut scene, 1);
+    let trouble = running.trouble().await;
+    assert_eq!((trouble.part, trouble.reason), (TroublePart::State, ErrorReason::Corrupt));
+    assert!(trouble.message.contains(file.as_ref()), "{}", trouble.message);
+    drop(running);
+    assert_eq!(tier.gets(), 0);
+    scene.store().put(&file, bytes.into()).await.unwrap();
+    end_windows(scene, 1).await;
 }
 
 /// Makes the last record one of format 4.

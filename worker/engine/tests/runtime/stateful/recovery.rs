@@ -90,7 +90,7 @@ async fn half_way() -> Scene {
 }
 
 /// The newest state file.
-async fn state_file(scene: &Scene) -> (Path, Bytes) {
+pub(super) async fn state_file(scene: &Scene) -> (Path, Bytes) {
     let files: Vec<_> = scene.store().list(None).try_collect().await.unwrap();
     let named = &scene.epochs().last().unwrap().operators.values().next().unwrap()[0].path.clone();
     let file = files.into_iter().find(|file| file.location.as_ref().ends_with(named.as_str())).unwrap().location;
