@@ -6,6 +6,7 @@
 #   tests/bench.sh             prints; the first run compiles everything with full optimisation, and installs the rivals
 #   tests/bench.sh FILE        and writes the same to FILE, as Markdown; Nexmark's table to nexmark.md beside it
 #   RUNS=…                     rounds of each engine, in turn (3)
+#   SECONDS_IN_CLUSTER=…       how long the cluster is under load while workers are killed (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +33,7 @@ measure() {
   "$CARGO_TARGET_DIR/release/millrace-bench"
   if [ "$(id -u)" = 0 ]; then
     tests/setup/install.sh debian kubernetes helm coredns pause >&2
-    MILLRACE_TEST_SECONDS=180 "$CARGO_TARGET_DIR/release/millrace-endurance"
+    MILLRACE_TEST_SECONDS=${SECONDS_IN_CLUSTER:-600} "$CARGO_TARGET_DIR/release/millrace-endurance"
   else
     echo 'R1, R2: NOT MEASURED, a cluster needs root'
   fi

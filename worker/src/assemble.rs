@@ -30,6 +30,8 @@ use crate::exchanged::Exchanged;
 
 /// Time for closing after a signal: what Kubernetes grants by default less five seconds.
 const DRAIN_BUDGET: Duration = Duration::from_secs(25);
+/// Rows that a lane takes without a thread of its own: by then they take about as long as waking it.
+const AT_ONCE: usize = 256;
 /// By how much a record may come after one with a later time, unless the Source says otherwise.
 const MAX_DELAY_SECONDS: u32 = 10;
 /// After how long a silent split no longer holds time back, unless the Pipeline says otherwise.
@@ -431,6 +433,7 @@ impl Assembled {
             interval: Duration::from_secs(checkpoint.interval_seconds.unwrap_or(10).into()),
             retained: checkpoint.retained_count.unwrap_or(5),
             in_flight_bytes: self.context.limits.in_flight_bytes,
+            at_once: AT_ONCE,
             lanes: if task.is_whole() { lanes(&self.job.limits) } else { 1 },
             state_bytes: self.context.limits.state_bytes,
             spill: store.spill.clone(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
+use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
 use millrace_crds::pipeline::Step;
 use millrace_engine::batch::{Batch, Origin};
@@ -34,16 +35,48 @@ const APPLIES: usize = 5;
 /// For an idle process to have opened everything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Measures what processes and images cost.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these, as in `M3,C1`; C2 stands for everything in the cluster.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+impl Arguments {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
     println!("release builds; goal beside measured");
-    let (bytes, counted) = state_per_key()?;
-    println!(
-        "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
-    );
-    let worker = image::build(Image::Worker, Profile::Release)?;
-    image::build(Image::Operator, Profile::Release)?;
+    if arguments.wants("M3") {
+        let (bytes, counted) = state_per_key()?;
+        println!(
+            "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
+        );
+    }
+    if arguments.wants("M4") {
+        images()?;
+    }
+    if arguments.wants("C1") || arguments.wants("M1") {
+        process(&arguments).await?;
+    }
+    if arguments.wants("C2")
+        && let Err(error) = in_the_cluster().await
+    {
+        println!("C2, C3 and the operator's memory are NOT MEASURED: {error:#}");
+    }
+    Ok(())
+}
+
+/// How large the images are.
+fn images() -> Result<()> {
     for (image, goal) in [(Image::Worker, 20), (Image::Operator, 8)] {
+        image::build(image, Profile::Release)?;
         let archive = image::pack(image, Profile::Release, None)?;
         println!(
             "M4  image of the {:8} compressed      goal <= {goal:3} MB   measured {:6.1} MB",
@@ -51,13 +84,22 @@ async fn main() -> Result<()> {
             megabytes(archive.compressed_size()?)
         );
     }
-    let (median, min, max) = first_row(&worker)?;
-    println!("C1  exec to first row (CSV, warm cache)   goal <= 100 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {STARTS} starts)");
-    let (rss, anonymous) = idle(&worker).await?;
-    println!("M1  idle worker, resident                 goal <=  25 MB   measured {:6.1} MB", rss / 1000.0);
-    println!("M1  idle worker, anonymous                goal <=   8 MB   measured {:6.1} MB", anonymous / 1000.0);
-    if let Err(error) = in_the_cluster().await {
-        println!("C2, C3 and the operator's memory are NOT MEASURED: {error:#}");
+    Ok(())
+}
+
+/// How fast a worker starts, and what it takes while it does nothing.
+async fn process(arguments: &Arguments) -> Result<()> {
+    let worker = image::build(Image::Worker, Profile::Release)?;
+    if arguments.wants("C1") {
+        let (median, min, max) = first_row(&worker)?;
+        println!(
+            "C1  exec to first row (CSV, warm cache)   goal <= 100 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {STARTS} starts)"
+        );
+    }
+    if arguments.wants("M1") {
+        let (rss, anonymous) = idle(&worker).await?;
+        println!("M1  idle worker, resident                 goal <=  25 MB   measured {:6.1} MB", rss / 1000.0);
+        println!("M1  idle worker, anonymous                goal <=   8 MB   measured {:6.1} MB", anonymous / 1000.0);
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its result")]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
-use millrace_tests::drain::latency::{self, Carries, Load};
+use millrace_tests::drain::latency::{self, Carries, Latencies, Load};
 use millrace_tests::drain::{Counter, Drained, Goes, Kind, PARTITIONS, Worker, fill, fill_keys, manifest, rivals, watch};
 use millrace_tests::image::{self, Image, Profile};
 use millrace_tests::measure::{self, circumstances, spread};
@@ -252,25 +254,43 @@ impl Bench {
 
     async fn added_latency(&self) -> Result<()> {
         let load = self.load();
-        for topic in ["due", "filtered"] {
+        for topic in ["due", "filtered", "due-relayed", "relayed"] {
             self.kafka.create_topic(topic, load.partitions).await?;
         }
-        let _worker = self.running("due", Goes::Filtered("filtered")).await?;
-        let read = [("due", Carries::Due), ("filtered", Carries::Due)];
-        let latencies = tokio::task::block_in_place(|| latency::measure(&self.kafka, "due", load, &read))?;
-        let [null, through] = latencies.as_slice() else { anyhow::bail!("latencies of two topics") };
+        let worker = self.running("due", Goes::Filtered("filtered")).await?;
+        let ours = self.through("due", "filtered")?;
+        drop(worker);
+        let stop = AtomicBool::new(false);
+        let relayed = thread::scope(|scope| {
+            let relay = scope.spawn(|| latency::relay(&self.kafka, "due-relayed", "relayed", load.partitions, &stop));
+            let measured = self.through("due-relayed", "relayed");
+            stop.store(true, Ordering::Release);
+            relay.join().map_err(|_| anyhow!("the relay has failed"))??;
+            measured
+        })?;
         println!(
             "L1  added latency, Kafka -> filter -> Kafka: open loop, {} records/s in steps of 1 ms for {} s; broker, load and worker on the same cores, with whatever else runs there",
             load.rate, self.arguments.seconds
         );
         for (name, share, goal) in [("p50", 0.5, 0.3), ("p99", 0.99, 1.5), ("p99.9", 0.999, 5.0)] {
-            let (null, through) = (null.quantile(share), through.quantile(share));
+            let added = |(null, through): &(Latencies, Latencies)| through.quantile(share) - null.quantile(share);
             println!(
-                "    {name:5}                         goal <=  {goal:3.1} ms         measured {:.2} ms ({through:.2} through the worker, {null:.2} without)",
-                through - null
+                "    {name:5}                         goal <=  {goal:3.1} ms         measured {:.2} ms ({:.2} through the worker, {:.2} without); a relay of librdkafka, as it is: {:.2} ms",
+                added(&ours),
+                ours.1.quantile(share),
+                ours.0.quantile(share),
+                added(&relayed)
             );
         }
         Ok(())
+    }
+
+    /// Latencies of what goes into a topic, before and after whatever takes it to the other one.
+    fn through(&self, from: &str, to: &str) -> Result<(Latencies, Latencies)> {
+        let read = [(from, Carries::Due), (to, Carries::Due)];
+        let arrived = tokio::task::block_in_place(|| latency::measure(&self.kafka, from, self.load(), &read))?;
+        let [null, through] = <[_; 2]>::try_from(arrived).map_err(|_| anyhow!("latencies of two topics"))?;
+        Ok((null.read, through.read))
     }
 
     /// How much longer a record takes while a large state is stored every few seconds than while it never is.
@@ -290,7 +310,7 @@ impl Bench {
             watch(worker.id()?, (keys / 3, keys), taken).await.with_context(|| format!("millrace: {}", worker.log_tail()))?;
             let latencies = tokio::task::block_in_place(|| latency::measure(&self.kafka, &from, load, &[(&to, Carries::Due)]))?;
             state = measure::peak_memory(worker.id()?)?.max(state);
-            measured.extend(latencies);
+            measured.extend(latencies.into_iter().map(|arrived| arrived.read));
         }
         let [without, with] = measured.as_slice() else { anyhow::bail!("latencies of two runs") };
         println!(
@@ -315,23 +335,25 @@ impl Bench {
 
     async fn windows(&self) -> Result<()> {
         let load = self.in_one_partition();
-        for topic in ["timed", "counted"] {
-            self.kafka.create_topic(topic, load.partitions).await?;
-        }
+        self.kafka.create_topic("timed", load.partitions).await?;
+        self.kafka.create_topic_with("counted", load.partitions, &[latency::APPEND_TIME]).await?;
         let _worker = self.running("timed", Goes::Counted("counted")).await?;
         let read = [("timed", Carries::Due), ("counted", Carries::WindowEnd)];
-        let latencies = tokio::task::block_in_place(|| latency::measure(&self.kafka, "timed", load, &read))?;
-        let [null, results] = latencies.as_slice() else { anyhow::bail!("latencies of two topics") };
+        let arrived = tokio::task::block_in_place(|| latency::measure(&self.kafka, "timed", load, &read))?;
+        let [null, results] = arrived.as_slice() else { anyhow::bail!("latencies of two topics") };
         println!(
-            "L3  result of a window of 1 s over 10,000 keys after its end: {} records/s in steps of 1 ms to one partition for {} s, {} results\n\
-             \x20   p99                           goal <=  5.0 ms         measured {:.1} ms (p50 {:.1}; a record alone takes {:.2}, p99 {:.2})",
+            "L3  results of windows of 1 s over 10,000 keys, from the end of the window until they are in the topic: {} records/s in steps of 1 ms to one partition for {} s, {} results\n\
+             \x20   p99                           goal <=  5.0 ms         measured {:.1} ms (p50 {:.1}, p90 {:.1}; until a reader has taken them one by one p50 {:.1}, p99 {:.1}; a record alone p50 {:.2}, p99 {:.2})",
             load.rate,
             self.arguments.seconds,
-            results.count(),
-            results.quantile(0.99),
-            results.quantile(0.5),
-            null.quantile(0.5),
-            null.quantile(0.99)
+            results.read.count(),
+            results.appended.quantile(0.99),
+            results.appended.quantile(0.5),
+            results.appended.quantile(0.9),
+            results.read.quantile(0.5),
+            results.read.quantile(0.99),
+            null.read.quantile(0.5),
+            null.read.quantile(0.99)
         );
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! How long a record takes, open loop: each is due at a time that does not depend on the answers, and carries that time. One clock, one process.
 //! It never waits for an answer before it sends the next record.
 //!
+//! A record has arrived when a reader has it, or, in a topic that keeps [`APPEND_TIME`], when the broker has appended it: a reader that takes thousands of
+//! results of a window one by one is the slower the more there are, whoever wrote them.
+//!
 //! Records are due together every [`TICK`]. One by one they would be a request each, and what a broker on the same two cores makes of some thousand requests
 //! a second would be all that is measured. What is due together goes to one partition, the next to the next one.
 
@@ -23,6 +26,9 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// For the broker to take what was sent, and for the last records to arrive.
 const FLUSH: Duration = Duration::from_mins(1);
 const AFTER: Duration = Duration::from_secs(3);
+
+/// Setting of a topic whose records say when the broker appended them.
+pub const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +69,21 @@ pub enum Carries {
 #[derive(Clone, Debug, Default)]
 pub struct Latencies(Vec<f64>);
 
+/// Latencies of the records of one topic.
+#[derive(Clone, Debug, Default)]
+pub struct Arrived {
+    /// Until the reader had them.
+    pub read: Latencies,
+    /// Until the broker had them, which says so in whole milliseconds, rounded up here; empty if the topic does not keep [`APPEND_TIME`].
+    pub appended: Latencies,
+}
+
 impl Latencies {
+    fn of(mut latencies: Vec<f64>) -> Self {
+        latencies.sort_by(f64::total_cmp);
+        Self(latencies)
+    }
+
     /// The latency that this share of the records does not exceed.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
@@ -88,7 +108,7 @@ fn now() -> u64 {
 ///
 /// # Errors
 /// The broker fails, or nothing comes out.
-pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)]) -> Result<Vec<Latencies>> {
+pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)]) -> Result<Vec<Arrived>> {
     let stop = AtomicBool::new(false);
     let begun = now() + 100_000_000;
     let counted = begun + u64::try_from(load.warm.as_nanos()).unwrap_or(0);
@@ -104,9 +124,9 @@ pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)])
         thread::sleep(AFTER);
         stop.store(true, Ordering::Release);
         let latencies = readers.into_iter().map(|(topic, reader)| {
-            let latencies = reader.join().map_err(|_| anyhow!("a reader has failed"))??;
-            ensure!(latencies.count() > 0, "nothing has come out of {topic}");
-            Ok(latencies)
+            let arrived = reader.join().map_err(|_| anyhow!("a reader has failed"))??;
+            ensure!(arrived.read.count() > 0, "nothing has come out of {topic}");
+            Ok(arrived)
         });
         let latencies = latencies.collect();
         sent?;
@@ -155,8 +175,8 @@ fn reader(kafka: &Kafka, topic: &str, partitions: i32) -> Result<BaseConsumer> {
     Ok(reader)
 }
 
-fn follow(reader: BaseConsumer, carries: Carries, counted: u64, stop: &AtomicBool) -> Result<Latencies> {
-    let mut latencies = Vec::new();
+fn follow(reader: BaseConsumer, carries: Carries, counted: u64, stop: &AtomicBool) -> Result<Arrived> {
+    let (mut read, mut appended) = (Vec::new(), Vec::new());
     let mut ends = BTreeMap::new();
     while !stop.load(Ordering::Acquire) {
         let Some(record) = reader.poll(Duration::from_millis(100)) else { continue };
@@ -178,11 +198,33 @@ fn follow(reader: BaseConsumer, carries: Carries, counted: u64, stop: &AtomicBoo
             }
         };
         if due >= counted {
-            latencies.push(at.saturating_sub(due) as f64 / 1e6);
+            read.push(at.saturating_sub(due) as f64 / 1e6);
+            if let rdkafka::Timestamp::LogAppendTime(millis) = record.timestamp() {
+                let at = u64::try_from(millis + 1).unwrap_or(0).saturating_mul(1_000_000);
+                appended.push(at.saturating_sub(due) as f64 / 1e6);
+            }
         }
     }
-    latencies.sort_by(f64::total_cmp);
-    Ok(Latencies(latencies))
+    Ok(Arrived { read: Latencies::of(read), appended: Latencies::of(appended) })
+}
+
+/// What librdkafka makes of the same way: takes every record of a topic and writes it, as it is, to the same partition of another one, until it is told to stop.
+/// It is the least that anything between two topics takes.
+///
+/// # Errors
+/// The broker does not answer or does not take a record.
+pub fn relay(kafka: &Kafka, from: &str, to: &str, partitions: i32, stop: &AtomicBool) -> Result<()> {
+    let reader = reader(kafka, from, partitions)?;
+    let mut config = kafka.config();
+    config.set("linger.ms", "0");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
+    while !stop.load(Ordering::Acquire) {
+        let Some(record) = reader.poll(Duration::from_millis(100)) else { continue };
+        let record = record.context("read a record")?;
+        let same = BaseRecord::<(), [u8]>::to(to).partition(record.partition()).payload(record.payload().unwrap_or_default());
+        producer.send(same).map_err(|(error, _)| error).context("write a record")?;
+    }
+    producer.flush(FLUSH).context("wait for the broker")
 }
 
 fn number(payload: &str) -> Result<u64> {
@@ -199,6 +241,8 @@ mod tests {
     fn quantiles_are_of_all_records() {
         let latencies = Latencies((0..=100).map(f64::from).collect());
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| latencies.quantile(share).to_string()), ["0", "50", "99", "100"]);
+        let reversed = Latencies::of((0..=100).rev().map(f64::from).collect());
+        assert_eq!(reversed.quantile(0.01).to_string(), "1");
         assert!(Latencies::default().quantile(0.5).is_nan());
     }
 

@@ -94,8 +94,17 @@ impl Kafka {
     /// # Errors
     /// The broker refuses, as when it exists.
     pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        self.create_topic_with(name, partitions, &[]).await
+    }
+
+    /// Makes a topic with these settings.
+    ///
+    /// # Errors
+    /// The broker refuses, as when it exists.
+    pub async fn create_topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.config().create().context("make an admin client")?;
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        topic.config.extend(settings);
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         for made in admin.create_topics(&[topic], &options).await.context("create a topic")? {
             made.map_err(|(name, code)| anyhow::anyhow!("Kafka refuses topic {name}: {code}"))?;

@@ -54,6 +54,8 @@ pub struct TaskConfig {
     pub in_flight_bytes: usize,
     /// In how many lanes the plan runs, if its rows can be shared by key; 1 for none.
     pub lanes: u16,
+    /// Rows that a lane takes on the driver's thread, if they are no more and it rests: waking a thread of its own takes longer than a few. 0 for none.
+    pub at_once: usize,
     /// Bytes of state in memory beyond which the task fails.
     pub state_bytes: usize,
     /// Where state goes that would take more, if the plan can be shared by key; `None` if it may go nowhere.

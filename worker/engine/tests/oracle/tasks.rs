@@ -161,7 +161,8 @@ impl Case {
         let observed = Arc::new(Observed::default());
         let (control, controlled) = watch::channel(Control::Run);
         let nonces = Arc::clone(&self.nonces);
-        let config = self.config(lanes, is_tight);
+        let at_once = [0, 2, 1000][self.dice.below(3) as usize];
+        let config = TaskConfig { at_once, ..self.config(lanes, is_tight) };
         let task = supervise(config, Arc::clone(&observed), controlled, move || u128::from(nonces.fetch_add(1, Ordering::Relaxed)));
         let mut task = tokio::spawn(task);
         let death = may_die.then(|| Instant::now() + Duration::from_millis(self.dice.below(1500)));
@@ -235,6 +236,7 @@ impl Case {
             retained: 2,
             in_flight_bytes: 1 << 20,
             lanes,
+            at_once: 0,
             state_bytes: if is_tight { self.tight } else { ROOM },
             // Nobody reads what a process that has died had there.
             spill: Some(Arc::new(SpillSpace::new(Box::new(Disk { files: Mutex::default(), puts: Arc::clone(&self.puts) }), 1 << 30))),

@@ -217,6 +217,7 @@ impl World {
             retained: 2,
             in_flight_bytes: self.setup.in_flight_bytes,
             lanes: 1,
+            at_once: 0,
             state_bytes: 1 << 20,
             spill: None,
             may_drop_state: false,

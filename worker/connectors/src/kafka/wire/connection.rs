@@ -19,7 +19,7 @@ use super::frame::Frame;
 use super::identity::Login;
 use super::login::{self, Greeting, Versions};
 use super::requests::Request;
-use super::stream::{self, Address, NoFrame, PATIENCE, Stream};
+use super::stream::{self, Address, Frames, NoFrame, PATIENCE, Stream};
 
 /// What is said where a connection ends before anything was answered, and TLS or a login might be missing.
 const BARE_HINT: &str = " before it answered: it may want TLS or a login (set tls or sasl)";
@@ -234,8 +234,9 @@ async fn write(
 }
 
 async fn read(mut reader: tokio::io::ReadHalf<Box<dyn Stream>>, waiting: &Waiting, address: &Address, mut hint: &'static str) -> Error {
+    let mut frames = Frames::default();
     loop {
-        let frame = match stream::frame(&mut reader).await {
+        let frame = match frames.next(&mut reader).await {
             Ok(frame) => frame,
             Err(error) => return error.at(address, hint),
         };

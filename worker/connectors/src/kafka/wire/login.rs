@@ -67,11 +67,12 @@ pub(super) struct Greeting<'a> {
     pub(super) address: &'a Address,
     pub(super) hint: &'static str,
     correlation: i32,
+    frames: stream::Frames,
 }
 
 impl<'a> Greeting<'a> {
     pub(super) fn new(stream: &'a mut dyn Stream, address: &'a Address, hint: &'static str) -> Self {
-        Self { stream, address, hint, correlation: 0 }
+        Self { stream, address, hint, correlation: 0, frames: stream::Frames::default() }
     }
 
     async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Error> {
@@ -81,7 +82,7 @@ impl<'a> Greeting<'a> {
             self.stream.write_all(&piece).await.map_err(lost)?;
         }
         self.stream.flush().await.map_err(lost)?;
-        let frame = stream::frame(&mut self.stream).await.map_err(|error| error.at(self.address, self.hint))?;
+        let frame = self.frames.next(&mut self.stream).await.map_err(|error| error.at(self.address, self.hint))?;
         if correlation(&frame) != Some(self.correlation) {
             let why = format!("the answer to {} belongs to another question", R::NAME);
             return Err(Error::Garbled { address: self.address.clone(), why });

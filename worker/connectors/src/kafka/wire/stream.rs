@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
@@ -85,29 +85,44 @@ pub(super) enum NoFrame {
     Length(u32),
 }
 
-/// The next frame, without its length.
-pub(super) async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoFrame> {
-    let mut length = [0; 4];
-    let mut filled = 0;
-    while filled < length.len() {
-        match stream.read(&mut length[filled..]).await.map_err(NoFrame::Io)? {
-            0 if filled == 0 => return Err(NoFrame::Closed),
-            0 => return Err(NoFrame::Io(io::ErrorKind::UnexpectedEof.into())),
-            read => filled += read,
+/// What is read at a time of frames that are short: most answers come with one read, and none is waited for.
+const AHEAD: usize = 8 << 10;
+
+/// Frames as they come.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Read, and not given out.
+    ahead: BytesMut,
+}
+
+impl Frames {
+    /// The next one, without its length. A dropped call may lose bytes.
+    pub(super) async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, NoFrame> {
+        while self.ahead.len() < size_of::<u32>() {
+            self.ahead.reserve(AHEAD - self.ahead.len());
+            if (&mut *stream).take((AHEAD - self.ahead.len()) as u64).read_buf(&mut self.ahead).await.map_err(NoFrame::Io)? == 0 {
+                return Err(if self.ahead.is_empty() { NoFrame::Closed } else { unfinished() });
+            }
         }
-    }
-    let length = u32::from_be_bytes(length);
-    if length as usize > MAX_FRAME {
-        return Err(NoFrame::Length(length));
-    }
-    let mut frame = BytesMut::with_capacity(length as usize);
-    while frame.len() < length as usize {
-        let left = length as usize - frame.len();
-        if (&mut *stream).take(left as u64).read_buf(&mut frame).await.map_err(NoFrame::Io)? == 0 {
-            return Err(NoFrame::Io(io::ErrorKind::UnexpectedEof.into()));
+        let length = self.ahead.get_u32();
+        if length as usize > MAX_FRAME {
+            return Err(NoFrame::Length(length));
         }
+        // Memory of its own: what is kept of a short one does not keep others.
+        let mut frame = BytesMut::with_capacity(length as usize);
+        frame.extend_from_slice(&self.ahead.split_to(self.ahead.len().min(length as usize)));
+        while frame.len() < length as usize {
+            let left = length as usize - frame.len();
+            if (&mut *stream).take(left as u64).read_buf(&mut frame).await.map_err(NoFrame::Io)? == 0 {
+                return Err(unfinished());
+            }
+        }
+        Ok(frame.freeze())
     }
-    Ok(frame.freeze())
+}
+
+fn unfinished() -> NoFrame {
+    NoFrame::Io(io::ErrorKind::UnexpectedEof.into())
 }
 
 impl NoFrame {
@@ -130,3 +145,44 @@ impl NoFrame {
 
 /// How long connecting, and one question, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::io::StreamReader;
+
+    use super::*;
+
+    /// Gives these pieces, one with each read.
+    fn pieces(pieces: &[&[u8]]) -> impl AsyncRead + Unpin + use<> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece))).collect();
+        StreamReader::new(futures::stream::iter(pieces))
+    }
+
+    fn framed(length: usize) -> Vec<u8> {
+        let body = (0..length).map(|n| n as u8);
+        u32::try_from(length).unwrap().to_be_bytes().into_iter().chain(body).collect()
+    }
+
+    #[tokio::test]
+    async fn frames_come_whole_and_apart_however_they_are_cut() {
+        let lengths = [0, 3, AHEAD - 8, AHEAD, 5, 3 * AHEAD, 1];
+        let sent: Vec<u8> = lengths.iter().flat_map(|length| framed(*length)).collect();
+        for cut in [1, 5, AHEAD - 1, AHEAD, AHEAD + 1, sent.len()] {
+            let (mut stream, mut frames) = (pieces(&sent.chunks(cut).collect::<Vec<_>>()), Frames::default());
+            for length in lengths {
+                assert!(frames.next(&mut stream).await.unwrap() == framed(length)[4..], "{length} in pieces of {cut}");
+            }
+            assert!(matches!(frames.next(&mut stream).await, Err(NoFrame::Closed)));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_within_a_frame_is_told_from_one_between_two() {
+        for cut in [1, 4, 9] {
+            let mut stream = pieces(&[&framed(10)[..cut]]);
+            assert!(matches!(Frames::default().next(&mut stream).await, Err(NoFrame::Io(_))), "after {cut}");
+        }
+        let mut stream = pieces(&[&0x1503_0301_u32.to_be_bytes()]);
+        assert!(matches!(Frames::default().next(&mut stream).await, Err(NoFrame::Length(0x1503_0301))));
+    }
+}

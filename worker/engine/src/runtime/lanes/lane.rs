@@ -1,4 +1,4 @@
-//! One lane: operators that work off a queue on a thread that may block. It knows nothing of other lanes.
+//! One lane: operators that work off a queue on a thread that may block, or, where that is little and they rest, at once. It knows nothing of other lanes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,9 @@ use crate::operators::{ExecuteError, Executor, Message, TakenSnapshot};
 use crate::plan::stages::{Exchange, pick};
 use crate::runtime::buckets::{Aside, Broken, Buckets, Out, TakenBucket, Times};
 use crate::runtime::tier::SpillSpace;
+
+/// State of so many bytes may all come out at once.
+const LITTLE_STATE: usize = 64 << 10;
 
 /// What a lane is asked to do.
 pub(super) enum Work {
@@ -105,6 +108,8 @@ pub(super) struct Lane {
     engine: Option<Box<Engine>>,
     queue: Queue,
     answers: UnboundedSender<(usize, Answer)>,
+    /// Rows that are few enough to be taken at once.
+    at_once: usize,
     /// As it last said.
     pub(super) now: Now,
     /// Whether it has been asked for more.
@@ -114,13 +119,22 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(number: usize, engine: Engine, answers: UnboundedSender<(usize, Answer)>) -> Self {
-        let now = engine.now();
-        Self { number, engine: Some(Box::new(engine)), queue: Queue::default(), answers, now, is_asked: false, filtered: BTreeMap::new() }
+    pub(super) fn new(number: usize, engine: Engine, answers: UnboundedSender<(usize, Answer)>, at_once: usize) -> Self {
+        let (now, queue, filtered) = (engine.now(), Queue::default(), BTreeMap::new());
+        Self { number, engine: Some(Box::new(engine)), queue, answers, at_once, now, is_asked: false, filtered }
     }
 
-    /// Adds work to its queue, and starts it if it rests.
+    /// Has it do something: at once if it rests and that is little, or else behind what is in its queue.
     pub(super) fn give(&mut self, work: Work) {
+        if let Some(engine) = &mut self.engine
+            && engine.is_little(&work, self.at_once)
+        {
+            let (number, answers) = (self.number, &self.answers);
+            if !engine.answer(work, &|answer| answers.send((number, answer)).is_ok()) {
+                self.engine = None;
+            }
+            return;
+        }
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(work);
         self.start();
     }
@@ -131,6 +145,12 @@ impl Lane {
         if !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             self.start();
         }
+    }
+
+    /// Whether nothing is to be done, and no thread has its operators.
+    #[cfg(test)]
+    pub(super) fn is_resting(&self) -> bool {
+        self.engine.is_some()
     }
 
     fn start(&mut self) {
@@ -150,11 +170,7 @@ fn run(mut engine: Box<Engine>, queue: &Queue, answer: impl Fn(Answer) -> bool) 
             answer(Answer::Resting(engine));
             return;
         };
-        let done = catch_unwind(AssertUnwindSafe(|| engine.work_on(work, &answer)));
-        let panicked = |_| Err(ExecuteError::Defect { message: "an operator panicked in its lane".to_owned() }.into());
-        let done = done.unwrap_or_else(panicked);
-        let failed = done.is_err();
-        if !answer(done.unwrap_or_else(Answer::Failed)) || failed {
+        if !engine.answer(work, &answer) {
             return;
         }
     }
@@ -174,6 +190,27 @@ impl Engine {
             },
             Self::Gone => Now::default(),
         }
+    }
+
+    /// Whether waking a thread for it would take longer than doing it: a few rows, or a time at which little comes out. In buckets, anything may load one.
+    fn is_little(&self, work: &Work, at_once: usize) -> bool {
+        let Self::Whole(executor, _) = self else { return false };
+        match work {
+            Work::Rows { rows, .. } => rows.picked.as_ref().map_or(rows.batch.num_rows(), Vec::len) <= at_once,
+            Work::Message { message: Message::Watermark(time), .. } => {
+                at_once > 0 && (executor.state_bytes() <= LITTLE_STATE || executor.dues().iter().all(|due| due.at > *time))
+            }
+            _ => false,
+        }
+    }
+
+    /// Does it, and says what has come of it. False if nothing more can be done.
+    fn answer(&mut self, work: Work, answer: &impl Fn(Answer) -> bool) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| self.work_on(work, answer)));
+        let panicked = |_| Err(ExecuteError::Defect { message: "an operator panicked in its lane".to_owned() }.into());
+        let done = done.unwrap_or_else(panicked);
+        let failed = done.is_err();
+        answer(done.unwrap_or_else(Answer::Failed)) && !failed
     }
 
     fn work_on(&mut self, work: Work, answer: &impl Fn(Answer) -> bool) -> Result<Answer, Broken> {

@@ -10,7 +10,8 @@
 //! **Order.** Rows of a key are in one lane, which takes its messages in the order in which they came and says what comes out in that order. Rows of other keys
 //! overtake each other. Messages that are no rows go to all lanes.
 //!
-//! **Nothing waits to be more.** A lane takes what is there as soon as it is there. What is in the lanes is bounded by bytes: [`Operators::has_room`] says whether more may come.
+//! **Nothing waits to be more.** A lane takes what is there as soon as it is there: a few rows on the driver's thread, if it rests, because waking its own
+//! would take longer. What is in the lanes is bounded by bytes: [`Operators::has_room`] says whether more may come.
 //!
 //! **State that outgrows memory** goes on in [buckets](super::buckets), in each lane by itself; what ran in one piece goes on in one lane. What comes out of a bucket
 //! that is loaded is taken before the next one is: [`Operators::next`] asks for it. Rows that wait for a bucket are not idle for long:
@@ -79,14 +80,21 @@ pub(super) enum Taken {
 
 impl Operators {
     /// The part of the plan that `inputs` reach, going on from `state`. In so many lanes, if the plan can be shared. `room`: bytes that
-    /// the lanes may hold.
-    pub(super) fn open(plan: &Plan, inputs: &[&str], lanes: u16, room: usize, state: Snapshot) -> Result<Self, ExecuteError> {
+    /// the lanes may hold; `at_once`: rows that a lane takes on the driver's thread.
+    pub(super) fn open(
+        plan: &Plan,
+        inputs: &[&str],
+        lanes: u16,
+        room: usize,
+        at_once: usize,
+        state: Snapshot,
+    ) -> Result<Self, ExecuteError> {
         if lanes > 1
             && let Ok(exchange) = plan.exchange()
         {
             let front = Some(exchange.front(inputs));
             let cut = Cut { exchange, front, outputs: plan.outputs().len() };
-            return Ok(Self::Lanes(Box::new(Lanes::open(cut, lanes, room, &state)?)));
+            return Ok(Self::Lanes(Box::new(Lanes::open(cut, lanes, room, at_once, &state)?)));
         }
         Self::whole(plan.executor(inputs), state)
     }
@@ -104,7 +112,7 @@ impl Operators {
         let channels = cut.exchange.channels().len();
         let engine = |part| Engine::Buckets(Buckets::new(part, limit / usize::from(lanes), Times::new(channels)));
         let engines = aside.split(lanes).into_iter().map(engine).collect();
-        let mut lanes = Lanes::new(cut, engines, room);
+        let mut lanes = Lanes::new(cut, engines, room, 0);
         (0..lanes.lanes.len()).for_each(|lane| lanes.ask(lane));
         Self::Lanes(Box::new(lanes))
     }
@@ -128,7 +136,7 @@ impl Operators {
             let (channels, filtered) = (cut.exchange.channels().len(), filtered(executor));
             let nothing = Executor::new(crate::operators::Wiring::default());
             let engine = Engine::Whole(std::mem::replace(executor, Box::new(nothing)), Times::new(channels));
-            let mut lanes = Lanes::new(cut, vec![engine], room);
+            let mut lanes = Lanes::new(cut, vec![engine], room, 0);
             lanes.lanes[0].filtered = filtered;
             lanes.spill(spilling, knows_time);
             for (input, message) in again {
@@ -275,7 +283,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    fn open(cut: Cut, lanes: u16, room: usize, state: &Snapshot) -> Result<Self, ExecuteError> {
+    fn open(cut: Cut, lanes: u16, room: usize, at_once: usize, state: &Snapshot) -> Result<Self, ExecuteError> {
         let channels = cut.exchange.channels().len();
         let engines = cut.exchange.split(state, lanes)?.into_iter().map(|part| {
             let mut executor = cut.exchange.back();
@@ -283,13 +291,13 @@ impl Lanes {
             Ok(Engine::Whole(Box::new(executor), Times::new(channels)))
         });
         let engines = engines.collect::<Result<_, ExecuteError>>()?;
-        Ok(Self::new(cut, engines, room))
+        Ok(Self::new(cut, engines, room, at_once))
     }
 
-    fn new(cut: Cut, engines: Vec<Engine>, room: usize) -> Self {
+    fn new(cut: Cut, engines: Vec<Engine>, room: usize, at_once: usize) -> Self {
         let (sender, answers) = mpsc::unbounded_channel();
         let is_spilling = engines.iter().any(|engine| matches!(engine, Engine::Buckets(_)));
-        let lanes = engines.into_iter().enumerate().map(|(number, engine)| Lane::new(number, engine, sender.clone())).collect();
+        let lanes = engines.into_iter().enumerate().map(|(number, engine)| Lane::new(number, engine, sender.clone(), at_once)).collect();
         let Cut { exchange, front, outputs } = cut;
         Self { exchange, outputs, front, lanes, answers, outstanding: 0, held: 0, room, is_spilling }
     }

@@ -134,7 +134,9 @@ fn runtime() -> Arc<Runtime> {
 }
 
 fn open(runtime: &Arc<Runtime>, plan: &Plan, lanes: u16, state: &Snapshot) -> Box<dyn Runs> {
-    let operators = Operators::open(plan, &INPUTS, lanes, ROOM, state.clone()).unwrap();
+    // Two lanes do nothing at once, four some, three all.
+    let at_once = [usize::MAX, 2, 0][usize::from(lanes) % 3];
+    let operators = Operators::open(plan, &INPUTS, lanes, ROOM, at_once, state.clone()).unwrap();
     assert_eq!(matches!(operators, Operators::Lanes(_)), lanes > 1);
     Box::new(driven(runtime, operators, None, &LastKnown::default()))
 }
@@ -173,13 +175,13 @@ fn open_spilled(runtime: &Arc<Runtime>, known: &LastKnown, plan: &Plan, way: u16
             Operators::spilled(cut(plan), way, ROOM, aside, limit)
         }
         4..=9 => {
-            let operators = Operators::open(plan, &INPUTS, way % 2 + 1, ROOM, state.clone()).unwrap();
+            let operators = Operators::open(plan, &INPUTS, way % 2 + 1, ROOM, usize::from(way) % 3, state.clone()).unwrap();
             let plan = plan.clone();
             let now = move |operators: &mut Operators, again| operators.spill(cut(&plan), &spilling, ROOM, again, false).unwrap();
             spill = Some((usize::from(way - 4), Box::new(now)));
             operators
         }
-        _ => Operators::open(plan, &INPUTS, 1, ROOM, state.clone()).unwrap(),
+        _ => Operators::open(plan, &INPUTS, 1, ROOM, 0, state.clone()).unwrap(),
     };
     Box::new(driven(runtime, operators, spill, known))
 }
@@ -196,6 +198,7 @@ proptest! {
             let in_lanes = |lanes: u16| script.iter().cloned().map(|(input, rows, _)| (input, rows, lanes)).collect();
             let one = run(&plan, &in_lanes(1), &mut open);
             prop_assert_eq!(&run(&plan, &in_lanes(2), &mut open), &one, "two lanes: {}", what);
+            prop_assert_eq!(&run(&plan, &in_lanes(3), &mut open), &one, "three lanes: {}", what);
             prop_assert_eq!(&run(&plan, &in_lanes(4), &mut open), &one, "four lanes: {}", what);
             prop_assert_eq!(&run(&plan, &script, &mut open), &one, "going on with other lanes: {}", what);
         }
@@ -229,12 +232,12 @@ async fn state_ten_times_the_memory_goes_through() {
     let plan = plan(&[("s", "SELECT k, count(*) AS n, max(v) AS m FROM a GROUP BY k")], &["s"]);
     let keys = |batch: i64| (0..500).map(|key| (Some(batch * 500 + key), 1, 0)).collect::<Vec<_>>();
     let message = |number: i64| Message::Batch(batch(&plan, "a", &keys(number % 40), number as usize * 500, &mut 0));
-    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, 0, Snapshot::new()).unwrap();
     (0..40).for_each(|number| whole.push(0, message(number), &mut |_, _| {}).unwrap());
     assert!(whole.state_bytes() > 10 * LIMIT, "{}", whole.state_bytes());
 
     let spilling = spilling(LIMIT);
-    let mut operators = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    let mut operators = Operators::open(&plan, &["a"], 1, ROOM, 0, Snapshot::new()).unwrap();
     let exchange = plan.exchange().unwrap();
     let cut = Cut { front: Some(exchange.front(&["a"])), exchange, outputs: 1 };
     operators.spill(cut, &spilling, ROOM, Vec::new(), false).unwrap();
@@ -302,7 +305,7 @@ async fn a_tier_that_fails_is_heard() {
     let memory = Memory::default();
     *memory.broken.lock().unwrap() = true;
     let spilling = Spilling { space: Arc::new(SpillSpace::new(Box::new(memory), u64::MAX)), limit: 1 };
-    let mut operators = Operators::open(&plan, &INPUTS, 1, ROOM, Snapshot::new()).unwrap();
+    let mut operators = Operators::open(&plan, &INPUTS, 1, ROOM, 0, Snapshot::new()).unwrap();
     (0..50).for_each(|key| operators.push(0, row(&plan, key, 1, key), &mut |_, _| {}).unwrap());
     operators.spill(cut(&plan), &spilling, ROOM, Vec::new(), false).unwrap();
     let error = operators.next().await.unwrap_err();
@@ -317,29 +320,61 @@ fn row(plan: &Plan, key: i64, value: i64, ordinal: i64) -> Message {
 #[tokio::test]
 async fn rows_of_a_key_come_out_in_order() {
     let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
-    let mut operators = Operators::open(&plan, &["a"], 4, ROOM, Snapshot::new()).unwrap();
-    for value in 0..200 {
-        operators.push(0, row(&plan, value % 7, value, value), &mut |_, _| panic!("nothing is known at once")).unwrap();
-    }
-    let mut last = [-1; 7];
-    while !operators.is_idle() {
-        for (_, message) in operators.next().await.unwrap().emitted {
-            let Message::Batch(batch) = message else { panic!("{message:?}") };
-            for row in (0..batch.num_rows()).filter(|row| batch.kind(*row).is_addition()) {
-                let value = |column: usize| batch.records.column(column).as_primitive::<Int64Type>().value(row);
-                let last = &mut last[value(0) as usize];
-                assert!(*last < value(1), "{} after {last}", value(1));
-                *last = value(1);
+    for at_once in [0, 1] {
+        let mut operators = Operators::open(&plan, &["a"], 4, ROOM, at_once, Snapshot::new()).unwrap();
+        for value in 0..200 {
+            // Now and then two rows, which are never taken at once.
+            let rows = [(Some(value % 7), value, 0), (Some(value % 7), value, 1)];
+            let rows = &rows[..1 + usize::from(value % 9 == 0)];
+            let message = Message::Batch(batch(&plan, "a", rows, 2 * usize::try_from(value).unwrap(), &mut 0));
+            operators.push(0, message, &mut |_, _| panic!("nothing is known at once")).unwrap();
+        }
+        let mut last = [-1; 7];
+        while !operators.is_idle() {
+            for (_, message) in operators.next().await.unwrap().emitted {
+                let Message::Batch(batch) = message else { panic!("{message:?}") };
+                for row in (0..batch.num_rows()).filter(|row| batch.kind(*row).is_addition()) {
+                    let value = |column: usize| batch.records.column(column).as_primitive::<Int64Type>().value(row);
+                    let last = &mut last[value(0) as usize];
+                    assert!(*last < value(1), "{} after {last}", value(1));
+                    *last = value(1);
+                }
             }
         }
+        assert_eq!(last.iter().sum::<i64>(), (193..200).sum::<i64>());
     }
-    assert_eq!(last.iter().sum::<i64>(), (193..200).sum::<i64>());
+}
+
+#[tokio::test]
+async fn a_few_rows_and_times_without_results_are_taken_at_once_and_others_by_a_thread() {
+    let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
+    let push = |operators: &mut Operators, message| operators.push(0, message, &mut |_, _| {}).unwrap();
+    let resting = |operators: &Operators| {
+        let Operators::Lanes(lanes) = operators else { panic!("in lanes") };
+        lanes.lanes.iter().filter(|lane| lane.is_resting()).count()
+    };
+    for (at_once, resting_then) in [(1, 2), (0, 1)] {
+        let mut operators = Operators::open(&plan, &["a"], 2, ROOM, at_once, Snapshot::new()).unwrap();
+        push(&mut operators, row(&plan, 1, 1, 0));
+        assert_eq!(resting(&operators), resting_then, "rows, {at_once} at once");
+        let came_out = operators.next().await.unwrap();
+        assert_eq!(came_out.emitted.len(), 1);
+        while resting(&operators) < 2 {
+            let _nothing_else = futures::FutureExt::now_or_never(operators.next());
+            tokio::task::yield_now().await;
+        }
+        push(&mut operators, Message::Watermark(5));
+        assert_eq!(resting(&operators), 2 * at_once, "a time, {at_once} at once");
+        while !operators.is_idle() {
+            operators.next().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
 async fn what_the_lanes_hold_is_bounded_by_bytes() {
     let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
-    let mut operators = Operators::open(&plan, &["a"], 2, 1, Snapshot::new()).unwrap();
+    let mut operators = Operators::open(&plan, &["a"], 2, 1, 0, Snapshot::new()).unwrap();
     assert!(operators.has_room() && operators.is_idle());
     operators.push(0, row(&plan, 1, 1, 0), &mut |_, _| {}).unwrap();
     assert!(!operators.has_room() && !operators.is_idle());
@@ -351,7 +386,7 @@ async fn what_the_lanes_hold_is_bounded_by_bytes() {
 #[tokio::test]
 async fn a_plan_that_cannot_be_shared_runs_in_one_piece() {
     let plan = plan(&[("s", "SELECT count(*) AS n FROM a")], &["s"]);
-    assert!(matches!(Operators::open(&plan, &["a"], 4, ROOM, Snapshot::new()).unwrap(), Operators::Whole(_)));
+    assert!(matches!(Operators::open(&plan, &["a"], 4, ROOM, 0, Snapshot::new()).unwrap(), Operators::Whole(_)));
 }
 
 /// Rows that the query drops are counted in front of the exchange and in the lanes.
@@ -366,7 +401,7 @@ async fn dropped_rows_of_all_lanes_are_counted() {
     );
     let mut counted = Vec::new();
     for lanes in [1, 3] {
-        let mut operators = Operators::open(&plan, &["a"], lanes, ROOM, Snapshot::new()).unwrap();
+        let mut operators = Operators::open(&plan, &["a"], lanes, ROOM, 0, Snapshot::new()).unwrap();
         for value in 0..50 {
             operators.push(0, row(&plan, value % 9, value, value), &mut |_, _| {}).unwrap();
         }
@@ -384,11 +419,13 @@ async fn dropped_rows_of_all_lanes_are_counted() {
 #[tokio::test]
 async fn a_lane_that_fails_is_heard() {
     let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
-    let mut operators = Operators::open(&plan, &["a"], 2, ROOM, Snapshot::new()).unwrap();
-    let Operators::Lanes(lanes) = &mut operators else { panic!("in lanes") };
-    let nothing = RecordBatch::try_from_iter([("k", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-    let batch = Batch::new(nothing, Origin::new("a", "a"), UInt64Array::from(vec![0]));
-    lanes.deal(0, 0, batch.clone(), &batch).unwrap();
-    let error = operators.next().await.unwrap_err();
-    assert!(matches!(&error, Broken::Operators(ExecuteError::Defect { message }) if message.contains("panicked")), "{error}");
+    for at_once in [0, 1] {
+        let mut operators = Operators::open(&plan, &["a"], 2, ROOM, at_once, Snapshot::new()).unwrap();
+        let Operators::Lanes(lanes) = &mut operators else { panic!("in lanes") };
+        let nothing = RecordBatch::try_from_iter([("k", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        let batch = Batch::new(nothing, Origin::new("a", "a"), UInt64Array::from(vec![0]));
+        lanes.deal(0, 0, batch.clone(), &batch).unwrap();
+        let error = operators.next().await.unwrap_err();
+        assert!(matches!(&error, Broken::Operators(ExecuteError::Defect { message }) if message.contains("panicked")), "{error}");
+    }
 }

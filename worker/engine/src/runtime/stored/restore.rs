@@ -125,7 +125,7 @@ pub(in crate::runtime) async fn open(config: &TaskConfig, owner: &Owner, room: u
     let operators = match &config.stage {
         Stage::All => {
             let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
-            Operators::open(&config.plan, &names, config.lanes, room, snapshot)
+            Operators::open(&config.plan, &names, config.lanes, room, config.at_once, snapshot)
         }
         Stage::Front(_) | Stage::Back(_) => Operators::whole(config.executor(replay), snapshot),
     };

@@ -193,6 +193,7 @@ impl Scene {
             retained: 2,
             in_flight_bytes: 1 << 20,
             lanes: self.lanes.load(Ordering::Relaxed),
+            at_once: 1,
             state_bytes: self.state_bytes,
             spill: self.spill.clone(),
             may_drop_state: self.may_drop_state,
