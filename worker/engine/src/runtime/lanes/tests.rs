@@ -273,7 +273,7 @@ async fn state_ten_times_the_memory_goes_through() {
 #[tokio::test]
 async fn a_pause_loads_no_bucket_whose_time_is_known() {
     let plan = plan(&[("s", "SELECT k, count(*) AS n FROM a GROUP BY k")], &["s"]);
-    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, Snapshot::new()).unwrap();
+    let mut whole = Operators::open(&plan, &["a"], 1, ROOM, 0, Snapshot::new()).unwrap();
     (0..50).for_each(|key| whole.push(0, row(&plan, key, 1, key), &mut |_, _| {}).unwrap());
     let Taken::Whole(state) = whole.snapshot().await.unwrap() else { panic!("in buckets") };
     let state = state.finish().unwrap();
