@@ -143,6 +143,8 @@ wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startsw
   rm -rf "$to/classes"
   javac -d "$to/classes" -cp "$to/lib/*" "$here"/flink/*.java
   cp "$here/flink/log4j2.properties" "$to/classes"
+  mkdir -p "$to/classes/META-INF/services"
+  cp "$here/flink/org.apache.flink.table.factories.Factory" "$to/classes/META-INF/services"
 }
 
 # Kafka Streams with the program that is measured.

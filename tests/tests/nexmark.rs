@@ -8,8 +8,6 @@ use millrace_tests::nexmark::{GOLDEN_DISORDER, golden, golden_path};
 
 /// Queries that the engine refuses, with a part of what it says.
 const REFUSED: [(&str, &str); 0] = [];
-/// Queries that Flink 2.2.1 refuses: what they have to answer follows from what it answers to another.
-const NOT_IN_FLINK: [&str; 1] = ["q13"];
 
 #[test]
 fn results_are_those_of_flink() -> Result<()> {
@@ -20,7 +18,7 @@ fn results_are_those_of_flink() -> Result<()> {
             if REFUSED.iter().any(|(name, _)| *name == query.name) {
                 continue;
             }
-            let expected = if NOT_IN_FLINK.contains(&query.name.as_str()) { looked_up()? } else { expected(&query, disorder)? };
+            let expected = expected(&query, disorder)?;
             let plan = match in_process::plan(&query)? {
                 Ok(plan) => plan,
                 Err(problems) => {
@@ -52,21 +50,6 @@ fn what_is_refused_is_refused_by_name() -> Result<()> {
         ensure!(problems.iter().any(|problem| problem.message.contains(reason)), "{} is refused otherwise: {problems:?}", query.name);
     }
     Ok(())
-}
-
-/// What query 13 has to answer: all bids (query 0), with the value of their auction.
-fn looked_up() -> Result<Rows> {
-    let path = golden_path("q0", 1);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let mut rows = Rows::default();
-    for line in text.lines() {
-        let mut row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line)?;
-        row.remove("extra");
-        let auction = row["auction"].as_u64().context("an auction is a number")?;
-        row.insert("value".to_owned(), format!("value {}", auction % 10_000).into());
-        rows.change(&serde_json::Value::Object(row).to_string())?;
-    }
-    Ok(rows)
 }
 
 fn expected(query: &Query, disorder: u64) -> Result<Rows> {

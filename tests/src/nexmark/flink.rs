@@ -87,7 +87,7 @@ impl Flink {
             let path = events.join("side_input.csv");
             let _ = writeln!(
                 script,
-                "CREATE TEMPORARY TABLE side_input ({}) WITH ('connector' = 'filesystem', 'path' = 'file://{}', 'format' = 'csv');",
+                "CREATE TEMPORARY TABLE side_input ({}) WITH ('connector' = 'lookup-csv', 'path' = '{}');",
                 declaration(&SIDE_INPUT),
                 path.display()
             );
