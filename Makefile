@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench endurance fuzz oracle nexmark generate images cluster-up cluster-down kind clean
+.PHONY: help demo test lint audit bench endurance fuzz oracle nexmark nexmark-results generate images cluster-up cluster-down kind clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -44,7 +44,12 @@ endurance: ## Keep a shared Pipeline in the cluster at RATE=… (50000) for SECO
 	@MILLRACE_TEST_PROFILE=release MILLRACE_TEST_RATE=$(RATE) MILLRACE_TEST_SECONDS=$(SECONDS) MILLRACE_TEST_KILL_EVERY=$(KILL_EVERY) \
 	  $(CARGO_TARGET_DIR)/release/millrace-endurance
 
-nexmark: ## Compare Millrace with Flink on Nexmark: the results, or with ARGUMENTS=--bench the cost (installs Flink, 312 MB, on the first run)
+nexmark: ## Compare Millrace with Flink on Nexmark: results, CPU and memory of each query; ARGUMENTS=… such as "--queries q0,q5" (a release build; installs Flink, 312 MB, on the first run)
+	@tests/setup/install.sh flink
+	@cargo build --quiet --release --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/millrace-nexmark --bench $(ARGUMENTS)
+
+nexmark-results: ## The same for the results alone, with a debug build; ARGUMENTS=--bless writes what Flink answers to the golden files
 	@tests/setup/install.sh flink
 	@cargo run --quiet --package millrace-tests --bin millrace-nexmark -- $(ARGUMENTS)
 
