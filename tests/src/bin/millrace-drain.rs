@@ -337,13 +337,16 @@ impl Bench {
         let load = self.in_one_partition();
         self.kafka.create_topic("timed", load.partitions).await?;
         self.kafka.create_topic_with("counted", load.partitions, &[latency::APPEND_TIME]).await?;
-        let _worker = self.running("timed", Goes::Counted("counted")).await?;
+        let worker = self.running("timed", Goes::Counted("counted")).await?;
         let read = [("timed", Carries::Due), ("counted", Carries::WindowEnd)];
+        let before = measure::cpu_seconds(worker.id()?)?;
         let arrived = tokio::task::block_in_place(|| latency::measure(&self.kafka, "timed", load, &read))?;
+        let cpu = (measure::cpu_seconds(worker.id()?)? - before) / (load.warm + load.kept).as_secs_f64();
         let [null, results] = arrived.as_slice() else { anyhow::bail!("latencies of two topics") };
         println!(
             "L3  results of windows of 1 s over 10,000 keys, from the end of the window until they are in the topic: {} records/s in steps of 1 ms to one partition for {} s, {} results\n\
-             \x20   p99                           goal <=  5.0 ms         measured {:.1} ms (p50 {:.1}, p90 {:.1}; until a reader has taken them one by one p50 {:.1}, p99 {:.1}; a record alone p50 {:.2}, p99 {:.2})",
+             \x20   p99                           goal <=  5.0 ms         measured {:.1} ms (p50 {:.1}, p90 {:.1}; until a reader has taken them one by one p50 {:.1}, p99 {:.1}; a record alone p50 {:.2}, p99 {:.2})\n\
+             \x20   CPU of the worker                                     measured {:.0} ms a second",
             load.rate,
             self.arguments.seconds,
             results.read.count(),
@@ -353,7 +356,8 @@ impl Bench {
             results.read.quantile(0.5),
             results.read.quantile(0.99),
             null.read.quantile(0.5),
-            null.read.quantile(0.99)
+            null.read.quantile(0.99),
+            cpu * 1000.0
         );
         Ok(())
     }

@@ -19,9 +19,6 @@ use super::{EncodeError, FileEncoder};
 const ROW_GROUP_ROWS: usize = 1_048_576;
 /// Encoded bytes of one row group, all of which are in memory until it ends.
 const ROW_GROUP_BYTES: usize = 64 << 20;
-/// Bytes of one page before compression, more or less. What is larger does not stay in the cache of a core, nor in memory that was used before: with pages of a
-/// megabyte, a seventh of the time goes to page faults.
-const PAGE_BYTES: usize = 128 << 10;
 
 /// Encodes one file.
 pub(super) struct ParquetFile {
@@ -84,7 +81,6 @@ impl ParquetFile {
         let properties = WriterProperties::builder()
             .set_created_by("millrace".to_owned())
             .set_compression(compression)
-            .set_data_page_size_limit(PAGE_BYTES)
             .set_dictionary_enabled(true)
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_max_row_group_row_count(Some(rows.unwrap_or(ROW_GROUP_ROWS)))
