@@ -132,6 +132,12 @@ pub fn load() -> Result<String> {
     Ok(load.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// Whether something is to be measured, where `only` some may have been asked for.
+#[must_use]
+pub fn wants(only: &[String], name: &str) -> bool {
+    only.is_empty() || only.iter().any(|wanted| wanted == name)
+}
+
 /// Median, lowest and highest of some figures.
 #[must_use]
 pub fn spread(figures: &[f64]) -> Option<(f64, f64, f64)> {

@@ -21,6 +21,7 @@ use millrace_tests::access_logs::{Endpoints, Workload, manifests};
 use millrace_tests::cluster::Cluster;
 use millrace_tests::image::{self, Image, Profile};
 use millrace_tests::install::{Namespace, install_operator};
+use millrace_tests::measure;
 use millrace_tests::poll;
 use millrace_tests::servers::{LOOPBACK, Moto, OpenSearch, ports};
 use serde_json::Value;
@@ -39,33 +40,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these, as in `M3,C1`; C2 stands for everything in the cluster.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = ["M3", "M4", "C1", "M1", "C2"])]
     only: Vec<String>,
-}
-
-impl Arguments {
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
-    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     println!("release builds; goal beside measured");
-    if arguments.wants("M3") {
+    if measure::wants(&arguments.only, "M3") {
         let (bytes, counted) = state_per_key()?;
         println!(
             "M3  state for each BIGINT key, count/min/max/sum  goal <= 48 B  measured {bytes:6.1} B ({counted:.1} B by its own count; {KEYS} keys)"
         );
     }
-    if arguments.wants("M4") {
+    if measure::wants(&arguments.only, "M4") {
         images()?;
     }
-    if arguments.wants("C1") || arguments.wants("M1") {
+    if measure::wants(&arguments.only, "C1") || measure::wants(&arguments.only, "M1") {
         process(&arguments).await?;
     }
-    if arguments.wants("C2")
+    if measure::wants(&arguments.only, "C2")
         && let Err(error) = in_the_cluster().await
     {
         println!("C2, C3 and the operator's memory are NOT MEASURED: {error:#}");
@@ -90,13 +85,13 @@ fn images() -> Result<()> {
 /// How fast a worker starts, and what it takes while it does nothing.
 async fn process(arguments: &Arguments) -> Result<()> {
     let worker = image::build(Image::Worker, Profile::Release)?;
-    if arguments.wants("C1") {
+    if measure::wants(&arguments.only, "C1") {
         let (median, min, max) = first_row(&worker)?;
         println!(
             "C1  exec to first row (CSV, warm cache)   goal <= 100 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {STARTS} starts)"
         );
     }
-    if arguments.wants("M1") {
+    if measure::wants(&arguments.only, "M1") {
         let (rss, anonymous) = idle(&worker).await?;
         println!("M1  idle worker, resident                 goal <=  25 MB   measured {:6.1} MB", rss / 1000.0);
         println!("M1  idle worker, anonymous                goal <=   8 MB   measured {:6.1} MB", anonymous / 1000.0);
@@ -143,11 +138,11 @@ async fn in_the_cluster() -> Result<()> {
         pods.extend(apply_to_pod(&cluster, &run)?);
         namespace.delete().await?;
     }
-    let (median, min, max) = spread(pods)?;
+    let (median, min, max) = measure::spread(&pods).context("nothing was measured")?;
     println!(
         "C2  apply accepted to Pod object          goal <=  50 ms   measured {median:6.0} ms ({min:.0}-{max:.0}, {APPLIES} Pipelines)"
     );
-    let (median, min, max) = spread(records)?;
+    let (median, min, max) = measure::spread(&records).context("nothing was measured")?;
     println!("C3  apply to first record in OpenSearch   goal <= 5.15 s   measured {median:6.1} s ({min:.1}-{max:.1}, {APPLIES} Pipelines)");
     Ok(())
 }
@@ -215,12 +210,6 @@ fn apply_to_pod(cluster: &Cluster, namespace: &str) -> Result<Option<f64>> {
 }
 
 /// Median, minimum, maximum.
-fn spread(mut values: Vec<f64>) -> Result<(f64, f64, f64)> {
-    values.sort_by(f64::total_cmp);
-    let (first, last) = (*values.first().context("nothing was measured")?, *values.last().context("nothing was measured")?);
-    Ok((values[values.len() / 2], first, last))
-}
-
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
@@ -282,7 +271,7 @@ fn first_row(worker: &Path) -> Result<(f64, f64, f64)> {
         ensure!(line.contains("42"), "the first row is {line:?}");
         child.wait()?;
     }
-    spread(times)
+    measure::spread(&times).context("nothing was measured")
 }
 
 /// Kilobytes resident and anonymous of a worker that has opened everything and has nothing to do.

@@ -19,7 +19,7 @@ use millrace_tests::servers::{Kafka, Moto};
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these, as in `T3,L1`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = ["T3", "T4", "T5", "L1", "L3", "L4"])]
     only: Vec<String>,
     /// Records of a drain; CPU is counted from the first third on.
     #[arg(long, default_value_t = 3_000_000)]
@@ -42,12 +42,6 @@ struct Arguments {
     /// Keys whose state is stored while latency is measured; about 250 bytes each.
     #[arg(long, default_value_t = 4_000_000)]
     keys: u64,
-}
-
-impl Arguments {
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
-    }
 }
 
 /// Keys of the windows.
@@ -73,22 +67,22 @@ async fn main() -> Result<()> {
     let program = arguments.program.clone().map_or_else(|| image::build(Image::Worker, Profile::Release), Ok)?;
     println!("from Kafka 4.1, one broker on the same machine, {PARTITIONS} partitions; on {}", circumstances()?);
     let bench = Bench { arguments, program, kafka: Kafka::start().await? };
-    if bench.arguments.wants("T3") {
+    if measure::wants(&bench.arguments.only, "T3") {
         bench.filtered().await.context("T3")?;
     }
-    if bench.arguments.wants("T4") {
+    if measure::wants(&bench.arguments.only, "T4") {
         bench.same().await.context("T4")?;
     }
-    if bench.arguments.wants("T5") {
+    if measure::wants(&bench.arguments.only, "T5") {
         bench.parquet().await.context("T5")?;
     }
-    if bench.arguments.wants("L1") {
+    if measure::wants(&bench.arguments.only, "L1") {
         bench.added_latency().await.context("L1")?;
     }
-    if bench.arguments.wants("L3") {
+    if measure::wants(&bench.arguments.only, "L3") {
         bench.windows().await.context("L3")?;
     }
-    if bench.arguments.wants("L4") {
+    if measure::wants(&bench.arguments.only, "L4") {
         bench.checkpoints().await.context("L4")?;
     }
     Ok(())

@@ -135,9 +135,7 @@ pub fn measure(kafka: &Kafka, topic: &str, load: Load, read: &[(&str, Carries)])
 }
 
 fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
-    let mut config = kafka.config();
-    config.set("linger.ms", "0");
-    let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
+    let producer = producer(kafka)?;
     let (together, gap) = load.steps();
     let count = load.rate * (load.warm + load.kept).as_secs();
     let filler = "x".repeat(120);
@@ -159,6 +157,12 @@ fn send(kafka: &Kafka, topic: &str, load: Load, begun: u64) -> Result<()> {
         producer.send(record).map_err(|(error, _)| error).context("write a record")?;
     }
     producer.flush(FLUSH).context("wait for the broker")
+}
+
+/// Of records that wait for no others.
+fn producer(kafka: &Kafka) -> Result<ThreadedProducer<DefaultProducerContext>> {
+    let mut config = kafka.config();
+    config.set("linger.ms", "0").create().context("make a producer")
 }
 
 fn reader(kafka: &Kafka, topic: &str, partitions: i32) -> Result<BaseConsumer> {
@@ -209,15 +213,12 @@ fn follow(reader: BaseConsumer, carries: Carries, counted: u64, stop: &AtomicBoo
 }
 
 /// What librdkafka makes of the same way: takes every record of a topic and writes it, as it is, to the same partition of another one, until it is told to stop.
-/// It is the least that anything between two topics takes.
+/// A mark to compare with, not the least that is possible.
 ///
 /// # Errors
 /// The broker does not answer or does not take a record.
 pub fn relay(kafka: &Kafka, from: &str, to: &str, partitions: i32, stop: &AtomicBool) -> Result<()> {
-    let reader = reader(kafka, from, partitions)?;
-    let mut config = kafka.config();
-    config.set("linger.ms", "0");
-    let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("make a producer")?;
+    let (reader, producer) = (reader(kafka, from, partitions)?, producer(kafka)?);
     while !stop.load(Ordering::Acquire) {
         let Some(record) = reader.poll(Duration::from_millis(100)) else { continue };
         let record = record.context("read a record")?;

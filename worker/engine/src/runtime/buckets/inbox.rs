@@ -56,8 +56,8 @@ impl Inbox {
         self.rows > 0
     }
 
-    /// Whether a way has paused for the first time, and an operator may wait for that, or ended: something may come out that waited for it. That others are alone with time from then on, and how far
-    /// they have come, is in [`Inbox::times`].
+    /// Whether a way has paused for the first time, and an operator may wait for that, or ended: something may come out that waited for it. That others are alone with
+    /// time from then on, and how far they have come, is in [`Inbox::times`].
     pub(super) fn is_pressing(&self) -> bool {
         self.pressing
     }
