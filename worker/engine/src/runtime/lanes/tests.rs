@@ -346,6 +346,22 @@ async fn rows_of_a_key_come_out_in_order() {
 }
 
 #[tokio::test]
+async fn a_time_at_which_much_comes_out_is_taken_by_threads() {
+    let plan = plan(&[("s", "SELECT k, count(*) AS n FROM $TUMBLE GROUP BY window_start, window_end, k")], &["s"]);
+    let mut operators = Operators::open(&plan, &["a"], 2, ROOM, usize::MAX, Snapshot::new()).unwrap();
+    let rows: Vec<_> = (0..20_000).map(|key| (Some(key), 1, 0)).collect();
+    let messages = [Message::Batch(batch(&plan, "a", &rows, 0, &mut 0)), Message::Watermark(5_000_000), Message::Watermark(10_000_000)];
+    for (message, resting) in messages.into_iter().zip([2, 2, 0]) {
+        operators.push(0, message.clone(), &mut |_, _| {}).unwrap();
+        let Operators::Lanes(lanes) = &operators else { panic!("in lanes") };
+        assert_eq!(lanes.lanes.iter().filter(|lane| lane.is_resting()).count(), resting, "{}", lanes.lanes[0].now.state_bytes);
+        while !operators.is_idle() {
+            operators.next().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_few_rows_and_times_without_results_are_taken_at_once_and_others_by_a_thread() {
     let plan = plan(&[("s", "SELECT k, max(v) AS v FROM a GROUP BY k")], &["s"]);
     let push = |operators: &mut Operators, message| operators.push(0, message, &mut |_, _| {}).unwrap();
